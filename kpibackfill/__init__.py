@@ -1,0 +1,37 @@
+"""Recompute a makerspace's KPIs in a notebook, compare them with the stored rows, and correct those on the record.
+
+Import it as ``import kpibackfill as kb``; every public name below loads its module when it is first used,
+so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "KpiBackfillError": "kpibackfill.errors",
+    "begin": "kpibackfill.run",
+    "compute_kpis": "kpibackfill.compute",
+    "compare": "kpibackfill.drift",
+    "plot_drift": "kpibackfill.plots",
+    "make_plan": "kpibackfill.plan",
+    "apply_plan": "kpibackfill.apply",
+    "kpi": "kpibackfill.kpis.registry",
+    "Value": "kpibackfill.kpis.registry",
+    "Window": "kpibackfill.kpis.registry",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'kpibackfill' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

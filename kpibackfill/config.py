@@ -1,0 +1,245 @@
+"""Targets and site settings from ``kpibackfill.toml``; passwords come from the environment and are shown nowhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from kpibackfill.errors import Refused
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+FILE_NAME = "kpibackfill.toml"
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_PORT_VARIABLE = re.compile(r":(\$\{\w+\})(?=[/?]|$)")
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is not a time zone such as America/New_York") from error
+    return name
+
+
+def _identifier(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_$]*", name):
+        raise ValueError(f"{name!r} is not a table, column or schema name")
+    return name
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Site(_Strict):
+    """What differs from site to site in the sources; the defaults are the snapshot module's own names."""
+
+    definition: str = "membership_totals"
+    attendance_label: str = "Ticketed Workshop"
+    workshop_word: str = Field("workshop", min_length=1)
+    instructor_labels: tuple[str, ...] = ("Ticketed Workshop", "Program")
+    instructor_role: str = "instructor"
+    evaluation_webform: str = "webform_1181"
+    recommend_field: str = "how_likely_are_you_to_recommend_this_event_to_others"
+    demographics_table: Identifier = "civicrm_value_demographics_15"
+    ethnicity_columns: tuple[Identifier, ...] = ("custom_46", "ethnicity_46")
+    civicrm_schema: Identifier = ""
+    kpi_id_prefix: Annotated[str, Field(max_length=32)] = ""
+    kpi_modules: tuple[str, ...] = ()
+    manual_kpis: tuple[str, ...] = ()
+
+
+class Target(_Strict):
+    """A database whose KPI rows are kept. Its URLs hold passwords: read them only to connect."""
+
+    store: str = Field(min_length=1, repr=False)
+    sources: str | None = Field(None, min_length=1, repr=False)
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    require_approval: bool = False
+    four_eyes: bool = False
+    after_apply: tuple[str, ...] = ()
+    dashboards: str | None = None
+    _name: str = PrivateAttr("")
+    _folder: Path = PrivateAttr(Path())
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @cached_property
+    def store_url(self) -> URL:
+        """The URL of the store with its variables filled in."""
+        return self._url("store", self.store)
+
+    @cached_property
+    def sources_url(self) -> URL:
+        """The URL of the database where the source tables are read: the store's where no other is set."""
+        return self._url("sources", self.sources) if self.sources else self.store_url
+
+    @property
+    def sources_are_store(self) -> bool:
+        return self.sources is None or self.sources_url == self.store_url
+
+    def secrets(self) -> list[str]:
+        """Every text of the URLs that must be shown nowhere, the longest first."""
+        found: set[str] = set()
+        for url in (self.store_url, self.sources_url):
+            found.update(text for text in (str(url.password or ""), *_query_values(url)) if text)
+        return sorted(found, key=len, reverse=True)
+
+    def _url(self, key: str, text: str) -> URL:
+        """Parse first and fill in the variables after: a password may hold ``@``, ``/`` or ``#``."""
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+        where = f"targets.{self._name}.{key}"
+        text = _PORT_VARIABLE.sub(lambda match: ":" + _expand(match[1], where), text)
+        try:
+            url = make_url(text)
+            url = url.set(
+                username=url.username and _expand(url.username, where),
+                password=str(url.password) and _expand(str(url.password), where) if url.password else None,
+                host=url.host and _expand(url.host, where),
+                database=url.database and _expand(url.database, where),
+                query={
+                    name: _expand(value, where) if isinstance(value, str) else tuple(_expand(v, where) for v in value)
+                    for name, value in url.query.items()
+                },
+            )
+            dialect = url.get_dialect()
+            dialect.import_dbapi()
+        except (ArgumentError, ValueError):
+            raise _config_error(f"{where} is not a database URL such as mysql+pymysql://user:${{PASSWORD}}@host/db")
+        except NoSuchModuleError:
+            raise _config_error(f"{where}: there is no database driver {text.partition(':')[0]!r} here")
+        except ImportError as error:
+            raise _config_error(
+                f"{where}: the driver of {text.partition(':')[0]!r} is not installed ({error.name}); "
+                "`pip install 'kpibackfill[mariadb]'` or `[postgresql]` brings it"
+            )
+        if url.get_backend_name() in ("sqlite", "duckdb") and url.database not in (None, "", ":memory:"):
+            url = url.set(database=str((self._folder / url.database).resolve()))
+        return url
+
+
+class Config(_Strict):
+    """The whole of ``kpibackfill.toml``."""
+
+    runs: str = "runs"
+    targets: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")], Target] = Field(min_length=1)
+    site: Site = Site()
+    _path: Path = PrivateAttr(Path(FILE_NAME))
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def runs_dir(self) -> Path:
+        return (self._path.parent / self.runs).resolve()
+
+    def target(self, name: str) -> Target:
+        """The target of that name, or an error that lists the names there are."""
+        if name not in self.targets:
+            raise Refused(
+                f"There is no target {name!r} in {self._path.name}; nothing was read or written. "
+                f"It has: {', '.join(sorted(self.targets))}.",
+                code="unknown_target",
+            )
+        return self.targets[name]
+
+
+def load_config(path: str | Path | None = None) -> Config:
+    """Read the configuration: `path`, or ``KPIBACKFILL_CONFIG``, or the nearest ``kpibackfill.toml`` upwards from here.
+
+    Raises
+    ------
+    Refused : there is none, it can't be read, or a key in it is unknown or wrong; the message names the key.
+    """
+    found = _find(path)
+    try:
+        text = found.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise _config_error(f"{found} can't be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _config_error(f"{found} is not valid TOML: {error}") from None
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        raise _config_error(f"{found.name}: {_first_problem(error)}") from None
+    config._path = found
+    for name, target in config.targets.items():
+        target._name, target._folder = name, found.parent
+    return config
+
+
+def masked_url(url: URL) -> str:
+    """A URL for people: no password, and no query, since a driver takes passwords there too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _find(path: str | Path | None) -> Path:
+    named = path or os.environ.get("KPIBACKFILL_CONFIG")
+    if named:
+        return Path(named).expanduser().resolve()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise _config_error(
+        f"No {FILE_NAME} in {here} or above; `kpibackfill notebooks DIR` lays one down with the notebooks"
+    )
+
+
+def _expand(text: str, where: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        try:
+            return os.environ[match[1]]
+        except KeyError:
+            raise _config_error(f"{where} needs the environment variable {match[1]}, which is not set") from None
+
+    return _VARIABLE.sub(value, text)
+
+
+def _query_values(url: URL) -> Iterator[str]:
+    for name, value in url.query.items():
+        if re.search("pass|pwd|token|secret|key", name, re.IGNORECASE):
+            yield from [value] if isinstance(value, str) else value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}"
+    return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _config_error(problem: str) -> Refused:
+    return Refused(f"{problem}. Nothing was read or written.", code="configuration")
+
+
+Dated = Literal["period", "first_of_next_month"]
+
+
+def plain_settings(site: Site) -> dict[str, Any]:
+    """The site's settings as plain values, for the record."""
+    return site.model_dump(mode="json")

@@ -1,0 +1,178 @@
+"""Connections and the two kinds of transaction: one that can only read, and one that holds the writers' lock."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from kpibackfill.config import masked_url
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
+from kpibackfill.tables import CIVICRM, kpi_fact
+
+LOCK_SECONDS = 10
+CONNECT_SECONDS = 10
+
+
+def create_engine(url: URL) -> Engine:
+    """An engine without a pool, so that no connection outlives its transaction, and without parameters in its errors."""
+    backend = url.get_backend_name()
+    options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
+    if backend == "sqlite":
+        options["creator"] = _sqlite_creator(url)
+    elif backend in ("mysql", "mariadb", "postgresql"):
+        options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
+    engine = sa.create_engine(url, **options)
+    if backend == "sqlite":
+        # The driver's own transactions begin late and let statements slip out: it is put in autocommit, we say BEGIN.
+        sa.event.listen(engine, "begin", lambda connection: None)
+    return engine
+
+
+@contextmanager
+def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
+    """One transaction that the database itself holds read-only; it ends with the block and keeps nothing."""
+    with _told(url, "read"), create_engine(url).connect() as connection:
+        connection = connection.execution_options(schema_translate_map={CIVICRM: civicrm_schema or None})
+        backend = url.get_backend_name()
+        if backend == "sqlite":
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+            connection.exec_driver_sql("BEGIN")
+        elif backend in ("mysql", "mariadb"):
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        elif backend == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        try:
+            yield connection
+        finally:
+            _end(connection)
+
+
+@contextmanager
+def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
+    """One transaction under the lock that keeps a second run out; it commits at the end of the block, or not at all.
+
+    Raises
+    ------
+    Refused : another run, or another writer, holds the lock for more than `wait` seconds.
+    OutcomeUnknown : the commit was sent and no answer came.
+    """
+    with _told(url, "write"), create_engine(url).connect() as connection:
+        backend = url.get_backend_name()
+        if backend == "sqlite":
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait * 1000:d}")
+            with _busy(url):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif backend in ("mysql", "mariadb"):
+            got = connection.scalar(sa.select(sa.func.get_lock(_lock_name(url), wait)))
+            connection.rollback()
+            if got != 1:
+                raise _locked(url)
+            connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {wait:d}")
+        elif backend == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{wait:d}s'")
+            with _busy(url):
+                connection.exec_driver_sql(f"LOCK TABLE {kpi_fact.name} IN SHARE ROW EXCLUSIVE MODE")
+        else:
+            raise Refused(
+                f"{masked_url(url)} can't be written to: the store is SQLite, MariaDB, MySQL or PostgreSQL. "
+                "Nothing was written.",
+                code="store_engine",
+            )
+        try:
+            yield connection
+        except BaseException:
+            _end(connection)
+            raise
+        try:
+            if backend == "sqlite":
+                connection.exec_driver_sql("COMMIT")
+            connection.commit()
+        except DBAPIError as error:
+            if error.connection_invalidated or backend != "sqlite":
+                raise OutcomeUnknown(
+                    f"The answer to the commit on {masked_url(url)} never came ({_first_line(error)}).",
+                    code="outcome_unknown",
+                ) from None
+            raise
+
+
+def identity(url: URL) -> dict[str, str | int | None]:
+    """What names a database in a fingerprint: engine, host, port and database; no user and no password."""
+    return {"dialect": url.get_backend_name(), "host": url.host, "port": url.port, "database": url.database}
+
+
+def _end(connection: Connection) -> None:
+    try:
+        if connection.dialect.name == "sqlite" and not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+        connection.rollback()
+    except SQLAlchemyError:
+        connection.invalidate()
+
+
+def _sqlite_creator(url: URL) -> Callable[[], sqlite3.Connection]:
+    path = Path(url.database or "")
+
+    def connect() -> sqlite3.Connection:
+        if not path.is_file():
+            # sqlite3 would make an empty database of that name.
+            raise Refused(f"There is no database file {path}; nothing was read or written.", code="database_missing")
+        return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS)
+
+    return connect
+
+
+def _lock_name(url: URL) -> str:
+    # GET_LOCK is server-wide and takes 64 characters: the database's name may be as long.
+    return "kpibackfill:" + hashlib.sha256((url.database or "").encode()).hexdigest()[:40]
+
+
+def _locked(url: URL) -> Refused:
+    return Refused(
+        f"Another run or program is writing to {masked_url(url)}; nothing was written. Try again when it has ended.",
+        code="locked",
+    )
+
+
+@contextmanager
+def _busy(url: URL) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        text = str(error.orig).lower()
+        if "locked" in text or "lock timeout" in text or "busy" in text:
+            raise _locked(url) from None
+        raise
+
+
+@contextmanager
+def _told(url: URL, verb: str) -> Iterator[None]:
+    """Say in one line what a database refused; a wrong statement of ours stays a bug with its traceback."""
+    try:
+        yield
+    except DBAPIError as error:
+        reason = _first_line(error)
+        if verb == "write":
+            message = f"{masked_url(url)} could not be written: {reason}. The transaction was rolled back; nothing was written."
+        else:
+            message = f"{masked_url(url)} could not be read: {reason}. Nothing was written."
+        raise KpiBackfillError(f"{message} `kpibackfill check` says what is missing.", code="database") from None
+
+
+def _first_line(error: DBAPIError) -> str:
+    original = error.orig
+    arguments = getattr(original, "args", ())
+    # MariaDB's errors are (number, text).
+    text = str(arguments[1]) if len(arguments) == 2 and isinstance(arguments[0], int) else str(original)
+    return (text.strip().splitlines() or [type(original).__name__])[0].rstrip(".")

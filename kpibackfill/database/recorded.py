@@ -1,0 +1,72 @@
+"""The connection that a KPI is given: it reads, and keeps for the record what was asked and how long it took."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from kpibackfill.tables import CIVICRM
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One executed statement: its text, its bound values, seconds, the number of rows and their fingerprint."""
+
+    sql: str
+    parameters: Any
+    seconds: float
+    rows: int
+    fingerprint: str
+
+
+class RecordedConnection:
+    """A database connection that can only read, inside the run's one read-only transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.queries: list[Query] = []
+        self._sent: list[tuple[str, Any]] = []
+        sa.event.listen(connection, "before_cursor_execute", self._note)
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite``, ``mysql``, ``mariadb``, ``postgresql``, …"""
+        return self._connection.dialect.name
+
+    def execute(self, statement: sa.Executable) -> Sequence[Row[Any]]:
+        """All rows of a SQLAlchemy Core statement."""
+        self._sent.clear()
+        began = time.perf_counter()
+        rows = self._connection.execute(statement).all()
+        seconds = time.perf_counter() - began
+        sql, parameters = self._sent[-1]
+        self.queries.append(Query(sql, parameters, seconds, len(rows), rows_fingerprint(rows)))
+        return rows
+
+    def columns(self, table: str, *, civicrm: bool = True) -> set[str]:
+        """The names of a table's columns; empty where there is no such table."""
+        schema = self._connection.get_execution_options()["schema_translate_map"][CIVICRM] if civicrm else None
+        inspector = sa.inspect(self._connection)
+        try:
+            return {column["name"] for column in inspector.get_columns(table, schema=schema)}
+        except sa.exc.NoSuchTableError:
+            return set()
+
+    def _note(
+        self, _conn: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _executemany: bool
+    ) -> None:
+        self._sent.append((statement, parameters))
+
+
+def rows_fingerprint(rows: Sequence[Row[Any]]) -> str:
+    """SHA-256 of a result, whatever the order of its rows."""
+    digest = hashlib.sha256()
+    for line in sorted(repr(tuple(bytes(v) if isinstance(v, memoryview) else v for v in row)) for row in rows):
+        digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The KPIs: the registry, and a module per family."""

@@ -1,0 +1,178 @@
+"""The registry of KPIs, and the contract between a KPI and the rest: windows in, one value per window out.
+
+A site adds its own KPIs in a module that its configuration names in ``kpi_modules``::
+
+    import kpibackfill as kb
+
+    @kb.kpi(
+        "events_held",
+        label="Events held",
+        unit="count",
+        family="workshops",
+        description="Active events that started in the year.",
+        sources=["civicrm_event"],
+    )
+    def events_held(connection, site, windows):
+        ...
+        return [kb.Value(window_id, value=12, basis=12, population=15, warnings=["3 events are inactive"])]
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from kpibackfill.errors import Refused
+
+if TYPE_CHECKING:
+    from kpibackfill.database.recorded import RecordedConnection
+    from kpibackfill.config import Site
+
+Unit = Literal["count", "points", "fraction"]
+Cadence = Literal["annual", "quarterly", "monthly"]
+MONTHS: dict[Cadence, int] = {"annual": 12, "quarterly": 3, "monthly": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A snapshot's period in the site's local time: inclusive, whole seconds, no zone attached."""
+
+    window_id: int
+    start: datetime
+    end: datetime
+    cadence: Cadence = "annual"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a KPI says of one window.
+
+    ``value`` is in the KPI's unit (``None``: nothing to compute from); it rests on ``basis`` observations out of
+    ``population``; ``warnings`` are short sentences that name no person and quote no answer.
+    """
+
+    window_id: int
+    value: float | None
+    basis: int | None = None
+    population: int | None = None
+    warnings: Sequence[str] = ()
+
+
+Compute = Callable[["RecordedConnection", "Site", Sequence[Window]], Iterable[Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kpi:
+    """A registered KPI: its words for people, where it reads, and the function that computes it."""
+
+    kpi_id: str
+    label: str
+    unit: Unit
+    family: str
+    description: str
+    sources: tuple[str, ...]
+    compute: Compute
+    risky: bool = False
+    reads_store: bool = False
+    cadences: tuple[Cadence, ...] = ("annual",)
+
+    @property
+    def source_text(self) -> str:
+        """The source text of the module that defines the KPI, for the record."""
+        return inspect.getsource(inspect.getmodule(self.compute) or self.compute)
+
+
+_registry: dict[str, Kpi] = {}
+_BUILT_IN = ("membership", "workshops", "evaluations", "ethnicity", "instructors")
+
+
+def kpi(
+    kpi_id: str,
+    *,
+    label: str,
+    unit: Unit,
+    family: str,
+    description: str,
+    sources: Iterable[str],
+    risky: bool = False,
+    reads_store: bool = False,
+    cadences: Iterable[Cadence] = ("annual",),
+) -> Callable[[Compute], Compute]:
+    """Register the decorated function as a KPI.
+
+    Parameters
+    ----------
+    kpi_id : at most 64 characters, lower case; the fact table's ``kpi_id`` less the site's prefix.
+    label : a few words for titles.
+    unit : ``count``, ``points`` (such as an NPS) or ``fraction`` (0 to 1, shown as per cent).
+    family : the group it is listed under.
+    description : one sentence that an analyst can hold the number against.
+    sources : the tables it reads.
+    risky : computed only on request, since it rests on data that change by themselves.
+    reads_store : its connection is the store's also where the sources are another database.
+    cadences : the kinds of window it can compute.
+    """
+
+    def register(compute: Compute) -> Compute:
+        known = _registry.get(kpi_id)
+        if known is not None and known.compute.__module__ != compute.__module__:
+            raise Refused(
+                f"{compute.__module__} registers the KPI {kpi_id!r}, which {known.compute.__module__} has already; "
+                "give it another id.",
+                code="duplicate_kpi",
+            )
+        _registry[kpi_id] = Kpi(
+            kpi_id, label, unit, family, description, tuple(sources), compute, risky, reads_store, tuple(cadences)
+        )
+        return compute
+
+    return register
+
+
+def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
+    """All KPIs by id in the order of their registration: the built-in ones, then those of the site's ``modules``."""
+    for name in _BUILT_IN:
+        importlib.import_module(f"kpibackfill.kpis.{name}")
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Refused:
+            raise
+        except Exception as error:
+            raise Refused(
+                f"kpi_modules: {name!r} could not be imported ({type(error).__name__}: {error}); nothing was read or "
+                "written. Mend the module, or take it out of kpibackfill.toml.",
+                code="kpi_module",
+            ) from error
+    return dict(_registry)
+
+
+def choose(registry: dict[str, Kpi], ids: Sequence[str], *, include_risky: bool) -> list[Kpi]:
+    """The KPIs that a run computes: the named ones, or the conservative set, with the risky ones on request."""
+    if not ids:
+        return [kpi for kpi in registry.values() if include_risky or not kpi.risky]
+    for kpi_id in ids:
+        if kpi_id not in registry:
+            near = difflib.get_close_matches(kpi_id, registry, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else "`kpibackfill kpis` lists them."
+            raise Refused(f"There is no KPI {kpi_id!r}; nothing was read or written. {hint}", code="unknown_kpi")
+    return [kpi for kpi in registry.values() if kpi.kpi_id in set(ids)]
+
+
+def as_dict(entry: Kpi) -> dict[str, Any]:
+    """A KPI's words for ``kpibackfill kpis --json`` and the record."""
+    return {
+        "kpi_id": entry.kpi_id,
+        "label": entry.label,
+        "unit": entry.unit,
+        "family": entry.family,
+        "risky": entry.risky,
+        "description": entry.description,
+        "sources": list(entry.sources),
+        "cadences": list(entry.cadences),
+    }
