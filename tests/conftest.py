@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.databases import ENGINES, Database, ReferenceDatabases, Unreachable
+
+
+@pytest.fixture(scope="session")
+def reference_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceDatabases]:
+    databases = ReferenceDatabases(tmp_path_factory.mktemp("databases"))
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def layout(request: pytest.FixtureRequest) -> str:
+    """The layout of the fact table; `both_layouts` asks for both."""
+    return str(getattr(request, "param", "composite"))
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, reference_databases: ReferenceDatabases, layout: str) -> Iterator[Database]:
+    """The reference makerspace in a database of this test's own, on each engine."""
+    try:
+        database = reference_databases.copy(request.param, layout)
+    except Unreachable as unreachable:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(unreachable))
+        pytest.skip(str(unreachable))  # a contributor's machine need not have every server
+    yield database
+    reference_databases.drop(database)

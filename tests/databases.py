@@ -1,0 +1,265 @@
+"""Real databases for tests: the reference makerspace on SQLite, MariaDB and PostgreSQL, fresh for each test.
+
+The reference is loaded once per session, engine and layout into a template; a test gets a copy of its own.
+The servers are KPIBACKFILL_TEST_MARIADB and KPIBACKFILL_TEST_POSTGRESQL (SQLAlchemy URLs of accounts that may
+create databases), by default the usual ports of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+DATA = Path(__file__).parent / "data"
+ENGINES = ("sqlite", "mariadb", "postgresql")
+
+both_layouts = pytest.mark.parametrize("layout", ["composite", "surrogate"], indirect=True)
+"""Run a test that uses `store` on both layouts of the fact table, instead of on "composite" alone."""
+
+
+def on(*engines: str) -> pytest.MarkDecorator:
+    """Run a test that uses `store` on these engines only."""
+    return pytest.mark.parametrize("store", engines, indirect=True)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database that holds the reference: `name` is one of ENGINES, `dialect` SQLAlchemy's name for it."""
+
+    name: str
+    dialect: str
+    url: str
+    layout: str
+
+
+@contextmanager
+def connect(url: str | sa.URL) -> Iterator[sa.Connection]:
+    """A connection in autocommit mode that is really closed at the end."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, sorted; two dumps are equal when nothing differs.
+
+    Numbers are exact (a float as the stored number, not as the server prints it), `meta` is bytes, and dates
+    and times are texts as SQLite holds them, so that dumps of different engines compare as well.
+    """
+    with connect(database.url) as connection:
+        inspector = sa.inspect(connection)
+        return {
+            name: _rows(connection, name, inspector.get_columns(name)) for name in sorted(inspector.get_table_names())
+        }
+
+
+def _rows(connection: sa.Connection, table: str, columns: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    names = [column["name"] for column in columns]
+    # SQLite's floats arrive as they are, and a cast would hide a value stored as a text or a blob.
+    cast = connection.dialect.name != "sqlite"
+    selected = [
+        sa.cast(sa.column(name), sa.Double) if name == "metric_value" and cast else sa.column(name) for name in names
+    ]
+    rows = connection.execute(sa.select(*selected).select_from(sa.table(table)))
+    return sorted((tuple(map(_plain, names, row)) for row in rows), key=repr)
+
+
+def _plain(column: str, value: Any) -> Any:
+    if column == "meta" and value is not None:
+        return value.encode() if isinstance(value, str) else bytes(value)
+    return value if value is None or isinstance(value, int | float | str | bytes) else str(value)
+
+
+def add_cachetags(database: Database, rows: Mapping[str, int] | None = None) -> None:
+    """Add Drupal's table of cache tags, holding `rows` (tag: invalidations)."""
+    ascii_tag = sa.String(255).with_variant(mysql.VARCHAR(255, charset="ascii"), "mysql", "mariadb")
+    cachetags = sa.Table(
+        "cachetags",
+        sa.MetaData(),
+        sa.Column("tag", ascii_tag, primary_key=True, server_default=""),
+        sa.Column("invalidations", sa.Integer, nullable=False, server_default="0"),
+    )
+    with connect(database.url) as connection:
+        cachetags.create(connection)
+        for tag, invalidations in (rows or {}).items():
+            connection.execute(sa.insert(cachetags).values(tag=tag, invalidations=invalidations))
+
+
+def write_config(
+    folder: Path,
+    database: Database,
+    *,
+    timezone: str = "UTC",
+    site: Mapping[str, Any] | None = None,
+    **target_settings: Any,
+) -> Path:
+    """Write `folder`/kpibackfill.toml with `database` as the target `test`; returns its path.
+
+    `target_settings` and `site` add keys to [targets.test] and [site]: texts, numbers, booleans, lists of them.
+    """
+    target = {"store": database.url, "timezone": timezone} | target_settings
+    path = folder / "kpibackfill.toml"
+    path.write_text(
+        "\n".join(['runs = "runs"', "[targets.test]", *_toml(target), "[site]", *_toml(site or {}), ""]),
+        encoding="utf-8",
+    )
+    return path
+
+
+def _toml(settings: Mapping[str, Any]) -> list[str]:
+    # JSON's texts, numbers, booleans and lists are TOML's.
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+
+
+def reference_expected(timezone: str) -> list[dict[str, Any]]:
+    """The rows that the reference holds to be right in "UTC" or "America/New_York".
+
+    Each has `snapshot_id`, `kpi_id`, `metric_value` (double precision), `period_year`, `period_month`.
+    """
+    name = {"UTC": "expected-utc.json", "America/New_York": "expected-new-york.json"}[timezone]
+    rows: list[dict[str, Any]] = json.loads((DATA / name).read_text(encoding="utf-8"))
+    return rows
+
+
+def load_reference(url: str | sa.URL, engine: str, layout: str) -> None:
+    """Fill an empty database with the reference makerspace."""
+    with connect(url) as connection:
+        if engine == "mariadb":
+            # Texts as they stand, and no value is shortened to fit.
+            connection.exec_driver_sql("SET SESSION sql_mode = 'TRADITIONAL,NO_BACKSLASH_ESCAPES'")
+        _run_script(connection, DATA / f"schema-{engine}.sql")
+        if layout == "surrogate":
+            surrogate = _surrogate_facts()
+            surrogate.drop(connection)
+            surrogate.create(connection)
+        _run_script(connection, DATA / "makerspace.sql")
+
+
+def _run_script(connection: sa.Connection, path: Path) -> None:
+    for statement in path.read_text(encoding="utf-8").split(";\n"):
+        if statement.strip():
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def _surrogate_facts() -> sa.Table:
+    """The fact table's other layout: a serial id, shorter ids, periods that may be missing, no unique key."""
+    return sa.Table(
+        "ms_fact_kpi_snapshot",
+        sa.MetaData(),
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("snapshot_id", sa.Integer, nullable=False),
+        sa.Column("kpi_id", sa.String(64), nullable=False),
+        # REAL is 4 bytes on PostgreSQL, 8 on MariaDB, where FLOAT is 4.
+        sa.Column(
+            "metric_value",
+            sa.REAL().with_variant(mysql.FLOAT(), "mysql", "mariadb"),
+            nullable=False,
+            server_default="0",
+        ),
+        sa.Column("period_year", sa.Integer),
+        sa.Column("period_month", sa.Integer),
+        sa.Column("meta", sa.LargeBinary),
+    )
+
+
+class Unreachable(Exception):
+    """No server answers where one was expected."""
+
+
+class ReferenceDatabases:
+    """Copies of the reference, for one test session."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._prefix = f"kpibackfill_test_{os.getpid()}_{secrets.token_hex(3)}"
+        self._count = 0
+        self._templates: dict[tuple[str, str], Database] = {}
+        self._unreachable: dict[str, Unreachable] = {}
+
+    def copy(self, engine: str, layout: str) -> Database:
+        """A fresh database; give it to `drop` when done. Raises Unreachable."""
+        if engine in self._unreachable:  # once is enough to wait for a server
+            raise self._unreachable[engine]
+        try:
+            if (engine, layout) not in self._templates:
+                template = self._create(engine, layout)
+                self._templates[engine, layout] = template
+                load_reference(template.url, engine, layout)
+            return self._create(engine, layout, self._templates[engine, layout])
+        except sa.exc.OperationalError as error:
+            if error.statement is not None:  # it answered: this is no matter of reaching it
+                raise
+            self._unreachable[engine] = Unreachable(f"no {engine} server to test on: {error.orig}")
+            raise self._unreachable[engine] from error
+
+    def close(self) -> None:
+        """Drop the templates."""
+        for template in self._templates.values():
+            self.drop(template)
+
+    def drop(self, database: Database) -> None:
+        """Remove the database, also where a test has left a connection open."""
+        url = sa.make_url(database.url)
+        if database.name == "sqlite":
+            for path in self._folder.glob(f"{Path(str(url.database)).name}*"):
+                path.unlink()
+            return
+        with connect(_server(database.name)) as connection:
+            if database.name == "postgresql":
+                connection.exec_driver_sql(f"DROP DATABASE {url.database} WITH (FORCE)")
+                return
+            open_sessions = sa.text("SELECT id FROM information_schema.processlist WHERE db = :database")
+            for session in connection.scalars(open_sessions, {"database": url.database}).all():
+                connection.exec_driver_sql(f"KILL {session}")
+            connection.exec_driver_sql(f"DROP DATABASE {url.database}")
+
+    def _create(self, engine: str, layout: str, template: Database | None = None) -> Database:
+        self._count += 1
+        name = f"{self._prefix}_{self._count}"
+        source = sa.make_url(template.url).database if template else None
+        if engine == "sqlite":
+            path = self._folder / f"{name}.sqlite"
+            if source:
+                shutil.copyfile(source, path)
+            return Database(engine, "sqlite", f"sqlite:///{path}", layout)
+        server = _server(engine)
+        with connect(server) as connection:
+            if engine == "postgresql":
+                origin = source or "template0 ENCODING 'UTF8'"
+                connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {origin}")
+            else:
+                connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+                if source:
+                    _copy_tables(connection, source, name)
+        url = server.set(database=name).render_as_string(hide_password=False)
+        return Database(engine, server.get_backend_name(), url, layout)
+
+
+def _copy_tables(connection: sa.Connection, source: str, name: str) -> None:
+    """MariaDB has no copy of a whole database."""
+    tables = sa.inspect(connection).get_table_names(schema=source)
+    for table in tables:
+        connection.exec_driver_sql(f"CREATE TABLE {name}.{table} LIKE {source}.{table}")
+    connection.exec_driver_sql("BEGIN")
+    for table in tables:
+        connection.exec_driver_sql(f"INSERT INTO {name}.{table} SELECT * FROM {source}.{table}")  # noqa: S608 - our own names
+    connection.exec_driver_sql("COMMIT")
+
+
+def _server(engine: str) -> sa.URL:
+    usual = {
+        "mariadb": "mysql+pymysql://root@127.0.0.1:3306/",
+        "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/postgres",
+    }
+    return sa.make_url(os.environ.get(f"KPIBACKFILL_TEST_{engine.upper()}", usual[engine]))
