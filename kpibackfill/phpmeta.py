@@ -1,0 +1,121 @@
+"""PHP's serialize format, for the `meta` column of the fact table: flat arrays written, any array read.
+
+The readers of the `meta` column are PHP programs, so a written array is what PHP itself would write. What is found
+there may be anything, so reading never fails and never makes an object: what is no plain array is not readable.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+Scalar = str | int | float | bool | None
+
+_DEEPEST = 64  # levels of arrays; honest ones have one or two
+_INTEGERS = range(-(2**63), 2**63)
+# Each alternative ends where it stands: no input makes the search go back and forth.
+_TOKEN = re.compile(
+    rb"(?P<null>N);"
+    rb"|b:(?P<bool>[01]);"
+    rb"|i:(?P<int>[+-]?\d{1,20});"
+    rb"|d:(?P<float>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|-?INF|NAN);"
+    rb'|s:(?P<str>\d{1,10}):"'
+    rb"|a:(?P<array>\d{1,10}):\{"
+)
+
+
+def dumps(mapping: Mapping[str, Scalar]) -> bytes:
+    """The mapping as a PHP-serialized array, texts in UTF-8.
+
+    Raises TypeError for a value of another type and ValueError for an integer of more than 64 bits.
+    """
+    items = b"".join(_scalar(key) + _scalar(value) for key, value in mapping.items())
+    return b"a:%d:{%s}" % (len(mapping), items)
+
+
+def loads(blob: object) -> dict[str | int, Any] | None:
+    """The PHP-serialized array in `blob` (bytes, memoryview or str, as drivers return it) as a dict, else None.
+
+    Nested arrays are dicts too; bytes that are not UTF-8 appear as `\\xe9`. None stands for whatever else a database
+    may hold: NULL, a number, a text such as `Array`, something cut off or followed by more, and arrays with objects,
+    enumerations or references inside.
+    """
+    if isinstance(blob, str):
+        blob = blob.encode(errors="surrogatepass")
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        return None
+    data = bytes(blob)
+    try:
+        value, end = _read(data, 0, _DEEPEST)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and end == len(data) else None
+
+
+def _scalar(value: Scalar) -> bytes:
+    if value is None:
+        return b"N;"
+    if isinstance(value, bool):
+        return b"b:%d;" % value
+    if isinstance(value, int):
+        if value not in _INTEGERS:
+            raise ValueError(f"{value} has more than PHP's 64 bits")
+        return b"i:%d;" % value
+    if isinstance(value, float):
+        return b"d:%s;" % _float(float(value)).encode()
+    if isinstance(value, str):
+        text = value.encode()
+        return b's:%d:"%s";' % (len(text), text)
+    raise TypeError(f"{type(value).__name__} is no scalar of PHP's")
+
+
+def _float(value: float) -> str:
+    """As PHP writes it since 7.1: the fewest digits that read back as this number."""
+    if math.isnan(value):
+        return "NAN"
+    if math.isinf(value):
+        return "INF" if value > 0 else "-INF"
+    number = Decimal(repr(value)).normalize()
+    if -4 <= number.adjusted() <= 16:
+        return f"{number:f}"
+    mantissa, exponent = f"{number:E}".split("E")
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}E{exponent}"
+
+
+def _read(data: bytes, start: int, depth: int) -> tuple[Any, int]:
+    """The value that begins at `start`, and where it ends. Raises ValueError where there is none to be read."""
+    token = _TOKEN.match(data, start)
+    if token is None or depth < 0:
+        raise ValueError
+    kind, end = str(token.lastgroup), token.end()
+    text = token[kind]
+    if kind == "null":
+        return None, end
+    if kind == "float":
+        return float(text), end
+    if kind == "str":
+        close = end + int(text)
+        if data[close : close + 2] != b'";':
+            raise ValueError
+        return data[end:close].decode(errors="backslashreplace"), close + 2
+    if kind == "array":
+        return _read_items(data, end, int(text), depth)
+    number = int(text)
+    if number not in _INTEGERS:
+        raise ValueError
+    return (bool(number) if kind == "bool" else number), end
+
+
+def _read_items(data: bytes, at: int, count: int, depth: int) -> tuple[dict[str | int, Any], int]:
+    items: dict[str | int, Any] = {}
+    for _ in range(count):  # a count that lies ends at the first item that is not there
+        key, at = _read(data, at, depth - 1)
+        if type(key) not in (int, str):
+            raise ValueError
+        items[key], at = _read(data, at, depth - 1)
+    if data[at : at + 1] != b"}":
+        raise ValueError
+    return items, at + 1
