@@ -11,8 +11,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,21 +58,20 @@ def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     and times are texts as SQLite holds them, so that dumps of different engines compare as well.
     """
     with connect(database.url) as connection:
-        inspector = sa.inspect(connection)
-        return {
-            name: _rows(connection, name, inspector.get_columns(name)) for name in sorted(inspector.get_table_names())
-        }
+        return {table: _rows(connection, table) for table in sorted(sa.inspect(connection).get_table_names())}
 
 
-def _rows(connection: sa.Connection, table: str, columns: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    names = [column["name"] for column in columns]
+def _rows(connection: sa.Connection, name: str) -> list[tuple[Any, ...]]:
+    table = sa.table(name)
+    columns = connection.execute(sa.select(sa.literal_column("*")).select_from(table).limit(0)).keys()
     # SQLite's floats arrive as they are, and a cast would hide a value stored as a text or a blob.
     cast = connection.dialect.name != "sqlite"
     selected = [
-        sa.cast(sa.column(name), sa.Double) if name == "metric_value" and cast else sa.column(name) for name in names
+        sa.cast(sa.column(column), sa.Double) if column == "metric_value" and cast else sa.column(column)
+        for column in columns
     ]
-    rows = connection.execute(sa.select(*selected).select_from(sa.table(table)))
-    return sorted((tuple(map(_plain, names, row)) for row in rows), key=repr)
+    rows = connection.execute(sa.select(*selected).select_from(table))
+    return sorted((tuple(map(_plain, columns, row)) for row in rows), key=repr)
 
 
 def _plain(column: str, value: Any) -> Any:
@@ -185,6 +184,7 @@ class ReferenceDatabases:
         self._prefix = f"kpibackfill_test_{os.getpid()}_{secrets.token_hex(3)}"
         self._count = 0
         self._templates: dict[tuple[str, str], Database] = {}
+        self._held: set[Database] = set()
         self._unreachable: dict[str, Unreachable] = {}
 
     def copy(self, engine: str, layout: str) -> Database:
@@ -194,8 +194,8 @@ class ReferenceDatabases:
         try:
             if (engine, layout) not in self._templates:
                 template = self._create(engine, layout)
-                self._templates[engine, layout] = template
                 load_reference(template.url, engine, layout)
+                self._templates[engine, layout] = template
             return self._create(engine, layout, self._templates[engine, layout])
         except sa.exc.OperationalError as error:
             if error.statement is not None:  # it answered: this is no matter of reaching it
@@ -204,12 +204,14 @@ class ReferenceDatabases:
             raise self._unreachable[engine] from error
 
     def close(self) -> None:
-        """Drop the templates."""
-        for template in self._templates.values():
-            self.drop(template)
+        """Drop whatever is left: the templates, and what no test has dropped."""
+        for database in list(self._held):
+            if database.name not in self._unreachable:
+                self.drop(database)
 
     def drop(self, database: Database) -> None:
         """Remove the database, also where a test has left a connection open."""
+        self._held.discard(database)
         url = sa.make_url(database.url)
         if database.name == "sqlite":
             for path in self._folder.glob(f"{Path(str(url.database)).name}*"):
@@ -217,24 +219,29 @@ class ReferenceDatabases:
             return
         with connect(_server(database.name)) as connection:
             if database.name == "postgresql":
-                connection.exec_driver_sql(f"DROP DATABASE {url.database} WITH (FORCE)")
+                connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
                 return
             open_sessions = sa.text("SELECT id FROM information_schema.processlist WHERE db = :database")
             for session in connection.scalars(open_sessions, {"database": url.database}).all():
-                connection.exec_driver_sql(f"KILL {session}")
-            connection.exec_driver_sql(f"DROP DATABASE {url.database}")
+                with suppress(sa.exc.DBAPIError):  # it has just ended by itself
+                    connection.exec_driver_sql(f"KILL {session}")
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {url.database}")
 
     def _create(self, engine: str, layout: str, template: Database | None = None) -> Database:
+        """An empty database, or a copy of the template."""
         self._count += 1
         name = f"{self._prefix}_{self._count}"
+        url = sa.URL.create("sqlite", database=str(self._folder / f"{name}.sqlite"))
+        if engine != "sqlite":
+            url = _server(engine).set(database=name)
+        database = Database(engine, url.get_backend_name(), url.render_as_string(hide_password=False), layout)
+        self._held.add(database)
         source = sa.make_url(template.url).database if template else None
         if engine == "sqlite":
-            path = self._folder / f"{name}.sqlite"
             if source:
-                shutil.copyfile(source, path)
-            return Database(engine, "sqlite", f"sqlite:///{path}", layout)
-        server = _server(engine)
-        with connect(server) as connection:
+                shutil.copyfile(source, str(url.database))
+            return database
+        with connect(_server(engine)) as connection:
             if engine == "postgresql":
                 origin = source or "template0 ENCODING 'UTF8'"
                 connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {origin}")
@@ -242,8 +249,7 @@ class ReferenceDatabases:
                 connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
                 if source:
                     _copy_tables(connection, source, name)
-        url = server.set(database=name).render_as_string(hide_password=False)
-        return Database(engine, server.get_backend_name(), url, layout)
+        return database
 
 
 def _copy_tables(connection: sa.Connection, source: str, name: str) -> None:

@@ -141,9 +141,9 @@ def test_what_is_no_plain_array_is_not_readable(blob: object) -> None:
     ],
 )
 def test_hostile_sizes_cost_nothing(blob: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert loads(blob) is None
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("value", [b"bytes", [], {}, object()])
