@@ -1,0 +1,131 @@
+"""This step builds the demo makerspace: one SQLite file with a store, its sources and a story to find.
+
+The same `until_year` always gives the same rows, and nobody in them exists. This is what the stored KPI rows tell
+beside the values that are computed from the sources:
+
+| year         | what an analyst finds                                                                                |
+|--------------|------------------------------------------------------------------------------------------------------|
+| 2015         | attendees stored under the old definition: every label that contains "workshop", until 2020          |
+| 2016         | no stored values                                                                                     |
+| 2017         | old definition; one `meta` is the text `Array`; the participants' rate was rounded to two decimals   |
+| 2018         | old definition; rounded rate; nobody could send an evaluation, and the stored NPS is a false 0       |
+| 2019         | no stored values                                                                                     |
+| 2020         | the dip: the doors were closed from April; old definition, and `period_month` of that row is wrong   |
+| 2021         | from here on attendees match exactly; the monthly snapshots of August and September are lost, so the |
+|              | stored signups are right and the computed ones too low; the instructors' rate counts former ones     |
+| 2022         | March to May have monthly snapshots from two sources: signups are computed too high                  |
+| 2023         | two annual snapshots: the system's, which matches, and a hand-made import with round numbers         |
+| 2024 …       | everything that is stored matches                                                                    |
+| last but one | NPS and the participants' rate are missing                                                           |
+| last year    | attendees only, as counted at the end of September; everything else is new                           |
+
+Where nothing is said, a stored value is the computed one as a 4-byte float. The risky rate is stored for 2021 to 2023
+only. The snapshots carry other KPI rows too, which are not ours.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from kpibackfill.demo.inserts import Insert, source_inserts, store_inserts
+from kpibackfill.demo.people import FIRST_YEAR, invent
+from kpibackfill.demo.stored import kpi_rows_of, snapshots_of
+from kpibackfill.errors import KpiBackfillError
+
+UNTIL_YEARS = range(2025, 2051)  # the story needs the first, the speed the last
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What was built: the file, its years (inclusive), and how many there are of each kind (events: with a date)."""
+
+    path: Path
+    from_year: int
+    until_year: int
+    contacts: int
+    events: int
+    registrations: int
+    evaluations: int
+    snapshots: int
+    kpi_rows: int
+
+
+def build_demo(path: Path, *, until_year: int | None = None, replace: bool = False) -> DemoSummary:
+    """Build the demo makerspace from 2015 to `until_year` (default: last year) as the SQLite file `path`.
+
+    The file appears complete or not at all. Raises KpiBackfillError where `path` exists and `replace` is not set,
+    where the year is out of range, and where the file can't be written.
+    """
+    until = dt.datetime.now().year - 1 if until_year is None else until_year
+    if until not in UNTIL_YEARS:
+        raise KpiBackfillError(
+            f"The demo can end in {UNTIL_YEARS[0]} to {UNTIL_YEARS[-1]}, not in {until!r}. Nothing was built.",
+            code="demo_year",
+        )
+    _refuse_existing(path, replace)
+    space = invent(range(FIRST_YEAR, until + 1))
+    snapshots = snapshots_of(space)
+    kpi_rows = kpi_rows_of(space, snapshots)
+    image = _database([*source_inserts(space), *store_inserts(snapshots, kpi_rows)])
+    try:
+        _place(image, path, replace)
+    except OSError as error:
+        raise KpiBackfillError(
+            f"The demo could not be written to {path}: {error.strerror or error}. Nothing was left behind.",
+            code="demo_not_written",
+        ) from error
+    return DemoSummary(
+        path=path,
+        from_year=FIRST_YEAR,
+        until_year=until,
+        contacts=len(space.contacts),
+        events=len(space.events),
+        registrations=len(space.registrations),
+        evaluations=len(space.evaluations),
+        snapshots=len(snapshots),
+        kpi_rows=len(kpi_rows),
+    )
+
+
+def _refuse_existing(path: Path, replace: bool) -> None:
+    if path.is_dir() or (path.exists() and not replace):
+        raise KpiBackfillError(
+            f"{path} exists already and was left as it is. Name another file, or ask for it to be replaced.",
+            code="demo_exists",
+        )
+
+
+def _database(inserts: Iterable[Insert]) -> bytes:
+    """The whole database is made in memory: a build that is killed has not touched the disk yet."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(resources.files("kpibackfill").joinpath("demo", "schema.sql").read_text("utf-8"))
+        connection.execute("BEGIN")
+        for statement, rows in inserts:
+            connection.executemany(statement, rows)
+        connection.execute("COMMIT")
+        return connection.serialize()
+
+
+def _place(image: bytes, path: Path, replace: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
+        try:
+            file.write(image)
+            file.flush()
+            os.fsync(file.fileno())
+            _refuse_existing(path, replace)
+            # SQLite would play the journal of an earlier database of that name into the new one.
+            for suffix in ("-journal", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,99 @@
+"""The demo makerspace is built whole or not at all, quickly, and always the same."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from kpibackfill.demo import build_demo
+from kpibackfill.errors import KpiBackfillError
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_demo(tmp_path_factory.mktemp("demo") / "demo.sqlite", until_year=2025).path
+
+
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+def test_the_same_year_gives_the_same_rows_in_another_process(path, tmp_path):
+    again = tmp_path / "again.sqlite"
+    code = "import sys, pathlib, kpibackfill.demo as d; d.build_demo(pathlib.Path(sys.argv[1]), until_year=2025)"
+    subprocess.run([sys.executable, "-c", code, again], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert dump(again) == dump(path)
+
+
+def test_it_is_built_in_less_than_three_seconds_up_to_last_year(tmp_path):
+    began = time.perf_counter()
+    summary = build_demo(tmp_path / "demo.sqlite")
+    assert time.perf_counter() - began < 3
+    assert summary.until_year == time.localtime().tm_year - 1
+
+
+def test_the_summary_counts_what_is_there(tmp_path):
+    summary = build_demo(tmp_path / "a folder" / "demo.sqlite", until_year=2025)
+    with closing(sqlite3.connect(summary.path)) as db:
+        count = lambda table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: E731, S608
+        assert summary.contacts == count("civicrm_contact")
+        assert summary.events == count("civicrm_event WHERE start_date IS NOT NULL")
+        assert summary.registrations == count("civicrm_participant")
+        assert summary.evaluations == count("webform_submission")
+        assert summary.snapshots == count("ms_snapshot")
+        assert summary.kpi_rows == count("ms_fact_kpi_snapshot")
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_an_existing_file_is_refused_and_left_as_it_is(tmp_path):
+    existing = tmp_path / "demo.sqlite"
+    existing.write_text("mine")
+    with pytest.raises(KpiBackfillError, match=r"demo\.sqlite exists already and was left as it is"):
+        build_demo(existing, until_year=2025)
+    assert existing.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [existing]
+
+
+def test_replace_puts_a_new_demo_in_place_of_the_file_and_its_journal(tmp_path, path):
+    existing = tmp_path / "demo.sqlite"
+    existing.write_text("old")
+    (tmp_path / "demo.sqlite-journal").write_text("stale")
+    build_demo(existing, until_year=2025, replace=True)
+    assert dump(existing) == dump(path)
+    assert list(tmp_path.iterdir()) == [existing]
+
+
+@pytest.mark.parametrize("year", [2024, 2051, -1])
+def test_a_year_that_the_story_does_not_fit_is_refused(tmp_path, year):
+    with pytest.raises(KpiBackfillError, match=f"not in {year}"):
+        build_demo(tmp_path / "demo.sqlite", until_year=year)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_that_fails_at_the_last_step_leaves_nothing_behind(tmp_path, monkeypatch):
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(KpiBackfillError, match="No space left on device"):
+        build_demo(tmp_path / "demo.sqlite", until_year=2025)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KpiBackfillError, match=r"could not be written to .*demo\.sqlite"):
+        build_demo(tmp_path / "file" / "demo.sqlite", until_year=2025)
+
+
+def test_it_needs_neither_pandas_nor_sqlalchemy():
+    code = "import sys, kpibackfill.demo; sys.exit(bool({'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
