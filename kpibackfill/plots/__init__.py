@@ -1,0 +1,33 @@
+"""This step draws: what is stored beside what was computed, and the drift between the two.
+
+Each function takes a documented DataFrame and returns :class:`Figures`. To add a figure, write a module that
+prepares its numbers, opens a :func:`~kpibackfill.plots.style.sheet` and returns a ``Drawing``, and name it here.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.heatmap import draw_heatmap
+from kpibackfill.plots.places import arrange
+from kpibackfill.plots.series import draw_series
+
+__all__ = ["Drawing", "Figures", "plot_drift"]
+
+
+def plot_drift(drift: pd.DataFrame) -> Figures:
+    """Draw stored and computed values by year, one panel a KPI, and a heat map of the drift between them.
+
+    Parameters
+    ----------
+    drift : what ``compare`` returned, one row per snapshot and KPI. It is left as it is.
+
+    Returns
+    -------
+    Figures named ``series`` and ``heatmap``; the last expression of a cell shows both. Drift is in each KPI's own
+    measure: per cent of the stored value for counts, points for scores and rates. A rate that rests on fewer than
+    five people shows "< 5" in place of its value and its drift.
+    """
+    arranged = arrange(drift)
+    return Figures((draw_series(arranged), draw_heatmap(arranged)))

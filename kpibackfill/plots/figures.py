@@ -1,0 +1,93 @@
+"""Drawings with their alternative texts, shown as PNG in a notebook and handed out as SVG to a page."""
+
+from __future__ import annotations
+
+import html
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from kpibackfill.plots.style import NOTEBOOK_DPI, styled
+
+SHARPNESS = 2  # device pixels per pixel of the notebook: sharp on today's screens and in print
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One figure: a short ``name`` for ids and files, and ``alt``, which tells its finding to who can't see it."""
+
+    name: str
+    figure: Figure
+    alt: str
+
+    @property
+    def width(self) -> int:
+        """Pixels that the drawing is wide in a notebook; its PNG holds ``SHARPNESS`` times as many."""
+        return round(self.figure.get_figwidth() * NOTEBOOK_DPI)
+
+    def png(self) -> bytes:
+        """The drawing as a PNG; its description is the alternative text."""
+        with styled(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            buffer = io.BytesIO()
+            FigureCanvasAgg(self.figure)
+            self.figure.savefig(
+                buffer,
+                format="png",
+                dpi=NOTEBOOK_DPI * SHARPNESS,
+                metadata={"Description": self.alt, "Software": None},
+            )
+            return buffer.getvalue()
+
+    def svg(self) -> str:
+        """The drawing as an ``<svg>`` element for an HTML page: the same text each time it is drawn."""
+        with styled(salt=self.name), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            buffer = io.StringIO()
+            FigureCanvasSVG(self.figure)
+            self.figure.savefig(
+                buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+            )
+        element = buffer.getvalue()
+        element = element[element.index("<svg ") :]  # a page has its own XML declaration and document type
+        return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.alt)}" ', 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Drawings that belong together; a notebook shows each as a PNG with its alternative text."""
+
+    drawings: tuple[Drawing, ...]
+
+    def __iter__(self) -> Iterator[Drawing]:
+        return iter(self.drawings)
+
+    def __len__(self) -> int:
+        return len(self.drawings)
+
+    def __getitem__(self, name: str) -> Drawing:
+        """The drawing of that name."""
+        for drawing in self.drawings:
+            if drawing.name == name:
+                return drawing
+        raise KeyError(name)
+
+    def items(self) -> list[tuple[str, str]]:
+        """An SVG element and its alternative text per drawing, for an HTML page."""
+        return [(drawing.svg(), drawing.alt) for drawing in self.drawings]
+
+    def __repr__(self) -> str:
+        return "\n".join(drawing.alt for drawing in self.drawings)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import publish_display_data
+
+        for drawing in self.drawings:
+            data: dict[str, Any] = {"image/png": drawing.png(), "text/plain": drawing.alt}
+            publish_display_data(data, {"image/png": {"width": drawing.width, "alt": drawing.alt}})

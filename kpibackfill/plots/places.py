@@ -1,0 +1,188 @@
+"""The drift, arranged for figures: what kind each value is, where it stands, and what is to be said of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kpibackfill.kpis.registry import Unit
+from kpibackfill.numbers import FEW, amount, measure, too_few
+from kpibackfill.plots.style import clean, drawable
+
+STEPS = {"monthly": 12, "quarterly": 4}  # slots a year, annual ones beside
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A KPI as figures name it: ``label`` can be drawn, ``name`` is the full one for alternative texts."""
+
+    kpi_id: str
+    label: str
+    name: str
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """``places`` has a row per snapshot and KPI:
+
+    ``kpi_id, snapshot_id`` and ``source`` as in the drift; ``slot`` counts periods from the first (int); ``rank`` is 0
+    for the snapshot that a slot's line goes through, 1, 2 … for further ones; ``x`` is the position in years;
+    ``stored, computed, delta, change`` are as in the drift, but NaN where they must not be shown; ``size`` is the
+    drift in hundredths of its measure, to compare KPIs by (NaN: none, or from 0); ``kind`` is one of ``differs``,
+    ``period`` (only ``period_year`` or ``period_month`` differ), ``agrees``, ``new``, ``no_data``, ``unsupported``,
+    ``withheld`` (a rate of fewer than five people).
+
+    ``slots`` has a label per slot, those without a snapshot included; ``first`` and ``step`` are in years.
+    """
+
+    entries: tuple[Entry, ...]
+    places: pd.DataFrame
+    slots: tuple[str, ...]
+    first: float
+    step: float
+
+    @property
+    def xs(self) -> np.ndarray:
+        """The position of each slot in years."""
+        return self.first + np.arange(len(self.slots)) * self.step
+
+    def count(self, *kinds: str) -> int:
+        """How many values are of these kinds."""
+        return int(self.places["kind"].isin(kinds).sum())
+
+    def of(self, kpi_id: str) -> pd.DataFrame:
+        """The places of one KPI."""
+        return self.places[self.places["kpi_id"] == kpi_id]
+
+
+def arrange(drift: pd.DataFrame) -> Arranged:
+    """Arrange a drift frame; it is left as it is."""
+    described: Mapping[str, Mapping[str, str]] = drift.attrs.get("kpis", {})
+    present = dict.fromkeys(drift["kpi_id"])
+    ordered = [kpi_id for kpi_id in described if kpi_id in present]
+    ordered += [kpi_id for kpi_id in present if kpi_id not in described]
+    entries = tuple(_entry(kpi_id, described.get(kpi_id, {})) for kpi_id in ordered)
+
+    wanted = ["kpi_id", "snapshot_id", "snapshot_date", "snapshot_type", "source", "year"]
+    places = pd.DataFrame({name: drift[name].to_numpy() for name in wanted})
+    for name in ("stored", "computed", "delta", "change"):
+        places[name] = drift[name].to_numpy(dtype=float, na_value=np.nan)
+    places = places.replace([np.inf, -np.inf], np.nan)
+    units = places["kpi_id"].map({entry.kpi_id: entry.unit for entry in entries})
+    places["kind"] = [
+        _kind(*row)
+        for row in zip(units, drift["basis"], drift["status"], places["computed"], places["delta"], strict=True)
+    ]
+    places.loc[places["kind"] == "withheld", ["computed", "delta", "change"]] = np.nan
+    scale = units.map({"count": np.nan, "points": 0.01, "fraction": 1.0}).astype(float)
+    places["size"] = (places["delta"] * scale).where(units != "count", places["change"])
+    return _placed(entries, places)
+
+
+def finding(arranged: Arranged) -> str:
+    """What the drift shows in one sentence, for a title."""
+    differ, agree = arranged.count("differs"), arranged.count("agrees", "period")
+    both, new = differ + agree, arranged.count("new")
+    if differ:
+        return f"{differ} of {both} stored {_values(both)} {_s(differ, 'differ')}; the largest: {_largest(arranged)}"
+    if agree:
+        return f"All {both} stored values are confirmed" if both > 1 else "The one stored value is confirmed"
+    if new:
+        return f"Nothing is stored yet: {new} new {_values(new)}"
+    if arranged.places.empty:
+        return "No snapshots in these years: there is nothing to compare"
+    return "There is no pair of values to compare"
+
+
+def tally(arranged: Arranged) -> str:
+    """How many values are of the other kinds, for the line under a title."""
+    named = {
+        "new": "new",
+        "unsupported": "stored with nothing to compute from",
+        "period": "with another period only",
+        "no_data": "without data",
+        "withheld": f"withheld ({FEW} people)",
+    }
+    counted = [(arranged.count(kind), words) for kind, words in named.items()]
+    return " · ".join(f"{number} {words}" for number, words in counted if number)
+
+
+def drift_text(place: Any, unit: Unit) -> str:
+    """The drift of one row of ``places`` with its unit: ``−31.0 %``, or ``0 → 31`` where what is stored is 0."""
+    if unit == "count" and np.isnan(place.change):
+        return f"{amount(place.stored, unit)} → {amount(place.computed, unit)}"
+    return measure(place.delta, place.change, unit)
+
+
+def spans(labels: Iterable[str], all_labels: tuple[str, ...]) -> str:
+    """Labels of slots in words, runs of three or more as ``2016–2019``."""
+    wanted, runs = set(labels), list[list[str]]()
+    for before, label in zip((None, *all_labels), all_labels, strict=False):
+        if label in wanted and runs and runs[-1][-1] == before:
+            runs[-1].append(label)
+        elif label in wanted:
+            runs.append([label])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)
+
+
+def _entry(kpi_id: str, described: Mapping[str, str]) -> Entry:
+    label = described.get("label") or kpi_id
+    unit: Unit = described.get("unit", "count")  # type: ignore[assignment]
+    return Entry(kpi_id, drawable(label, instead=kpi_id), clean(label), unit)
+
+
+def _kind(unit: Unit, basis: object, status: str, computed: float, delta: float) -> str:
+    if not np.isnan(computed) and too_few(unit, None if pd.isna(basis) else int(basis)):  # type: ignore[call-overload]
+        return "withheld"
+    if status == "changed":
+        return "period" if delta == 0 else "differs"
+    return "agrees" if status == "unchanged" else status
+
+
+def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
+    if places.empty:
+        return Arranged(entries, places.assign(slot=0, rank=0, x=0.0), (), 0.0, 1.0)
+    a_year = max(STEPS.get(kind.lower(), 1) for kind in places["snapshot_type"])
+    month = places["snapshot_date"].str.slice(5, 7).astype(int)
+    of_date = places["snapshot_date"].str.slice(0, 4).astype(int) * a_year + (month - 1) * a_year // 12
+    yearly = ~places["snapshot_type"].str.lower().isin(STEPS)
+    slot = of_date.where(~yearly, places["year"].astype(int) * a_year)
+    first, last = int(slot.min()), int(slot.max())
+
+    per_source = places.groupby("source")["snapshot_id"].nunique()
+    places = places.assign(slot=slot - first, lead=-places["source"].map(per_source))
+    snapshots = places.drop_duplicates("snapshot_id").sort_values(["slot", "lead", "snapshot_date", "snapshot_id"])
+    rank = snapshots.groupby("slot").cumcount()
+    rank.index = pd.Index(snapshots["snapshot_id"])
+    places["rank"] = places["snapshot_id"].map(rank)
+    crowd = places.groupby("slot")["rank"].transform("max").clip(lower=2)
+    places["x"] = (first + places["slot"] + places["rank"] * 0.6 / crowd) / a_year
+    places = places.sort_values(["slot", "rank"], ignore_index=True)
+    labels = tuple(_slot_label(number, a_year) for number in range(first, last + 1))
+    return Arranged(entries, places, labels, first / a_year, 1 / a_year)
+
+
+def _slot_label(number: int, a_year: int) -> str:
+    year, part = divmod(number, a_year)
+    return {1: f"{year}", 4: f"{year} Q{part + 1}", 12: f"{year}-{part + 1:02}"}[a_year]
+
+
+def _largest(arranged: Arranged) -> str:
+    differing = arranged.places[arranged.places["kind"] == "differs"]
+    order = differing["size"].abs().fillna(-1.0)
+    place = differing.loc[order.idxmax()]
+    entry = next(entry for entry in arranged.entries if entry.kpi_id == place["kpi_id"])
+    return f"{entry.label} {arranged.slots[place['slot']]}, {drift_text(place, entry.unit)}"
+
+
+def _values(number: int) -> str:
+    return "value" if number == 1 else "values"
+
+
+def _s(number: int, verb: str) -> str:
+    return f"{verb}s" if number == 1 else verb

@@ -1,0 +1,136 @@
+"""What all figures share: the palette, the sheet they are drawn on, and how a site's words are made fit to draw.
+
+Nothing here touches pyplot, and matplotlib's settings are changed only while a figure is drawn or written.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.patheffects import withStroke
+
+# Dark blue and burnt orange: apart for every kind of colour blindness, and in grey. Stored is a ring on a dashed line,
+# computed a dot on a full one, so a dot in a ring is a match.
+STORED = "#17456e"
+COMPUTED = "#c44f00"
+INK = "#1f2328"
+MUTED = "#5d646c"
+RULE = "#d4d8dc"
+GAP = "#eff1f3"
+PAPER = "#ffffff"
+DIVERGING = LinearSegmentedColormap.from_list("drift", ["#6d3f9c", "#cdbce2", PAPER, "#a8d5cb", "#00695c"])
+
+WIDTH = 9.0  # inches: a notebook's column of 900 pixels
+NOTEBOOK_DPI = 100
+MARGIN = 0.12
+
+_OWN: Mapping[str, Any] = {
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib
+    "font.size": 8.0,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a site's label is a dollar sign
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.unicode_minus": True,
+    "axes.formatter.use_mathtext": False,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "hatch.linewidth": 0.6,
+    "svg.fonttype": "path",  # the same letters on every machine
+}
+_FAMILIES = tuple("axes figure font grid hatch image lines markers patch path savefig svg text xtick ytick".split())
+HALO = [withStroke(linewidth=2.2, foreground=PAPER)]
+
+
+@contextmanager
+def styled(salt: str = "kpibackfill") -> Iterator[None]:
+    """Matplotlib's own defaults and ours, whatever a user's style says, and afterwards the user's again."""
+    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key.partition(".")[0] in _FAMILIES}
+    with matplotlib.rc_context({**defaults, **_OWN, "svg.hashsalt": salt}):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A figure with its title, subtitle and notes in place, and room between them for axes. All lengths in inches."""
+
+    figure: Figure
+    top: float
+    body: float
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes whose upper left corner is that far from the upper left corner of the room for them."""
+        across, down = self.figure.get_size_inches()
+        return self.figure.add_axes(
+            (left / across, 1 - (self.top + top + height) / down, width / across, height / down)
+        )
+
+
+def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float, width: float = WIDTH) -> Sheet:
+    """Open a sheet: the title states the finding, the notes say how to read the marks."""
+    room = width - 2 * MARGIN
+    heading = fit(title, room, 13, lines=3, bold=True)
+    below = fit(subtitle, room, 9, lines=3)
+    reading = [line for note in notes for line in fit(note, room, 7.5, lines=6).split("\n")]
+    heading_height = 0.25 * (heading.count("\n") + 1)
+    top = MARGIN + heading_height + (0.18 * (below.count("\n") + 1) if below else 0) + 0.1
+    foot = 0.155 * len(reading) + MARGIN + (0.06 if reading else 0)
+    height = top + body + foot
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
+    across, down = MARGIN / width, 1 - MARGIN / height
+    figure.text(across, down, heading, size=13, weight="bold", va="top", linespacing=1.25)
+    figure.text(across, down - heading_height / height, below, size=9, color=MUTED, va="top", linespacing=1.3)
+    figure.text(across, MARGIN / height, "\n".join(reading), size=7.5, color=MUTED, va="bottom", linespacing=1.4)
+    return Sheet(figure, top, body)
+
+
+def clean(text: object) -> str:
+    """A site's words on one line, without characters that control, hide or have no meaning yet."""
+    return " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in str(text)).split())
+
+
+def drawable(text: object, instead: object = "") -> str:
+    """``clean`` words that the font can draw: pictures are left out; where letters are missing, ``instead``."""
+    words, known = clean(text), _glyphs()
+    if instead and any(c.isalnum() and ord(c) not in known for c in words):
+        return drawable(instead)
+    kept = (c if ord(c) in known else "□" if c.isalnum() else " " for c in words)
+    return " ".join("".join(kept).split()) or drawable(instead or "unnamed")
+
+
+def fit(text: str, width: float, size: float, *, lines: int = 1, bold: bool = False) -> str:
+    """Text broken into at most so many lines of that width in inches, ended by … where it is longer."""
+    letters = max(4, int(width * 72 / (size * (0.64 if bold else 0.56))))
+    return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder=" …"))
+
+
+def shade(position: float) -> Any:
+    """The colour of a drift from -1 (computed is far lower than stored) to 1 (far higher)."""
+    return DIVERGING((position + 1) / 2)
+
+
+def ink_on(position: float) -> str:
+    """The colour of text that can be read on ``shade(position)``."""
+    return PAPER if abs(position) > 0.72 else INK
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
