@@ -32,9 +32,11 @@ org_fact = sa.Table(
 )
 
 # `meta` has no type of its own here: SQLite sites hold text as well as blobs in it, and a before-image keeps both apart.
+# `id` is there in one of the table's two layouts only.
 kpi_fact = sa.Table(
     "ms_fact_kpi_snapshot",
     store,
+    sa.Column("id", sa.Integer),
     sa.Column("snapshot_id", sa.Integer),
     sa.Column("kpi_id", sa.String(128)),
     sa.Column("metric_value", sa.Float),
@@ -147,9 +149,9 @@ submission_data = sa.Table(
 )
 
 
-def demographics(name: str, column: str | None = None) -> sa.TableClause:
+def demographics(name: str, column: str | None = None) -> sa.Table:
     """The site's table of demographic answers, whose name and column of ethnicity are settings."""
-    columns = [sa.column("entity_id", sa.Integer)]
+    columns = [sa.Column("entity_id", sa.Integer)]
     if column is not None:
-        columns.append(sa.column(column, sa.Text))
-    return sa.table(name, *columns, schema=CIVICRM)
+        columns.append(sa.Column(column, sa.Text))
+    return sa.Table(name, sa.MetaData(schema=CIVICRM), *columns)

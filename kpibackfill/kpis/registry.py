@@ -26,12 +26,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
 
 from kpibackfill.errors import Refused
 
 if TYPE_CHECKING:
-    from kpibackfill.database.recorded import RecordedConnection
     from kpibackfill.config import Site
+    from kpibackfill.database.recorded import RecordedConnection
 
 Unit = Literal["count", "points", "fraction"]
 Cadence = Literal["annual", "quarterly", "monthly"]
@@ -63,7 +64,32 @@ class Value:
     warnings: Sequence[str] = ()
 
 
-Compute = Callable[["RecordedConnection", "Site", Sequence[Window]], Iterable[Value]]
+@dataclass(frozen=True, slots=True)
+class SiteAt:
+    """A site's settings and time zone, at the instant that a run goes by."""
+
+    settings: Site
+    zone: ZoneInfo
+    as_of: datetime
+    """Aware: "last year" and the current month are the site's at this instant."""
+
+    @property
+    def current_month(self) -> datetime:
+        """The first moment of the month that is not over yet, in local time without a zone."""
+        return self.as_of.astimezone(self.zone).replace(
+            day=1, hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0
+        )
+
+    def unix(self, local: datetime) -> int:
+        """The unix time of a local time without a zone.
+
+        Clocks that are put forward leave a gap: a time in it is read as if they had not been yet. Of two equal times
+        when they are put back it is the first.
+        """
+        return int(local.replace(tzinfo=self.zone, fold=0).timestamp())
+
+
+Compute = Callable[["RecordedConnection", SiteAt, Sequence[Window]], Iterable[Value]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,249 @@
+"""SQL expressions that the dialects spell differently, or that every KPI needs: windows of a time, bytes of a text.
+
+Engines compare texts by collations of their own: MariaDB's ignore case, accents, control characters and trailing
+spaces, others don't. Numbers that must be the same everywhere compare the *bytes* of texts, and fold ASCII only.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+from kpibackfill.tables import event, option_group, option_value, participant, participant_status
+
+Span = tuple[int, Any, Any]
+"""A window over a column: its id, the first value inside, the first value after."""
+
+
+class LocalTime(TypeDecorator[datetime]):
+    """A local time of whole seconds. SQLite keeps texts: one of midnight is bound as its date, which sorts before any
+    spelling of that day's times, with a blank or a ``T`` and with or without fractions of a second."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.String() if dialect.name == "sqlite" else sa.DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.isoformat(" ", "seconds").removesuffix(" 00:00:00")
+
+
+class _Bytes(TypeDecorator[bytes]):
+    """Arrives as bytes, whether the engine sends bytes or a text."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.types.NullType())
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> bytes | None:
+        if value is None:
+            return None
+        return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else bytes(value)
+
+
+class exact(FunctionElement[bytes]):
+    """A text that compares and groups by its bytes, and arrives as bytes."""
+
+    type = _Bytes()
+    inherit_cache = True
+
+
+class folded(FunctionElement[bytes]):
+    """A text in ASCII lower case that compares by its bytes."""
+
+    type = _Bytes()
+    inherit_cache = True
+
+
+class contains(FunctionElement[bool]):
+    """Whether the first text has the second in it, byte for byte."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+
+
+def in_any_case(column: sa.ColumnElement[str], texts: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Whether the column is one of the texts, whatever their ASCII case."""
+    return folded(column).in_([folded(sa.literal(text)) for text in texts])
+
+
+def has_word(column: sa.ColumnElement[str], word: str) -> sa.ColumnElement[bool]:
+    """Whether the column's text has the word in it, whatever its ASCII case."""
+    return contains(folded(column), folded(sa.literal(word)))
+
+
+def same_text(column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[bool]:
+    """Whether the column is the text, byte for byte; an index on the column still serves."""
+    return (column == text) & (exact(column) == exact(sa.literal(text)))
+
+
+def after(end: datetime) -> datetime:
+    """The first second after a window's inclusive end."""
+    return end + timedelta(seconds=1) if end < datetime.max.replace(microsecond=0) else datetime.max
+
+
+def layers(spans: Iterable[Span]) -> list[list[Span]]:
+    """The spans in as few lists as possible so that those of one list don't overlap; each list in order."""
+    result: list[list[Span]] = []
+    for span in sorted(spans, key=lambda span: span[1:]):
+        if span[1] >= span[2]:
+            continue
+        for layer in result:
+            if layer[-1][2] <= span[1]:
+                layer.append(span)
+                break
+        else:
+            result.append([span])
+    return result
+
+
+def window_of(column: sa.ColumnElement[Any], layer: Sequence[Span]) -> sa.ColumnElement[int | None]:
+    """The id of the layer's span that holds the column's value, or NULL: a CASE that halves the spans at each step."""
+    edges: list[tuple[Any, int | None]] = []
+    for window_id, start, end in layer:
+        if edges and edges[-1][0] == start:
+            edges.pop()
+        edges += [(start, window_id), (end, None)]
+
+    def search(low: int, high: int) -> sa.ColumnElement[int | None]:
+        if high - low == 1:
+            window_id = edges[low][1]
+            return sa.null() if window_id is None else sa.literal(window_id, sa.BigInteger)
+        middle = (low + high) // 2
+        return sa.case((column < _edge(column, edges[middle][0]), search(low, middle)), else_=search(middle, high))
+
+    return sa.case((_between(column, layer), search(0, len(edges) - 1)))
+
+
+def windowed(
+    columns: Sequence[sa.ColumnElement[Any]],
+    column: sa.ColumnElement[Any],
+    spans: Iterable[Span],
+    *conditions: sa.ColumnElement[bool],
+    source: sa.FromClause | None = None,
+) -> sa.Subquery:
+    """Rows of a table that fall in a span, once for each span: the columns, and its id as ``window_id``."""
+    parts = []
+    for layer in layers(spans):
+        window_id = window_of(column, layer)
+        part = sa.select(*columns, window_id.label("window_id")).where(_between(column, layer), *conditions)
+        if any(before[2] != following[1] for before, following in pairwise(layer)):
+            part = part.where(window_id.is_not(None))
+        parts.append(part if source is None else part.select_from(source))
+    return (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery()
+
+
+def start() -> sa.ColumnElement[datetime]:
+    """The event's start as a local time."""
+    return sa.type_coerce(event.c.start_date, LocalTime())
+
+
+def event_labels(condition: sa.ColumnElement[bool]) -> sa.Subquery:
+    """The different labels of each event type that meet the condition: ``event_type_id``, ``label`` (bytes)."""
+    types = sa.select(event.c.event_type_id).where(event.c.event_type_id.is_not(None)).distinct().subquery()
+    return (
+        sa.select(types.c.event_type_id, exact(option_value.c.label).label("label"))
+        .join_from(option_value, option_group, option_group.c.id == option_value.c.option_group_id)
+        .join(types, exact(sa.cast(types.c.event_type_id, sa.String)) == exact(option_value.c.value))
+        .where(same_text(option_group.c.name, "event_type"), condition)
+        .distinct()
+        .subquery()
+    )
+
+
+def is_type(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether an event has a type whose label meets the condition."""
+    return event.c.event_type_id.in_(sa.select(event_labels(condition).c.event_type_id))
+
+
+def counted() -> sa.ColumnElement[bool]:
+    """Whether a registration counts, by its status."""
+    return participant.c.status_id.in_(sa.select(participant_status.c.id).where(participant_status.c.is_counted == 1))
+
+
+def _between(column: sa.ColumnElement[Any], layer: Sequence[Span]) -> sa.ColumnElement[bool]:
+    return (column >= _edge(column, layer[0][1])) & (column < _edge(column, layer[-1][2]))
+
+
+def _edge(column: sa.ColumnElement[Any], value: Any) -> sa.ColumnElement[Any]:
+    # Unix times of far years don't fit the 4 bytes of PostgreSQL's integer.
+    return sa.literal(value, sa.BigInteger() if isinstance(value, int) else column.type)
+
+
+def _arguments(element: FunctionElement[Any], compiler: Any, options: Any) -> list[str]:
+    return [compiler.process(argument, **options) for argument in element.clauses]
+
+
+@compiles(exact)
+def _exact(element: exact, compiler: Any, **options: Any) -> str:
+    (text,) = _arguments(element, compiler, options)
+    return text
+
+
+@compiles(exact, "postgresql")
+def _exact_postgresql(element: exact, compiler: Any, **options: Any) -> str:
+    (text,) = _arguments(element, compiler, options)
+    return f'({text} COLLATE "C")'
+
+
+@compiles(exact, "sqlite")
+def _exact_sqlite(element: exact, compiler: Any, **options: Any) -> str:
+    (text,) = _arguments(element, compiler, options)
+    return f"CAST({text} AS BLOB)"
+
+
+@compiles(exact, "mysql", "mariadb")
+def _exact_mariadb(element: exact, compiler: Any, **options: Any) -> str:
+    (text,) = _arguments(element, compiler, options)
+    return f"CAST(CONVERT({text} USING utf8mb4) AS BINARY)"
+
+
+@compiles(folded)
+def _folded(element: folded, compiler: Any, **options: Any) -> str:
+    (text,) = _arguments(element, compiler, options)
+    return f"translate({text}, '{string.ascii_uppercase}', '{string.ascii_lowercase}')"
+
+
+@compiles(folded, "postgresql")
+def _folded_postgresql(element: folded, compiler: Any, **options: Any) -> str:
+    (text,) = _arguments(element, compiler, options)
+    return f'lower({text} COLLATE "C")'
+
+
+@compiles(folded, "sqlite")
+def _folded_sqlite(element: folded, compiler: Any, **options: Any) -> str:
+    (text,) = _arguments(element, compiler, options)
+    return f"CAST(lower({text}) AS BLOB)"
+
+
+@compiles(folded, "mysql", "mariadb")
+def _folded_mariadb(element: folded, compiler: Any, **options: Any) -> str:
+    # LOWER leaves binary strings alone and folds all of Unicode in others. The bytes are read as Hebrew, a set of one
+    # byte a character that has no case but ASCII's, folded, and taken as bytes again.
+    (text,) = _arguments(element, compiler, options)
+    return f"CAST(LOWER(CONVERT(CAST(CONVERT({text} USING utf8mb4) AS BINARY) USING hebrew)) AS BINARY)"
+
+
+@compiles(contains)
+def _contains(element: contains, compiler: Any, **options: Any) -> str:
+    text, word = _arguments(element, compiler, options)
+    return f"instr({text}, {word}) > 0"
+
+
+@compiles(contains, "postgresql")
+def _contains_postgresql(element: contains, compiler: Any, **options: Any) -> str:
+    text, word = _arguments(element, compiler, options)
+    return f"strpos({text}, {word}) > 0"

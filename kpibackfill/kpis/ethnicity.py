@@ -1,0 +1,134 @@
+"""KPIs of who takes part, by the ethnicity that people report. Their answers stay in here: only counts get out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from kpibackfill.database.expressions import after, counted, exact, has_word, is_type, start, windowed
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
+from kpibackfill.tables import contact, demographics, event, option_value, participant
+
+FEW = 5
+"""A rate that rests on fewer people than this is not fit for publication."""
+
+_SEPARATORS = re.compile(rb"[\x01\x02|,]")
+_BLANKS = b" \t\n\r\v\0"
+_UNSPECIFIED = {b"prefer_not_to_say", b"prefer_not_to_disclose"}
+_UNSPECIFIED_PARTS = (
+    b"unspecified",
+    b"not_specified",
+    b"not specified",
+    b"unknown",
+    b"prefer not",
+    b"prefer_not",
+    b"decline",
+    b"not provided",
+    b"not_provided",
+    b"n/a",
+)
+_WHITE_PARTS = (b"white", b"caucasian")
+
+
+@kpi(
+    "workshop_participants_bipoc",
+    label="Workshop participants who are BIPOC",
+    unit="fraction",
+    family="workshops",
+    description="Of the people registered for a workshop who reported their ethnicity, those who are BIPOC.",
+    sources=[
+        "civicrm_participant",
+        "civicrm_event",
+        "civicrm_participant_status_type",
+        "civicrm_option_value",
+        "civicrm_option_group",
+        "civicrm_contact",
+        "civicrm_value_demographics_15",
+    ],
+)
+def workshop_participants_bipoc(
+    connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]
+) -> Iterable[Value]:
+    """Rests on the people who reported, out of the participants."""
+    answers = Answers(connection, site)
+    if not windows or answers.missing:
+        return no_answers(windows, answers)
+    spans = [(window.window_id, window.start, after(window.end)) for window in windows]
+    workshop = is_type(has_word(option_value.c.label, site.settings.workshop_word))
+    events = windowed([event.c.id], start(), spans, event.c.is_active == 1, workshop)
+    participants = (
+        sa.select(events.c.window_id, participant.c.contact_id)
+        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .where(counted(), participant.c.is_test == 0)
+        .distinct()
+        .subquery("participants")
+    )
+    people = (
+        sa.select(participants.c.window_id, answers.greatest.label("answer"))
+        .join_from(participants, contact, contact.c.id == participants.c.contact_id)
+        .outerjoin(answers.table, answers.table.c.entity_id == contact.c.id)
+        .where(contact.c.is_deleted == 0)
+        .group_by(participants.c.window_id, contact.c.id)
+        .subquery("people")
+    )
+    return rates(connection, windows, people, _SEPARATORS)
+
+
+class Answers:
+    """Where contacts' ethnicity is kept: `table` and a person's `greatest` answer, or why it is `missing`."""
+
+    def __init__(self, connection: RecordedConnection, site: SiteAt) -> None:
+        name = site.settings.demographics_table
+        columns = connection.columns(name)
+        column = next((column for column in site.settings.ethnicity_columns if column in columns), None)
+        self.missing = ""
+        if not columns:
+            self.missing = f"There is no table {name}."
+        elif column is None:
+            self.missing = f"{name} has none of the columns {', '.join(site.settings.ethnicity_columns)}."
+        self.table = demographics(name, column)
+        text = sa.null() if column is None else self.table.c[column]
+        self.greatest = sa.func.max(exact(text), type_=exact.type)
+
+
+def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
+    """What there is to say where the site keeps no answers."""
+    return [Value(window.window_id, None, warnings=[answers.missing]) for window in windows]
+
+
+def rates(
+    connection: RecordedConnection, windows: Iterable[Window], people: sa.Subquery, separators: re.Pattern[bytes]
+) -> list[Value]:
+    """People who are BIPOC out of those who reported, from a row a person: ``window_id``, ``answer`` (bytes)."""
+    rows = connection.execute(
+        sa.select(people.c.window_id, people.c.answer, sa.func.count().label("number")).group_by(
+            people.c.window_id, people.c.answer
+        )
+    )
+    counts: dict[int, dict[bool | None, int]] = {}
+    for window_id, answer, number in rows:
+        of_window = counts.setdefault(window_id, {})
+        kind = is_bipoc(answer or b"", separators)
+        of_window[kind] = of_window.get(kind, 0) + number
+    return [_rate(window, counts.get(window.window_id, {})) for window in windows]
+
+
+def _rate(window: Window, counts: Mapping[bool | None, int]) -> Value:
+    bipoc = counts.get(True, 0)
+    reported = bipoc + counts.get(False, 0)
+    few = [f"Fewer than {FEW} people reported their ethnicity."] if 0 < reported < FEW else []
+    return Value(window.window_id, bipoc / reported if reported else None, reported, sum(counts.values()), few)
+
+
+def is_bipoc(answer: bytes, separators: re.Pattern[bytes]) -> bool | None:
+    """Whether a person with that answer is BIPOC; ``None`` if it reports nothing."""
+    values = {value.strip(_BLANKS).lower() for value in separators.split(answer)}
+    reported = {value for value in values if value and not _is_unspecified(value)}
+    return any(not any(part in value for part in _WHITE_PARTS) for value in reported) if reported else None
+
+
+def _is_unspecified(value: bytes) -> bool:
+    return any(part in value for part in _UNSPECIFIED_PARTS)

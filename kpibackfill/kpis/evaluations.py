@@ -1,0 +1,98 @@
+"""KPIs from the participants' evaluations, a webform."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from kpibackfill.database.expressions import exact, same_text, windowed
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
+from kpibackfill.tables import submission, submission_data
+
+FEW = 5
+"""Fewer answers than this are worth a warning."""
+
+_NUMBER = re.compile(rb"[ \t\n\r\v\f]*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[ \t\n\r\v\f]*")
+_NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
+
+
+@kpi(
+    "education_nps",
+    label="Education NPS",
+    unit="points",
+    family="evaluations",
+    description="Promoters (5 and more) less detractors (1 to 3) in per cent of all scores above 0 for recommending "
+    "the event; none without a score.",
+    sources=["webform_submission", "webform_submission_data"],
+)
+def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
+    """Rests on the scores, out of the submissions that are no drafts."""
+    spans = [(window.window_id, site.unix(window.start), site.unix(window.end) + 1) for window in windows]
+    spans = [span for span in spans if span[1] < span[2]]
+    if not spans:
+        return [Value(window.window_id, None) for window in windows]
+    submissions = windowed(
+        [submission.c.sid],
+        submission.c.created,
+        spans,
+        same_text(submission.c.webform_id, site.settings.evaluation_webform),
+        submission.c.in_draft == 0,
+    )
+    answer = exact(submission_data.c.value)
+    answers = (
+        sa.select(submissions.c.window_id, answer.label("answer"), sa.func.count().label("number"))
+        .join_from(submissions, submission_data, submission_data.c.sid == submissions.c.sid)
+        .where(same_text(submission_data.c.name, site.settings.recommend_field))
+        .group_by(submissions.c.window_id, answer)
+    )
+    totals = sa.select(submissions.c.window_id, sa.null(), sa.func.count()).group_by(submissions.c.window_id)
+    rows = connection.execute(answers.union_all(totals))
+    return [_nps(window, [row for row in rows if row.window_id == window.window_id]) for window in windows]
+
+
+def _nps(window: Window, rows: Sequence[sa.Row[tuple[int, bytes | None, int]]]) -> Value:
+    promoters = detractors = scores = submissions = odd = 0
+    for row in rows:
+        answer, number = row.answer, row.number
+        if answer is None:
+            submissions = number
+            continue
+        value, plain = score(answer)
+        odd += 0 if plain else number
+        if value > 0:
+            scores += number
+            promoters += number if value >= 5 else 0
+            detractors += number if value <= 3 else 0
+    warnings = []
+    if odd:
+        warnings.append(f"Answers that are no plain number, read as the digits in them or as 0: {odd}.")
+    if 0 < scores < FEW:
+        warnings.append(f"Few scores: {scores}.")
+    return Value(window.window_id, nps(promoters, detractors, scores), scores, submissions, warnings)
+
+
+def nps(promoters: int, detractors: int, scores: int) -> float | None:
+    """The net promoter score in points, rounded half away from zero to one decimal; ``None`` without scores.
+
+    The rounding is done in whole numbers: a float can't tell 6.25 from a little less.
+    """
+    if not scores:
+        return None
+    net = promoters - detractors
+    tenths = (abs(net) * 2000 + scores) // (2 * scores)
+    return math.copysign(tenths, net) / 10 if tenths else 0.0
+
+
+def score(answer: bytes) -> tuple[int, bool]:
+    """The whole number in the text of an answer, 0 if there is none, and whether the text is a plain number.
+
+    A text with more than a number in it is read as the digits, points and hyphens that it holds.
+    """
+    plain = _NUMBER.fullmatch(answer)
+    number = plain or _NUMBER.fullmatch(_NOT_IN_NUMBERS.sub(b"", answer))
+    value = float(number[1]) if number else 0.0
+    return (int(value) if math.isfinite(value) else 0), bool(plain)
