@@ -16,6 +16,8 @@ _PUBLIC = {
     "begin": "kpibackfill.run",
     "compute_kpis": "kpibackfill.compute",
     "compare": "kpibackfill.drift",
+    "drift_table": "kpibackfill.views",
+    "review_figures": "kpibackfill.views",
     "plot_drift": "kpibackfill.plots",
     "make_plan": "kpibackfill.plan",
     "apply_plan": "kpibackfill.apply",

@@ -31,11 +31,7 @@ def create_engine(url: URL) -> Engine:
         options["creator"] = _sqlite_creator(url)
     elif backend in ("mysql", "mariadb", "postgresql"):
         options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
-    engine = sa.create_engine(url, **options)
-    if backend == "sqlite":
-        # The driver's own transactions begin late and let statements slip out: it is put in autocommit, we say BEGIN.
-        sa.event.listen(engine, "begin", lambda connection: None)
-    return engine
+    return sa.create_engine(url, **options)
 
 
 @contextmanager
@@ -95,16 +91,13 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
             _end(connection)
             raise
         try:
-            if backend == "sqlite":
-                connection.exec_driver_sql("COMMIT")
             connection.commit()
-        except DBAPIError as error:
-            if error.connection_invalidated or backend != "sqlite":
-                raise OutcomeUnknown(
-                    f"The answer to the commit on {masked_url(url)} never came ({_first_line(error)}).",
-                    code="outcome_unknown",
-                ) from None
-            raise
+        except BaseException as error:  # an interrupt, too, leaves open whether the commit went through
+            _end(connection)
+            reason = _first_line(error) if isinstance(error, DBAPIError) else type(error).__name__
+            raise OutcomeUnknown(
+                f"The commit on {masked_url(url)} was not confirmed ({reason}).", code="outcome_unknown"
+            ) from None
 
 
 def identity(url: URL) -> dict[str, str | int | None]:
@@ -114,8 +107,6 @@ def identity(url: URL) -> dict[str, str | int | None]:
 
 def _end(connection: Connection) -> None:
     try:
-        if connection.dialect.name == "sqlite" and not connection.invalidated:
-            connection.exec_driver_sql("ROLLBACK")
         connection.rollback()
     except SQLAlchemyError:
         connection.invalidate()
@@ -128,6 +119,7 @@ def _sqlite_creator(url: URL) -> Callable[[], sqlite3.Connection]:
         if not path.is_file():
             # sqlite3 would make an empty database of that name.
             raise Refused(f"There is no database file {path}; nothing was read or written.", code="database_missing")
+        # The driver's own transactions begin late: with isolation_level None it starts none, and we say BEGIN.
         return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS)
 
     return connect

@@ -1,0 +1,6 @@
+"""``python -m kpibackfill`` is the command line."""
+
+from kpibackfill.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""This step writes the plan in one transaction, checked inside, or writes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from kpibackfill import phpmeta
+from kpibackfill.config import Target
+from kpibackfill.database import store
+from kpibackfill.database.engine import writing
+from kpibackfill.database.store import Image
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
+from kpibackfill.numbers import float4
+from kpibackfill.plan import Plan, PlanRow
+from kpibackfill.run import Run, close_failed, step
+from kpibackfill.tables import cachetags, kpi_fact
+
+
+@dataclass(frozen=True, repr=False)
+class Receipt:
+    """How a run ended: its state, and how many rows were inserted, updated and deleted."""
+
+    state: str
+    written: Mapping[str, int]
+    cache_tags: str
+    run: Run
+    plan: Plan
+
+    def __repr__(self) -> str:
+        from kpibackfill import views
+
+        return views.receipt_sentence(self)
+
+    def _repr_html_(self) -> str:
+        from kpibackfill import views
+
+        return views.receipt_html(self)
+
+
+@step
+def apply_plan(run: Run, plan: Plan) -> Any:
+    """Write the plan where ``apply`` is ``True``; else close the dry run.
+
+    In a session without a record (JupyterLab) a dry run only shows the plan, and an apply is handed to a papermill
+    execution with the same parameters and this plan's fingerprint as ``approved_plan``.
+
+    Returns
+    -------
+    Receipt, or in a session the outcome of the papermill execution.
+
+    Raises
+    ------
+    Refused : the plan is not the approved one, or a row or snapshot changed since it was read; nothing was written.
+    OutcomeUnknown : the commit was not confirmed and the database can't be asked; ``kpibackfill settle`` will tell.
+    """
+    if plan.run is not run:
+        raise Refused("This plan belongs to another run; nothing was written. Run the cells in order.", code="order")
+    record = run.record
+    if not run.parameters.apply:
+        if record is not None:
+            record.close("dry_run")
+        return Receipt("dry_run", {}, "", run, plan)
+    from kpibackfill.record import approval
+
+    approved = approval.check(run, plan)
+    if record is None:
+        from kpibackfill.execute import hand_over
+
+        return hand_over(run, plan)
+    if not plan.rows:
+        record.close("applied", written={"insert": 0, "update": 0, "delete": 0, "rows": []}, approval=approved)
+        return Receipt("applied", {"insert": 0, "update": 0, "delete": 0}, "", run, plan)
+    record.update(state="applying", approval=approved)
+    tags = cache_tags(plan.rows)
+    try:
+        told = _write_or_find_out(run, plan, tags)
+    except OutcomeUnknown:
+        raise
+    except BaseException as error:
+        record.update(state="planned")
+        close_failed(record, error)
+        raise
+    counts = {action: sum(row.action == action for row in plan.rows) for action in ("insert", "update", "delete")}
+    facts: dict[str, Any] = {
+        "written": {**counts, "rows": [_change(row) for row in plan.rows]},
+        "cache_tags": {"outcome": told, "tags": tags},
+    }
+    record.update(state="applied", **facts)
+    record.close("applied", after_apply=_after_apply(run.target))
+    return Receipt("applied", counts, told, run, plan)
+
+
+def after_image(row: PlanRow, run_id: str, plan_fingerprint: str) -> Image | None:
+    """The row as it is after the write; the surrogate id of an inserted row is the database's own."""
+    if row.action == "delete":
+        return None
+    if row.restore is not None:
+        return row.restore
+    assert row.value is not None
+    meta = {
+        "source": "kpibackfill",
+        "computed_for_year": row.year,
+        "run_id": run_id,
+        "plan": plan_fingerprint,
+        "previous_value": None if row.before is None else row.before.metric_value,
+    }
+    row_id = row.before.row_id if row.before else None
+    return Image(row.value, row.period_year, row.period_month, phpmeta.dumps(meta), row_id)
+
+
+def cache_tags(rows: Sequence[PlanRow]) -> list[str]:
+    """The tags under which Drupal caches series of these rows."""
+    base = "makerspace_snapshot:kpi"
+    return [base, *(f"{base}:{kpi_id}" for kpi_id in sorted({row.kpi_id for row in rows}))]
+
+
+def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str]) -> str:
+    try:
+        return _write(run, plan, tags)
+    except OutcomeUnknown as error:
+        from kpibackfill.record import settle
+
+        # The answer was lost, but the database knows whether it committed.
+        if settle.committed(run.target, plan, error):
+            return "invalidated with the rows, where the table is there"
+        raise KpiBackfillError(
+            f"{error.message} The rows are as they were before: nothing was written. Run again.", code="not_committed"
+        ) from None
+
+
+def _write(run: Run, plan: Plan, tags: Sequence[str]) -> str:
+    assert run.run_id is not None
+    keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
+    after = {key: after_image(row, run.run_id, plan.fingerprint) for key, row in zip(keys, plan.rows, strict=True)}
+    with writing(run.target.store_url) as connection:
+        fact = store.layout(connection)
+        tagged = store.has_cachetags(connection)
+        for table in [kpi_fact, *([cachetags] if tagged else [])]:
+            if not store.transactional(connection, table):
+                raise Refused(
+                    f"{table.name} is on a storage engine that can't roll back; nothing was written. "
+                    f"ALTER TABLE {table.name} ENGINE=InnoDB makes it fit.",
+                    code="storage_engine",
+                )
+        _check_unmoved(connection, fact, plan)
+        _send(connection, fact, plan.rows, after)
+        _check_written(connection, fact, after)
+        if tagged:
+            store.invalidate(connection, tags)
+    return "invalidated" if tagged else "there is no table cachetags: clear Drupal's caches"
+
+
+def _check_unmoved(connection: Connection, fact: store.Layout, plan: Plan) -> None:
+    """The rows read again, under the lock: each must still be its before-image, its snapshot still there."""
+    present = store.present_snapshots(connection, {row.snapshot_id for row in plan.rows})
+    current = store.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in plan.rows])
+    moved = []
+    for row in plan.rows:
+        found = current.get((row.snapshot_id, row.kpi_id))
+        if row.snapshot_id not in present:
+            moved.append(f"snapshot {row.snapshot_id} is gone")
+        elif (found is None) != (row.before is None) or (found and row.before and not found.equals(row.before)):
+            moved.append(f"({row.snapshot_id}, {row.kpi_id})")
+    if moved:
+        some = "; ".join(dict.fromkeys(moved[:5])) + (f" and {len(moved) - 5} more" if len(moved) > 5 else "")
+        raise Refused(
+            f"The stored rows changed since they were read: {some}. Nothing was written; look at a new dry run.",
+            code="stale",
+        )
+
+
+def _send(
+    connection: Connection,
+    fact: store.Layout,
+    rows: Sequence[PlanRow],
+    after: Mapping[tuple[int, str], Image | None],
+) -> None:
+    """Plain statements in bulk; their counts must be the plan's."""
+    inserts, deletes = [], []
+    updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for row in rows:
+        key: dict[str, Any] = {"snapshot_id": row.snapshot_id, "kpi_id": row.kpi_id}
+        image = after[(row.snapshot_id, row.kpi_id)]
+        by_id = {"id": row.before.row_id} if fact.surrogate and row.before else {}
+        if image is None:
+            deletes.append(key | by_id)
+            continue
+        values = {
+            "metric_value": image.metric_value,
+            "period_year": image.period_year,
+            "period_month": image.period_month,
+            "meta": image.meta,
+        }
+        if row.action == "update":
+            updates.append((key | by_id, values))
+        else:
+            restored_id = {"id": image.row_id} if fact.surrogate and image.row_id is not None else {}
+            inserts.append(key | restored_id | values)
+    if store.update(connection, updates) != len(updates) or store.delete(connection, deletes) != len(deletes):
+        raise Refused("Another writer took rows of the plan away; nothing was written. Try again.", code="stale")
+    store.insert(connection, inserts)
+
+
+def _check_written(connection: Connection, fact: store.Layout, after: Mapping[tuple[int, str], Image | None]) -> None:
+    """Every row read back: what is there must be what was meant."""
+    current = store.locked_rows(connection, fact, after)
+    for (snapshot_id, kpi_id), image in after.items():
+        found = current.get((snapshot_id, kpi_id))
+        if image is not None and found is not None and image.row_id is None:
+            found = Image(found.metric_value, found.period_year, found.period_month, found.meta)
+        if (image is None) != (found is None) or (image and found and not found.equals(image)):
+            raise KpiBackfillError(
+                f"The database did not keep ({snapshot_id}, {kpi_id}) as it was sent; the transaction was rolled back, "
+                "nothing was written. Look for a trigger or a narrower column.",
+                code="read_back",
+            )
+
+
+def _change(row: PlanRow) -> dict[str, Any]:
+    return {
+        "snapshot_id": row.snapshot_id,
+        "kpi_id": row.kpi_id,
+        "year": row.year,
+        "action": row.action,
+        "before": None if row.before is None else float4(row.before.metric_value),
+        "after": None if row.value is None else float4(row.value),
+    }
+
+
+def _after_apply(target: Target) -> dict[str, Any] | None:
+    """Run the site's command, without a shell; how it ended never changes what was written."""
+    if not target.after_apply:
+        return None
+    began = time.monotonic()
+    try:
+        ended = subprocess.run(list(target.after_apply), stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+        outcome = f"exit status {ended.returncode}"
+    except subprocess.TimeoutExpired:
+        outcome = "stopped after 300 s"
+    except OSError as error:
+        outcome = f"could not be started: {error.strerror}"
+    return {
+        "command": target.after_apply[0],
+        "outcome": outcome,
+        "seconds": round(time.monotonic() - began, 3),
+    }

@@ -1,0 +1,186 @@
+"""This step reads everything that a run needs, in one read-only transaction that ends with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from kpibackfill.config import Site, Target, masked_url
+from kpibackfill.database import store
+from kpibackfill.database.engine import identity, reading
+from kpibackfill.database.recorded import Query, RecordedConnection
+from kpibackfill.errors import KpiBackfillError, Refused
+from kpibackfill.frames import sealed
+from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
+from kpibackfill.numbers import float4
+from kpibackfill.progress import Progress
+from kpibackfill.run import Run, step
+from kpibackfill.snapshots import read_snapshots, targets
+from kpibackfill.tables import kpi_fact, snapshot
+
+
+@dataclass(frozen=True, repr=False)
+class Readings:
+    """What a run read, all of it as of one moment.
+
+    Attributes
+    ----------
+    snapshots : DataFrame, a row per target snapshot: `snapshot_id`, `snapshot_date`, `snapshot_type`, `source`, `year`.
+    computed : DataFrame, a row per snapshot and KPI: the columns of `snapshots`, `kpi_id`, `computed` (float, NaN for
+        no data), `basis` and `population` (Int64, missing where a KPI gives none), `warnings` (tuple of sentences).
+    stored : the rows that are there, by snapshot and the registry's KPI id, `meta` included: never rendered.
+    queries : per KPI the statements that it sent.
+    databases : server, version and identity of store and sources, for the record.
+    notes : sentences about the reading as a whole.
+    """
+
+    run: Run
+    snapshots: pd.DataFrame
+    computed: pd.DataFrame
+    stored: Mapping[tuple[int, str], store.Image]
+    queries: Mapping[str, Sequence[Query]]
+    databases: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"{len(self.computed)} values of {len(self.snapshots)} snapshots"
+
+    def _repr_html_(self) -> str:
+        from kpibackfill import views
+
+        return views.readings_html(self)
+
+
+@step
+def compute_kpis(run: Run) -> Readings:
+    """Read the target snapshots, compute each KPI for each of their windows, and read the rows that are stored.
+
+    One query a KPI, whatever the number of snapshots, in one read-only transaction; where the sources are another
+    database, one there as well.
+
+    Raises
+    ------
+    KpiBackfillError : the database can't be reached or read, a table is missing, a key is there twice; one or two
+        lines, and nothing was written.
+    """
+    target, site = run.target, run.site
+    with _connections(target, site) as (store_connection, sources_connection):
+        fact = store.layout(store_connection)
+        snapshots, windows = read_snapshots(store_connection, site, run.parameters)
+        stored, notes = _stored(store_connection, fact, run)
+        databases = {
+            "store": _described(store_connection, target.store_url) | {"surrogate_id": fact.surrogate},
+            "sources": _described(sources_connection, target.sources_url),
+            "one_transaction": sources_connection is store_connection,
+        }
+        at = SiteAt(site, target.zone, run.parameters.as_of)
+        values: dict[str, dict[int, Value]] = {}
+        queries: dict[str, Sequence[Query]] = {}
+        with Progress("Computing", len(run.kpis)) as progress:
+            for entry in run.kpis:
+                progress.at(entry.label)
+                connection = RecordedConnection(store_connection if entry.reads_store else sources_connection)
+                values[entry.kpi_id] = _values(entry, connection, at, windows) if windows else {}
+                queries[entry.kpi_id] = tuple(connection.queries)
+    if not databases["one_transaction"]:
+        notes.append("Sources and store are two databases: each was read as of a moment of its own.")
+    columns = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year"]
+    return Readings(
+        run=run,
+        snapshots=sealed(snapshots[columns], run),
+        computed=sealed(_frame(snapshots, run.kpis, values), run),
+        stored=stored,
+        queries=queries,
+        databases=databases,
+        notes=tuple(notes),
+    )
+
+
+@contextmanager
+def _connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connection]]:
+    with reading(target.store_url, site.civicrm_schema) as store_connection:
+        if target.sources_are_store:
+            yield store_connection, store_connection
+        else:
+            with reading(target.sources_url, site.civicrm_schema) as sources_connection:
+                yield store_connection, sources_connection
+
+
+def _stored(
+    connection: Connection, fact: store.Layout, run: Run
+) -> tuple[dict[tuple[int, str], store.Image], list[str]]:
+    """The stored rows of the wanted KPIs by the registry's ids, and a note on rows under the other prefix."""
+    prefix = run.site.kpi_id_prefix
+    wanted = {prefix + entry.kpi_id: entry.kpi_id for entry in run.kpis}
+    twins = {entry.kpi_id if prefix else f"kpi_{entry.kpi_id}" for entry in run.kpis}
+    spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
+    statement = (
+        store.rows_select(fact)
+        .join_from(kpi_fact, snapshot, snapshot.c.id == kpi_fact.c.snapshot_id)
+        .where(targets(run.site, run.parameters), spelled.in_(sorted({name.lower() for name in [*wanted, *twins]})))
+    )
+    rows = connection.execute(statement).all()
+    found = store.index_rows(rows, wanted)
+    notes = []
+    count = sum(row.kpi_id in twins for row in rows)
+    if count:
+        spelling = "without a prefix" if prefix else "with the prefix 'kpi_'"
+        notes.append(
+            f"The fact table also holds {count} row{'s' * (count > 1)} of these KPIs {spelling}, which this run leaves "
+            "alone; newer dashboards read prefixed ids: see kpi_id_prefix in kpibackfill.toml."
+        )
+    return {(snapshot_id, wanted[kpi_id]): image for (snapshot_id, kpi_id), image in found.items()}, notes
+
+
+def _values(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> dict[int, Value]:
+    """One KPI's values by window, held to the contract."""
+    known = {window.window_id for window in windows}
+    values: dict[int, Value] = {}
+    for value in entry.compute(connection, site, windows):
+        if value.window_id not in known or value.window_id in values:
+            raise _broken(entry, f"gave the window {value.window_id!r}, which it was not asked for or gave twice")
+        if value.value is not None and not math.isfinite(float4(float(value.value))):
+            raise _broken(entry, f"gave {value.value!r}, which the fact table can't hold")
+        values[value.window_id] = value
+    return values
+
+
+def _frame(snapshots: pd.DataFrame, kpis: Sequence[Kpi], values: Mapping[str, Mapping[int, Value]]) -> pd.DataFrame:
+    nothing = Value(-1, None)
+    parts = []
+    for order, entry in enumerate(kpis):
+        found = [values[entry.kpi_id].get(window_id, nothing) for window_id in snapshots["window_id"]]
+        parts.append(
+            snapshots.drop(columns="window_id").assign(
+                order=order,
+                kpi_id=entry.kpi_id,
+                computed=np.array([np.nan if v.value is None else float(v.value) for v in found], dtype="float64"),
+                basis=pd.array([v.basis for v in found], dtype="Int64"),
+                population=pd.array([v.population for v in found], dtype="Int64"),
+                warnings=pd.Series([tuple(v.warnings) for v in found], dtype=object, index=snapshots.index),
+                snapshot_order=range(len(snapshots)),
+            )
+        )
+    frame = pd.concat(parts).sort_values(["snapshot_order", "order"], kind="stable")
+    return frame.drop(columns=["order", "snapshot_order"]).reset_index(drop=True)
+
+
+def _described(connection: Connection, url: sa.URL) -> dict[str, Any]:
+    version = connection.dialect.server_version_info or ()
+    return {
+        "url": masked_url(url),
+        **identity(url),
+        "server": ".".join(str(part) for part in version),
+    }
+
+
+def _broken(entry: Kpi, what: str) -> KpiBackfillError:
+    return Refused(f"The KPI {entry.kpi_id!r} {what}; nothing was written. Mend its module.", code="kpi_contract")

@@ -1,0 +1,112 @@
+"""This step lays what was computed beside what is stored."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kpibackfill.compute import Readings
+from kpibackfill.frames import seal_of, sealed
+from kpibackfill.kpis.registry import as_dict
+from kpibackfill.record import files
+from kpibackfill.run import step
+
+# What matters stands first.
+STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
+
+
+@step
+def compare(readings: Readings) -> pd.DataFrame:
+    """Computed beside stored, a row per snapshot and KPI, by date, snapshot and KPI.
+
+    Two values are equal when they are equal as 4-byte floats, as which the fact table keeps them.
+
+    Returns
+    -------
+    DataFrame with the columns of ``readings.computed`` and
+
+    - `period_year`, `period_month` (int): what a written row would carry
+    - `stored` (float, NaN without a row), `stored_period_year`, `stored_period_month` (Int64)
+    - `computed_f4`, `stored_f4` (float32): both values as the fact table keeps them
+    - `delta` (float): computed less stored, in the KPI's unit; `change`: delta ÷ abs(stored), missing where stored is
+      0 or absent
+    - `status`: ``new`` a value and no row, ``changed`` value or period differs, ``unchanged``, ``no_data`` neither,
+      ``unsupported`` a row is stored and there is nothing to compute from
+
+    Raises
+    ------
+    Refused : `readings.computed` was edited since.
+    """
+    seal_of(readings.computed)
+    computed = readings.computed
+    keys = list(zip(computed["snapshot_id"].tolist(), computed["kpi_id"].tolist(), strict=True))
+    images = [readings.stored.get(key) for key in keys]
+    has_row = np.array([image is not None for image in images], dtype=bool)
+    has_value = computed["computed"].notna().to_numpy()
+    stored = np.array([np.nan if image is None else image.metric_value for image in images], dtype="float64")
+    month = computed["snapshot_date"].str.slice(5, 7).astype("int64")
+    year = computed["snapshot_date"].str.slice(0, 4).astype("int64")
+    stored_year = pd.array([None if image is None else image.period_year for image in images], dtype="Int64")
+    stored_month = pd.array([None if image is None else image.period_month for image in images], dtype="Int64")
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        computed_f4 = computed["computed"].to_numpy(dtype="float32", na_value=np.nan)
+        stored_f4 = stored.astype("float32")
+        delta = computed_f4.astype("float64") - stored_f4.astype("float64")
+        scale = np.abs(stored_f4.astype("float64"))
+        change = np.where(scale > 0, delta / scale, np.nan)
+    same_period = ((stored_year == year) & (stored_month == month)).fillna(False).to_numpy(dtype=bool)
+    unchanged = has_row & has_value & (computed_f4 == stored_f4) & same_period
+    status = np.select(
+        [unchanged, has_row & has_value, has_value, has_row],
+        ["unchanged", "changed", "new", "unsupported"],
+        default="no_data",
+    )
+    frame = computed.assign(
+        period_year=year,
+        period_month=month,
+        stored=stored,
+        stored_period_year=stored_year,
+        stored_period_month=stored_month,
+        computed_f4=computed_f4,
+        stored_f4=stored_f4,
+        delta=delta,
+        change=change,
+        status=status,
+    )
+    return sealed(
+        frame, readings.run, content=readings, kpis={entry.kpi_id: as_dict(entry) for entry in readings.run.kpis}
+    )
+
+
+def by_weight(drift: pd.DataFrame) -> pd.DataFrame:
+    """The rows so that what matters stands first: unsupported, then by the size of the change, new ones after."""
+    rank = drift["status"].map(STATUSES.index)
+    size = drift["change"].abs().fillna(drift["delta"].abs()).fillna(0)
+    order = pd.DataFrame({"rank": rank, "size": -size}).sort_values(["rank", "size"], kind="stable").index
+    return drift.loc[order]
+
+
+def records(drift: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as plain JSON values; ``None`` for what is missing."""
+    frame = drift.drop(columns=["computed_f4", "stored_f4"])
+    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    for row in rows:
+        row["warnings"] = list(row["warnings"])
+        for name, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                row[name] = files.number(value)
+    return rows
+
+
+def counts(drift: pd.DataFrame, years: range) -> tuple[dict[str, dict[str, int]], int]:
+    """The runbook's review figures: per year the snapshots and the computed values, and the total of these."""
+    found = drift[drift["computed"].notna()]
+    snapshots = drift.drop_duplicates("snapshot_id")["year"].value_counts()
+    values = found["year"].value_counts()
+    per_year = {
+        str(year): {"snapshots": int(snapshots.get(year, 0)), "kpi_rows": int(values.get(year, 0))} for year in years
+    }
+    return per_year, len(found)

@@ -1,0 +1,204 @@
+"""This step runs the notebook with papermill, shows its progress, and judges the end by the receipt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kpibackfill.config import Config
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.parameters import command_options
+from kpibackfill.progress import METADATA_KEY
+from kpibackfill.record.provenance import notebook_path
+from kpibackfill.record.receipt import FINAL, NOTEBOOK, RunRecord
+from kpibackfill.run import RUN_VARIABLE, close_failed, prepare
+
+if TYPE_CHECKING:
+    from kpibackfill.plan import Plan
+    from kpibackfill.run import Run
+
+
+class Bug(Exception):
+    """The notebook raised what is no expected failure; its traceback is the message."""
+
+
+def run_notebook(
+    values: Mapping[str, Any],
+    config: Config,
+    progress: Callable[[str], None] | None = None,
+    told: dict[str, Any] | None = None,
+) -> RunRecord:
+    """Execute the notebook with these parameters and return the record of the run.
+
+    `progress` is called with a sentence at a time; `told`, where given, gets the ``run_id`` as soon as there is one.
+
+    Raises
+    ------
+    KpiBackfillError : an expected failure, as the receipt tells it; nothing was written.
+    OutcomeUnknown : the run ended while it was writing.
+    Bug : the notebook raised something else; the message is its traceback.
+    """
+    _, parameters, _ = prepare(dict(values), config)
+    record = RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
+    if told is not None:
+        told["run_id"] = record.run_id
+    raised: BaseException | None = None
+    try:
+        with _environment(KPIBACKFILL_CONFIG=str(config.path), **{RUN_VARIABLE: record.run_id}), _signals():
+            _execute(record, parameters.as_notebook(), progress)
+    except BaseException as error:
+        raised = error
+    try:
+        _judge(record, raised)
+    finally:
+        if (record.folder / NOTEBOOK).is_file():
+            record.archive_notebook()
+    return record
+
+
+def hand_over(run: Run, plan: Plan) -> Any:
+    """Start the papermill execution of what a session shows, and give its outcome for the cell.
+
+    The plan on screen goes along as ``approved_plan`` unless a reviewed one was named: what is written is what was
+    seen.
+    """
+    from kpibackfill import views
+
+    parameters = run.parameters.as_notebook()
+    parameters["approved_plan"] = parameters["approved_plan"] or plan.fingerprint
+    options = command_options(parameters)
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "kpibackfill", "--config", str(run.config.path), "run", *options, "--json"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        outcome = json.loads(ended.stdout)
+    except ValueError:
+        raise KpiBackfillError(
+            f"The papermill execution ended without an outcome: {ended.stderr.strip()[-500:]}", code="hand_over"
+        ) from None
+    if "error" in outcome:
+        kind = OutcomeUnknown if ended.returncode == OutcomeUnknown.exit_code else KpiBackfillError
+        raise kind(outcome["error"]["message"], code=outcome["error"]["code"])
+    return views.Outcome(outcome, RunRecord(run.config.runs_dir, outcome["run_id"]).folder)
+
+
+def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None) -> None:
+    import logging
+
+    from papermill import execute_notebook
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine, papermill_engines
+    from traitlets.config import Config as Settings
+
+    class Client(PapermillNotebookClient):  # type: ignore[misc]
+        def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+            content = msg.get("content", {})
+            if progress is not None and METADATA_KEY in content.get("metadata", {}):
+                progress(content["data"]["text/plain"])
+            return super().process_message(msg, cell, cell_index)
+
+    class Engine(NBClientEngine):  # type: ignore[misc]
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+            keep = ("config", "timeout", "startup_timeout")
+            chosen = {name: options[name] for name in keep if options.get(name) is not None}
+            Client(nb_man, kernel_name=kernel_name, **chosen).execute()
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    papermill_engines.register("kpibackfill", Engine)
+    ipc = {"transport": "ipc"}
+    old_mask = os.umask(0o077)
+    try:
+        execute_notebook(
+            notebook_path(),
+            record.folder / NOTEBOOK,
+            parameters=dict(parameters),
+            engine_name="kpibackfill",
+            kernel_name="python3",
+            progress_bar=False,
+            config=Settings({"KernelManager": ipc, "AsyncKernelManager": ipc}),
+        )
+    finally:
+        os.umask(old_mask)
+
+
+def _judge(record: RunRecord, raised: BaseException | None) -> None:
+    """Success is what the receipt says, never papermill's word: it calls cells completed that never ran."""
+    receipt = record.receipt
+    if receipt["state"] == "applying":
+        raise OutcomeUnknown(
+            f"The run ended while it was writing, so that it is unknown whether it wrote. "
+            f"`kpibackfill settle {record.run_id}` finds out; run nothing else before.",
+            code="outcome_unknown",
+        ) from None
+    if receipt["state"] not in FINAL:
+        close_failed(record, _ended_early(raised))
+        receipt = record.receipt
+    if isinstance(raised, KeyboardInterrupt):
+        raise raised
+    error = receipt["error"]
+    if error is not None and error["code"] != "bug":
+        failure = KpiBackfillError(error["message"], code=error["code"])
+        failure.state = receipt["state"]
+        raise failure from None
+    if raised is not None:
+        raise Bug(_traceback(raised)) from None
+
+
+def _ended_early(raised: BaseException | None) -> BaseException:
+    if raised is None:
+        what = "The notebook ended before its last step"
+    elif type(raised).__name__ in ("DeadKernelError", "CellTimeoutError"):
+        what = "The notebook's kernel died" if type(raised).__name__ == "DeadKernelError" else "A cell timed out"
+    else:
+        return raised
+    return KpiBackfillError(f"{what}; nothing was written. Run again.", code="incomplete")
+
+
+def _traceback(raised: BaseException) -> str:
+    lines = getattr(raised, "traceback", None)
+    return "\n".join(lines) if lines else "".join(traceback.format_exception(raised))
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in (*values, "JPY_SESSION_NAME")}
+    os.environ.update(values)
+    os.environ.pop("JPY_SESSION_NAME", None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does: the kernel is shut down and the record closed."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

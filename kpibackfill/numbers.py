@@ -1,0 +1,61 @@
+"""One place that compares numbers and one that renders them.
+
+The fact table keeps 4-byte floats, so two values are equal when they are equal as 4-byte floats.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+from kpibackfill.kpis.registry import Unit
+
+FEW_PEOPLE = 5
+FEW = "< 5"
+NOT_FOR_PUBLICATION = "not for publication"
+
+
+def float4(value: float) -> float:
+    """The value as the fact table keeps it, widened again; infinite where 4 bytes can't hold it."""
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two values are the same stored number; NaN is the same as NaN."""
+    one, other = float4(one), float4(other)
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def amount(value: float | None, unit: Unit) -> str:
+    """A value as people read it: ``1,234``, ``22.0`` or ``57.6 %``; an en dash for none."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if unit == "fraction":
+        text = f"{value * 100:,.1f} %"
+    elif unit == "points":
+        text = f"{value:,.1f}"
+    else:
+        text = f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+    return text.replace("-", "−")
+
+
+def measure(delta: float | None, change: float | None, unit: Unit) -> str:
+    """Drift in the KPI's own measure: per cent for counts, points for scores and rates."""
+    number = change if unit == "count" else delta
+    if number is None or math.isnan(number):
+        return "–"
+    if unit == "points":
+        text = f"{number:+,.1f} points"
+    else:
+        text = f"{number * 100:+,.1f} " + ("%" if unit == "count" else "points")
+    return text.replace("-", "−")
+
+
+def too_few(unit: Unit, basis: int | None) -> bool:
+    """Whether a rate rests on so few people that what people read must not show it."""
+    return unit == "fraction" and basis is not None and basis < FEW_PEOPLE

@@ -1,0 +1,236 @@
+"""What a run was asked for: every parameter of the notebook, checked and resolved."""
+
+from __future__ import annotations
+
+import ast
+import getpass
+import operator as operators
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any
+
+from kpibackfill.config import Target
+from kpibackfill.errors import Refused
+from kpibackfill.kpis.registry import Cadence
+
+# The notebook's table of parameters, which is closed; the command line has the same names with dashes.
+DEFAULTS: Mapping[str, Any] = {
+    "target": "demo",
+    "from_year": None,
+    "to_year": None,
+    "snapshot_types": "annually,annual",
+    "kpis": "",
+    "include_risky": False,
+    "apply": False,
+    "approved_plan": "",
+    "decisions": "",
+    "revert_of": "",
+    "reason": "",
+    "operator": "",
+    "as_of": None,
+}
+CADENCES: Mapping[str, Cadence] = {
+    "annually": "annual",
+    "annual": "annual",
+    "quarterly": "quarterly",
+    "monthly": "monthly",
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters as resolved: years known, lists split, `as_of` an instant with its zone."""
+
+    target: str
+    from_year: int
+    to_year: int
+    snapshot_types: tuple[str, ...]
+    kpis: tuple[str, ...]
+    include_risky: bool
+    apply: bool
+    approved_plan: str
+    decisions: str
+    revert_of: str
+    reason: str
+    operator: str
+    as_of: datetime
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def as_notebook(self) -> dict[str, Any]:
+        """The same as plain values that papermill can write into a cell."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in DEFAULTS}
+        values["snapshot_types"] = ",".join(self.snapshot_types)
+        values["kpis"] = ",".join(self.kpis)
+        values["as_of"] = self.as_of.isoformat()
+        return values
+
+    def with_changes(self, **changes: Any) -> Parameters:
+        return replace(self, **changes)
+
+
+def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
+    """Check every value's type and range and fill in the defaults.
+
+    Raises
+    ------
+    Refused : a name that there is not, or a value of the wrong type or out of range; the message names it.
+    """
+    for name in values:
+        if name not in DEFAULTS:
+            raise unknown_name(name)
+    given = {**DEFAULTS, **values}
+    notes: list[str] = []
+    as_of = _instant(given["as_of"], target)
+    from_year, to_year = _year("from_year", given["from_year"]), _year("to_year", given["to_year"])
+    if from_year is None and to_year is not None:
+        raise _refused("to_year", "stands alone; give from_year as well")
+    from_year = as_of.astimezone(target.zone).year - 1 if from_year is None else from_year
+    to_year = from_year if to_year is None else to_year
+    if from_year > to_year:
+        notes.append(f"The years {from_year} to {to_year} were reversed; they were put in order.")
+        from_year, to_year = to_year, from_year
+    types = tuple(dict.fromkeys(name.lower() for name in _names("snapshot_types", given["snapshot_types"])))
+    for name in types:
+        if name not in CADENCES:
+            raise _refused("snapshot_types", f"has {name!r}, which is none of {', '.join(CADENCES)}")
+    if not types:
+        raise _refused("snapshot_types", "is empty; the default is annually,annual")
+    parameters = Parameters(
+        target=target.name,
+        from_year=from_year,
+        to_year=to_year,
+        snapshot_types=types,
+        kpis=tuple(dict.fromkeys(_names("kpis", given["kpis"]))),
+        include_risky=_flag("include_risky", given["include_risky"]),
+        apply=_flag("apply", given["apply"]),
+        approved_plan=_text("approved_plan", given["approved_plan"]),
+        decisions=_text("decisions", given["decisions"]),
+        revert_of=_text("revert_of", given["revert_of"]),
+        reason=_text("reason", given["reason"]),
+        operator=_text("operator", given["operator"]) or system_user(),
+        as_of=as_of,
+        notes=tuple(notes),
+    )
+    if parameters.revert_of and parameters.decisions == "" and parameters.kpis:
+        raise _refused("kpis", "can't be chosen with revert_of: a revert takes the rows of that run")
+    return parameters
+
+
+def injected_names(executed: Iterable[str]) -> list[str]:
+    """The names that the last executed cell starting with ``# Parameters`` assigns, in order.
+
+    papermill only warns about a parameter that a notebook doesn't know, so that a mistyped one would be ignored.
+    """
+    cells = [source for source in executed if source.lstrip().startswith("# Parameters")]
+    if not cells:
+        return []
+    names: list[str] = []
+    for statement in ast.parse(cells[-1]).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in DEFAULTS and not name.startswith("PAPERMILL_"):
+            raise unknown_name(name)
+
+
+def unknown_name(name: str) -> Refused:
+    import difflib
+
+    near = difflib.get_close_matches(name, DEFAULTS, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(DEFAULTS)}."
+    return Refused(f"There is no parameter {name!r}; nothing was read or written. {hint}", code="unknown_parameter")
+
+
+def system_user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
+
+
+def command_options(parameters: Mapping[str, Any]) -> list[str]:
+    """The command line's options that ask for these parameters; those at their default are left out."""
+    options: list[str] = []
+    for name, default in DEFAULTS.items():
+        value = parameters[name]
+        flag = f"--{name.replace('_', '-')}"
+        if value == default:
+            continue
+        options += [flag] if value is True else [f"{flag}={value}"]
+    return options
+
+
+def _refused(name: str, problem: str) -> Refused:
+    return Refused(f"{name} {problem}. Nothing was read or written.", code="parameter")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _year(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        year = None if isinstance(value, bool) else operators.index(value)
+    except TypeError:
+        year = None
+    if year is None:
+        raise _refused(name, f"must be a whole number such as 2024, not {_shown(value)}")
+    if not 1000 <= year <= 9999:
+        raise _refused(name, f"must be a year with four digits, not {_shown(year)}")
+    return year
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    hint = "; papermill passes any word after -p as text: write -p apply True" if name == "apply" else ""
+    raise _refused(name, f"must be exactly True or False, not {_shown(value)}{hint}")
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _refused(name, f"must be text, not {_shown(value)} (papermill's -r passes text as it is)")
+    if _CONTROL.search(value) or len(value) > 2000:
+        raise _refused(name, "must be one line of at most 2,000 characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _refused(name, "holds characters that are no text") from None
+    return value.strip()
+
+
+def _names(name: str, value: Any) -> list[str]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise _refused(name, f"must be text with commas or a list of texts, not {_shown(value)}")
+    return [text for text in (_text(name, item) for item in value) if text]
+
+
+def _instant(value: Any, target: Target) -> datetime:
+    if value is None:
+        return datetime.now(target.zone).replace(microsecond=0)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {_shown(value)}") from None
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {_shown(value)}")
+    instant = value if value.tzinfo else value.replace(tzinfo=target.zone)
+    if not 1001 <= instant.year <= 9998:
+        raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {_shown(value)}")
+    return instant.replace(microsecond=0)

@@ -1,0 +1,277 @@
+"""This step lists exactly what would be written, from what, and gives the list a fingerprint."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from kpibackfill.compute import Readings
+from kpibackfill.database.engine import identity
+from kpibackfill.database.store import Image
+from kpibackfill.drift import counts, records
+from kpibackfill.errors import Refused
+from kpibackfill.frames import seal_of
+from kpibackfill.numbers import float4
+from kpibackfill.record import files
+from kpibackfill.record.receipt import DRIFT, PLAN
+from kpibackfill.run import Run, step
+
+Action = Literal["insert", "update", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """A row to write: its key as stored, the new value, what it rests on, and the full row as it is before.
+
+    ``restore`` is a whole row to put back, where the plan reverts another run.
+    """
+
+    snapshot_id: int
+    kpi_id: str
+    action: Action
+    value: float | None
+    period_year: int | None
+    period_month: int | None
+    year: int
+    basis: int | None = None
+    population: int | None = None
+    before: Image | None = None
+    restore: Image | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """The rows to write, ordered by key, and the fingerprint that stands for them and for the databases."""
+
+    rows: tuple[PlanRow, ...]
+    databases: Mapping[str, Mapping[str, Any]]
+    fingerprint: str
+    run: Run
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def frame(self) -> pd.DataFrame:
+        """A row per planned row: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (floats)."""
+        return pd.DataFrame(
+            [
+                (row.snapshot_id, row.kpi_id, row.action, row.year, row.before and row.before.metric_value, row.value)
+                for row in self.rows
+            ],
+            columns=["snapshot_id", "kpi_id", "action", "year", "before", "after"],
+        ).astype({"before": "float64", "after": "float64"})
+
+    def __repr__(self) -> str:
+        from kpibackfill import views
+
+        return views.plan_sentence(self)
+
+    def _repr_html_(self) -> str:
+        from kpibackfill import views
+
+        return views.plan_html(self)
+
+
+@step
+def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
+    """The rows that an apply would write: the new and the changed ones, as limited or added to by decisions.
+
+    Raises
+    ------
+    Refused : `drift` was edited since it was compared, or belongs to another run.
+    """
+    seal = seal_of(drift)
+    if seal.run is not run:
+        raise Refused("This drift belongs to another run; nothing was written. Run the cells in order.", code="order")
+    readings: Readings = seal.content
+    plan = build_plan(run, readings, _changed_rows(run, readings, drift))
+    if run.record is not None:
+        years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
+        run.record.add(DRIFT, spreadsheet(drift))
+        run.record.add(PLAN, files.readable(plan_document(plan)))
+        run.record.update(
+            databases=readings.databases,
+            notes=[*run.parameters.notes, *readings.notes],
+            kpis=[
+                {
+                    **_kpi_words(entry),
+                    "source_text": entry.source_text,
+                    "source_sha256": hashlib.sha256(entry.source_text.encode()).hexdigest(),
+                    "queries": [asdict(query) for query in readings.queries[entry.kpi_id]],
+                }
+                for entry in run.kpis
+            ],
+            years=years,
+            total_kpi_rows=total,
+            rows=records(drift),
+            plan={"fingerprint": plan.fingerprint, "rows": len(plan)},
+        )
+    return plan
+
+
+def build_plan(run: Run, readings: Readings, rows: Iterable[PlanRow]) -> Plan:
+    ordered = tuple(sorted(rows, key=lambda row: (row.snapshot_id, row.kpi_id)))
+    databases = {"store": identity(run.target.store_url), "sources": identity(run.target.sources_url)}
+    return Plan(ordered, databases, fingerprint(databases, [row_document(row) for row in ordered]), run)
+
+
+def fingerprint(databases: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 over the canonical JSON of the databases and the plan's rows, as they stand in ``plan.json``.
+
+    A row counts with its key, action, 4-byte value, period, basis, population and before-image, whose ``meta``
+    counts as its own SHA-256.
+    """
+    stands_for = [
+        {
+            **{
+                name: row[name]
+                for name in (
+                    "snapshot_id",
+                    "kpi_id",
+                    "action",
+                    "value_f4",
+                    "period_year",
+                    "period_month",
+                    "basis",
+                    "population",
+                )
+            },
+            "before": row["before"]
+            and {**row["before"], "meta": row["before"]["meta"] and row["before"]["meta"]["sha256"]},
+        }
+        for row in rows
+    ]
+    return hashlib.sha256(files.canonical({"databases": databases, "rows": stands_for})).hexdigest()
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """``plan.json``: every row with its whole before-image, ``meta`` in base64."""
+    return {
+        "schema": 1,
+        "run_id": plan.run.run_id,
+        "fingerprint": plan.fingerprint,
+        "databases": plan.databases,
+        "rows": [row_document(row) for row in plan.rows],
+    }
+
+
+def row_document(row: PlanRow) -> dict[str, Any]:
+    return {
+        "snapshot_id": row.snapshot_id,
+        "kpi_id": row.kpi_id,
+        "year": row.year,
+        "action": row.action,
+        "value": files.number(row.value),
+        "value_f4": None if row.value is None else files.number(float4(row.value)),
+        "period_year": row.period_year,
+        "period_month": row.period_month,
+        "basis": row.basis,
+        "population": row.population,
+        "before": image_document(row.before),
+        "restore": image_document(row.restore),
+    }
+
+
+def image_document(image: Image | None) -> dict[str, Any] | None:
+    if image is None:
+        return None
+    meta = image.meta
+    raw = meta.encode("utf-8", "surrogateescape") if isinstance(meta, str) else meta
+    return {
+        "metric_value": files.number(image.metric_value),
+        "period_year": image.period_year,
+        "period_month": image.period_month,
+        "meta": None
+        if raw is None
+        else {
+            "type": "text" if isinstance(meta, str) else "blob",
+            "base64": base64.b64encode(raw).decode(),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+        },
+        "row_id": image.row_id,
+    }
+
+
+def image_of(document: Mapping[str, Any] | None) -> Image | None:
+    """The image that `image_document` wrote."""
+    if document is None:
+        return None
+    kept = document["meta"]
+    raw = None if kept is None else base64.b64decode(kept["base64"])
+    meta = raw.decode("utf-8", "surrogateescape") if raw is not None and kept["type"] == "text" else raw
+    return Image(
+        float(document["metric_value"]), document["period_year"], document["period_month"], meta, document["row_id"]
+    )
+
+
+def read_plan(path: Any) -> dict[str, Any]:
+    """A ``plan.json`` of the archive.
+
+    Raises
+    ------
+    Refused : it is missing, or its rows are not those of its fingerprint.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        raise Refused(f"{path} can't be read; nothing was written.", code="record") from None
+    if fingerprint(document["databases"], document["rows"]) != document["fingerprint"]:
+        raise Refused(
+            f"{path} was altered: its rows are not those of its fingerprint; nothing was written.", code="altered"
+        )
+    return document
+
+
+def spreadsheet(drift: pd.DataFrame) -> str:
+    """``drift.csv``: comma-separated with a byte-order mark, so that spreadsheets open it as it is."""
+    from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
+
+    frame = drift.drop(columns=["computed_f4", "stored_f4"]).astype(object)
+    units = {kpi_id: words["unit"] for kpi_id, words in drift.attrs["kpis"].items()}
+    frame["warnings"] = ["; ".join(warnings) for warnings in drift["warnings"]]
+    for index, kpi_id, basis in zip(drift.index, drift["kpi_id"], drift["basis"], strict=True):
+        if too_few(units[kpi_id], None if pd.isna(basis) else int(basis)):
+            frame.loc[index, ["computed", "delta", "change", "population"]] = NOT_FOR_PUBLICATION
+            frame.loc[index, "basis"] = FEW
+    for name in ("snapshot_type", "source", "warnings"):
+        frame[name] = [_no_formula(str(value)) for value in frame[name]]
+    return "\ufeff" + frame.to_csv(index=False, lineterminator="\r\n")
+
+
+def _no_formula(text: str) -> str:
+    # A spreadsheet would run a cell that begins so.
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _kpi_words(entry: Any) -> dict[str, Any]:
+    from kpibackfill.kpis.registry import as_dict
+
+    return as_dict(entry)
+
+
+def _changed_rows(run: Run, readings: Readings, drift: pd.DataFrame) -> list[PlanRow]:
+    prefix = run.site.kpi_id_prefix
+    rows = []
+    for row in drift[drift["status"].isin(["new", "changed"])].itertuples(index=False):
+        before = readings.stored.get((row.snapshot_id, row.kpi_id))
+        rows.append(
+            PlanRow(
+                snapshot_id=int(row.snapshot_id),
+                kpi_id=prefix + row.kpi_id,
+                action="insert" if before is None else "update",
+                value=float(row.computed),
+                period_year=int(row.period_year),
+                period_month=int(row.period_month),
+                year=int(row.year),
+                basis=None if pd.isna(row.basis) else int(row.basis),
+                population=None if pd.isna(row.population) else int(row.population),
+                before=before,
+            )
+        )
+    return rows

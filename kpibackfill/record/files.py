@@ -1,0 +1,84 @@
+"""Files that are there whole or not at all, readable by their owner only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kpibackfill.errors import KpiBackfillError
+
+
+def write(path: Path, content: bytes | str) -> str:
+    """Write a file whole: to a temporary one beside it, fsynced, renamed. Returns its SHA-256."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with told(path):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    return hashlib.sha256(data).hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a new name in `folder` outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    with told(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical(document: Any) -> bytes:
+    """The one JSON text of a document: sorted keys, no spaces, UTF-8."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def readable(document: Any) -> str:
+    """JSON for people and programs: indented, in the order it was built."""
+    return json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def number(value: float | None) -> float | str | None:
+    """A float for JSON, which knows neither NaN nor infinity: those become text."""
+    if value is None or math.isfinite(value):
+        return value
+    return str(value)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say in one line what the file system refused."""
+    try:
+        yield
+    except OSError as error:
+        raise KpiBackfillError(
+            f"{path} could not be written ({error.strerror}); nothing was written to the database. "
+            "Make room or give rights, and run again.",
+            code="record",
+        ) from error

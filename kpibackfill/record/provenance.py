@@ -1,0 +1,76 @@
+"""Which code, which packages, which machine: what a receipt says of how a run came about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import kpibackfill
+
+PACKAGES = (
+    "pandas",
+    "numpy",
+    "sqlalchemy",
+    "papermill",
+    "nbclient",
+    "ipykernel",
+    "jupyterlab",
+    "matplotlib",
+    "pydantic",
+    "pymysql",
+    "psycopg",
+    "duckdb",
+    "pyspark-client",
+)
+_FOLDER = Path(kpibackfill.__file__).parent
+
+
+def notebook_path(name: str = "kpi_backfill.ipynb") -> Path:
+    """The notebook as shipped: inside the installed package, or beside it in a checkout."""
+    installed = _FOLDER / "notebooks" / name
+    return installed if installed.is_file() else _FOLDER.parent / "notebooks" / name
+
+
+def cells_digest(path: Path) -> str:
+    """SHA-256 of the sources of a notebook's code cells, less the one that papermill injects."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    digest = hashlib.sha256()
+    for cell in cells:
+        if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", []):
+            digest.update("".join(cell["source"]).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "kpibackfill": kpibackfill.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code() -> dict[str, Any]:
+    """The git commit of the code, and which of its files differ from that commit; empty outside a checkout."""
+    if not (_FOLDER.parent / ".git").exists():
+        return {"git_commit": None, "modified": [], "difference": None}
+    try:
+        commit = _git("rev-parse", "HEAD").decode().strip()
+        status = _git("status", "--porcelain", "--", "kpibackfill", "notebooks").decode("utf-8", "replace")
+        changed = sorted(line[3:] for line in status.splitlines())
+        difference = hashlib.sha256(_git("diff", "HEAD", "--", "kpibackfill", "notebooks")).hexdigest()
+    except (OSError, subprocess.SubprocessError):
+        return {"git_commit": None, "modified": [], "difference": None}
+    return {"git_commit": commit, "modified": changed, "difference": difference if changed else None}
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(
+        ["git", "-C", str(_FOLDER.parent), *arguments], check=True, capture_output=True, timeout=10
+    ).stdout

@@ -1,0 +1,185 @@
+"""The record of one run: its folder, its receipt, and the ledger's lines about it.
+
+The receipt is written by the package, never by the notebook, and each time whole. Its ``state`` is what is known
+to have happened: ``planned`` nothing written yet, ``applying`` a transaction may be under way, and at the end
+``dry_run``, ``applied``, ``refused`` or ``failed``. A closed receipt is never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kpibackfill.config import Config, Target, masked_url, plain_settings
+from kpibackfill.errors import KpiBackfillError, Refused
+from kpibackfill.parameters import Parameters, system_user
+from kpibackfill.record import files, ledger, provenance
+
+SCHEMA = 1
+RECEIPT, PLAN, DRIFT, NOTEBOOK, REPORT, SUMS = (
+    "receipt.json",
+    "plan.json",
+    "drift.csv",
+    "notebook.ipynb",
+    "report.html",
+    "SHA256SUMS",
+)
+FINAL = ("dry_run", "applied", "refused", "failed")
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_-]+-[0-9a-f]{6}")
+
+
+class RunRecord:
+    """A handle on the folder ``runs/<run id>/``; all that it knows is on disk."""
+
+    def __init__(self, runs_dir: Path, run_id: str) -> None:
+        if not _RUN_ID.fullmatch(run_id):
+            raise Refused(f"{run_id!r} is not a run id; `kpibackfill runs` lists them.", code="run_id")
+        self.runs_dir = runs_dir
+        self.run_id = run_id
+        self.folder = runs_dir / run_id
+
+    @classmethod
+    def create(cls, config: Config, target: Target, parameters: Parameters, started_by: str) -> RunRecord:
+        """Make the folder, the first receipt and the ledger's line ``begun``."""
+        now = datetime.now(UTC)
+        years = "-".join(dict.fromkeys([f"{parameters.from_year}", f"{parameters.to_year}"]))
+        kind = "apply" if parameters.apply else "dry-run"
+        run_id = f"{now:%Y%m%dT%H%M%SZ}-{target.name}-{years}-{kind}-{secrets.token_hex(3)}"
+        record = cls(config.runs_dir, run_id)
+        files.make_folder(record.runs_dir)
+        files.make_folder(record.folder)
+        receipt = {
+            "schema": SCHEMA,
+            "run_id": run_id,
+            "state": "planned",
+            "error": None,
+            "started_at": now.isoformat(timespec="seconds"),
+            "ended_at": None,
+            "started_by": started_by,
+            "parameters": parameters.as_notebook(),
+            "notes": list(parameters.notes),
+            "reason": parameters.reason,
+            "operator": parameters.operator,
+            "system_user": system_user(),
+            "host": socket.gethostname(),
+            "target": {
+                "name": target.name,
+                "store": masked_url(target.store_url),
+                "sources": masked_url(target.sources_url),
+                "timezone": target.timezone,
+            },
+            "site": plain_settings(config.site),
+            "code": provenance.code(),
+            "versions": provenance.versions(),
+        }
+        files.write(record.folder / RECEIPT, files.readable(receipt))
+        ledger.append(
+            record.runs_dir,
+            "begun",
+            run_id,
+            {},
+            target=target.name,
+            years=[parameters.from_year, parameters.to_year],
+            apply=parameters.apply,
+            operator=parameters.operator,
+            reason=parameters.reason,
+        )
+        return record
+
+    @property
+    def receipt(self) -> dict[str, Any]:
+        """The receipt as it stands on disk."""
+        path = self.folder / RECEIPT
+        try:
+            document = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise Refused(f"There is no run {self.run_id} in {self.runs_dir}.", code="unknown_run") from None
+        except (OSError, ValueError) as error:
+            raise KpiBackfillError(
+                f"{path} can't be read: {error}. `kpibackfill verify` says more.", code="record"
+            ) from None
+        assert isinstance(document, dict)
+        return document
+
+    @property
+    def closed(self) -> bool:
+        return self.receipt["ended_at"] is not None
+
+    def add(self, name: str, content: bytes | str) -> None:
+        """Add a file of the run before the run is closed."""
+        files.write(self.folder / name, content)
+
+    def update(self, **facts: Any) -> None:
+        """Write the receipt anew with more or newer facts."""
+        receipt = self.receipt
+        if receipt["ended_at"] is not None:
+            raise AssertionError(f"{self.run_id} is closed")
+        files.write(self.folder / RECEIPT, files.readable({**receipt, **facts}))
+
+    def close(self, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
+        """Give the receipt its final state, render the report, and seal all files in the ledger."""
+        from kpibackfill.record import report
+
+        told = {"code": error.code, "message": error.message} if error else None
+        self.update(state=state, error=told, ended_at=datetime.now(UTC).isoformat(timespec="seconds"), **facts)
+        self.add(REPORT, report.render(self.folder))
+        receipt = self.receipt
+        changes = receipt.get("written", {}).get("rows", []) if state == "applied" else []
+        self._seal(
+            "closed",
+            [path.name for path in self.folder.iterdir() if path.name != NOTEBOOK],
+            state=state,
+            years=receipt.get("years", {}),
+            kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
+            plan=receipt.get("plan"),
+            changes=changes,
+        )
+
+    def archive_notebook(self) -> None:
+        """Seal the executed notebook, which is complete only after the run was closed."""
+        os.chmod(self.folder / NOTEBOOK, 0o600)
+        digest = provenance.cells_digest(self.folder / NOTEBOOK)
+        shipped = provenance.cells_digest(provenance.notebook_path())
+        self._seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
+
+    def _seal(self, event: str, names: list[str], **facts: Any) -> None:
+        sums = dict(reversed(line.split("  ", 1)) for line in self._sum_lines())
+        added = {name: files.sha256(self.folder / name) for name in sorted(names) if name != SUMS and name[0] != "."}
+        sums.update(added)
+        text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+        added[SUMS] = files.write(self.folder / SUMS, text)
+        ledger.append(self.runs_dir, event, self.run_id, added, **facts)
+
+    def _sum_lines(self) -> list[str]:
+        path = self.folder / SUMS
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def open_record(runs_dir: Path, run_id: str) -> RunRecord:
+    """The record of a run that exists."""
+    record = RunRecord(runs_dir, run_id)
+    _ = record.receipt
+    return record
+
+
+def as_json(receipt: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What ``run --json`` prints of a finished run."""
+    return {
+        "run_id": receipt["run_id"],
+        "run_dir": str(folder),
+        "target": receipt["target"]["name"],
+        "state": receipt["state"],
+        "apply": receipt["parameters"]["apply"],
+        "years": receipt.get("years", {}),
+        "total_kpi_rows": receipt.get("total_kpi_rows", 0),
+        "plan": receipt.get("plan"),
+        "rows": receipt.get("rows", []),
+        "notes": receipt.get("notes", []),
+    }

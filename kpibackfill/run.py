@@ -1,0 +1,189 @@
+"""This step begins a run: it checks every parameter, and opens the record where the run leaves one."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, ParamSpec, TypeVar
+
+from kpibackfill.config import Config, Site, Target, load_config
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
+from kpibackfill.kpis import registry
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.parameters import CADENCES, Parameters, injected_names, refuse_unknown, resolve
+from kpibackfill.record.receipt import RunRecord
+
+# Set for the kernel by `kpibackfill run`: the id of the run whose record is open already.
+RUN_VARIABLE = "KPIBACKFILL_RUN"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Run:
+    """One run: what was asked for, of which target, and where its record is (``None`` while exploring)."""
+
+    parameters: Parameters
+    config: Config
+    target: Target
+    kpis: tuple[Kpi, ...]
+    record: RunRecord | None = None
+
+    @property
+    def site(self) -> Site:
+        return self.config.site
+
+    @property
+    def run_id(self) -> str | None:
+        return self.record.run_id if self.record else None
+
+    def __repr__(self) -> str:
+        return f"Run of {self.target.name}, {self.parameters.from_year}–{self.parameters.to_year}"
+
+    def _repr_html_(self) -> str:
+        from kpibackfill import views
+
+        return views.run_html(self)
+
+
+def begin(
+    *,
+    target: str = "demo",
+    from_year: int | None = None,
+    to_year: int | None = None,
+    snapshot_types: str | list[str] = "annually,annual",
+    kpis: str | list[str] = "",
+    include_risky: bool = False,
+    apply: bool = False,
+    approved_plan: str = "",
+    decisions: str = "",
+    revert_of: str = "",
+    reason: str = "",
+    operator: str = "",
+    as_of: str | datetime | date | None = None,
+) -> Run:
+    """Check what was asked for and begin a run.
+
+    Parameters
+    ----------
+    target : a target of ``kpibackfill.toml``.
+    from_year, to_year : inclusive; by default last year, and `from_year`.
+    snapshot_types : text with commas, or a list.
+    kpis : KPI ids instead of the default set, text with commas or a list.
+    include_risky : add the risky KPIs to the default set.
+    apply : exactly ``True`` writes; anything else than a bool is refused.
+    approved_plan : fingerprint or run id of the reviewed dry run that this run must equal.
+    decisions : path of a CSV with a person's decisions on single rows.
+    revert_of : id of the run whose before-images are to be restored.
+    reason, operator : why, in a sentence, and who.
+    as_of : the instant that "last year" and the current month go by; a local time is the site's.
+
+    Raises
+    ------
+    KpiBackfillError : with one or two lines that say what is wrong; nothing was read or written.
+    """
+    values = dict(locals())
+    refuse_unknown(injected_names(_executed_cells()))
+    config, parameters, chosen = prepare(values)
+    target_ = config.target(parameters.target)
+    run_id = os.environ.get(RUN_VARIABLE)
+    if run_id:
+        record: RunRecord | None = RunRecord(config.runs_dir, run_id)
+    elif archives_by_itself():
+        record = RunRecord.create(config, target_, parameters, "papermill")
+    else:
+        record = None
+    return Run(parameters, config, target_, chosen, record)
+
+
+def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Config, Parameters, tuple[Kpi, ...]]:
+    """Configuration, resolved parameters and chosen KPIs; the demo is built where it is asked for and absent."""
+    config = config or load_config()
+    name = values.get("target", "demo")
+    if not isinstance(name, str):
+        raise Refused(f"target must be text, not {name!r}. Nothing was read or written.", code="parameter")
+    target = config.target(name)
+    parameters = resolve(values, target)
+    _ = target.store_url, target.sources_url
+    chosen = tuple(
+        registry.choose(registry.load(config.site.kpi_modules), parameters.kpis, include_risky=parameters.include_risky)
+    )
+    for snapshot_type in parameters.snapshot_types:
+        for entry in chosen:
+            if CADENCES[snapshot_type] not in entry.cadences:
+                raise Refused(
+                    f"{entry.kpi_id} has no {CADENCES[snapshot_type]} window, so snapshot_types {snapshot_type!r} is "
+                    "refused; nothing was read or written.",
+                    code="parameter",
+                )
+    _build_demo(target)
+    return config, parameters, chosen
+
+
+def archives_by_itself() -> bool:
+    """Whether this is the kernel of a papermill execution: a notebook's kernel without a JupyterLab session."""
+    kernel = getattr(_shell(), "kernel", None)
+    return kernel is not None and "JPY_SESSION_NAME" not in os.environ
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """Close the record as refused or failed when the decorated step raises: nothing was written then.
+
+    The first argument is the run, or something that has a ``run``.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            first: Any = args[0] if args else None
+            run = first if isinstance(first, Run) else getattr(first, "run", None)
+            if isinstance(run, Run) and run.record is not None:
+                close_failed(run.record, error)
+            raise
+
+    return wrapper
+
+
+def close_failed(record: RunRecord, error: BaseException) -> None:
+    """Give a run that raised its final state, unless its outcome is known already or is unknown."""
+    receipt = record.receipt
+    if receipt["ended_at"] is not None or receipt["state"] == "applying" or isinstance(error, OutcomeUnknown):
+        return
+    if isinstance(error, KpiBackfillError):
+        record.close(error.state, error)
+    elif isinstance(error, KeyboardInterrupt):
+        record.close("failed", KpiBackfillError("The run was interrupted; nothing was written.", code="interrupted"))
+    else:
+        message = f"{type(error).__name__} in kpibackfill; nothing was written. The traceback is in the notebook."
+        record.close("failed", KpiBackfillError(message, code="bug"))
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
+
+
+def _executed_cells() -> list[str]:
+    shell = _shell()
+    return [str(source) for source in shell.user_ns.get("In", [])] if shell is not None else []
+
+
+def _build_demo(target: Target) -> None:
+    url = target.store_url
+    if target.name != "demo" or url.get_backend_name() != "sqlite" or not url.database:
+        return
+    from pathlib import Path
+
+    path = Path(url.database)
+    if not path.exists():
+        from kpibackfill.demo import build_demo
+
+        build_demo(path)

@@ -1,0 +1,294 @@
+"""What people see of the steps' results: tables as HTML for the notebook and the report, sentences for the rest.
+
+Every value is escaped by the templates. Where a rate rests on fewer than five people its number is left out.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, measure, too_few
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from jinja2 import Environment
+
+    from kpibackfill.apply import Receipt
+    from kpibackfill.compute import Readings
+    from kpibackfill.plan import Plan
+    from kpibackfill.run import Run
+
+Words = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """HTML for a notebook, with a sentence for where there is none."""
+
+    html: str
+    sentence: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome:
+    """How a papermill execution that a session started has ended, and where its record is."""
+
+    outcome: Mapping[str, Any]
+    folder: Path
+
+    def _repr_html_(self) -> str:
+        return _block(
+            "{{ t.style() }}<div class='kb'><div class='kb-ok'><b>{{ o.state | capitalize }}</b> by the papermill "
+            "execution <code>{{ o.run_id }}</code>: {{ o.plan.rows }} row{{ 's' if o.plan.rows != 1 }}. "
+            "Its record is in <code>{{ folder }}</code>.</div></div>",
+            o=self.outcome,
+            folder=str(self.folder),
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.outcome['state']}: {self.outcome['run_id']}"
+
+
+def run_html(run: Run) -> str:
+    from kpibackfill.config import masked_url
+    from kpibackfill.kpis.registry import as_dict
+
+    return _block(
+        "{{ t.style() }}{{ t.run(p, target, kpis, notes, run_id) }}",
+        p=run.parameters.as_notebook(),
+        target=masked_url(run.target.store_url),
+        kpis=[as_dict(entry) for entry in run.kpis],
+        notes=run.parameters.notes,
+        run_id=run.run_id,
+    )
+
+
+def readings_html(readings: Readings) -> str:
+    """Target snapshots, then what each KPI gives for each year, with the warnings as numbered remarks."""
+    kpis = readings.run.kpis
+    remarks: dict[str, int] = {}
+    found: dict[int, dict[str, Mapping[str, Any]]] = {}
+    units = {entry.kpi_id: entry.unit for entry in kpis}
+    for row in readings.computed.itertuples(index=False):
+        basis, population = _whole(row.basis), _whole(row.population)
+        few = too_few(units[row.kpi_id], basis)
+        marks = [remarks.setdefault(f"{row.year}: {text}", len(remarks) + 1) for text in row.warnings]
+        found.setdefault(row.year, {})[row.kpi_id] = {
+            "text": FEW if few else amount(row.computed, units[row.kpi_id]),
+            "title": NOT_FOR_PUBLICATION if few else _rests_on(basis, population),
+            "marks": ", ".join(map(str, marks)),
+        }
+    nothing = {"text": "–", "title": "", "marks": ""}
+    years = [(year, [cells.get(entry.kpi_id, nothing) for entry in kpis]) for year, cells in found.items()]
+    return _block(
+        "{{ t.style() }}<div class='kb'>{% if snapshots %}{{ t.snapshots(snapshots) }}{{ t.computed(years, kpis) }}"
+        "{{ t.warnings(remarks) }}{% else %}<div class='kb-note'>There is no target snapshot in these years: nothing "
+        "to compute, and nothing to write.</div>{% endif %}{{ t.sentences(notes) }}</div>",
+        snapshots=readings.snapshots.to_dict("records"),
+        years=years,
+        kpis=kpis,
+        remarks=list(remarks),
+        notes=readings.notes,
+    )
+
+
+def drift_table(drift: pd.DataFrame) -> Table:
+    """The drift as a table in which what matters stands first; unchanged rows and years without data are folded away.
+
+    Raises
+    ------
+    Refused : the drift was edited since it was compared.
+    """
+    from kpibackfill.drift import by_weight, records
+    from kpibackfill.frames import seal_of
+
+    seal_of(drift)
+    words: Words = drift.attrs["kpis"]
+    rows = drift_rows(records(by_weight(drift)), words)
+    first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
+    rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
+    sentence = drift_sentence(row["status"] for row in rows)
+    html = _block(
+        "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
+        "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"
+        "{{ t.drift(rest) }}</details>{% endif %}</div>",
+        sentence=sentence,
+        first=first,
+        rest=rest,
+    )
+    return Table(html, sentence)
+
+
+def drift_sentence(statuses: Iterable[str]) -> str:
+    """``Of 55 rows 4 changed, 2 new, 1 unsupported, 48 unchanged.``"""
+    found = list(statuses)
+    if not found:
+        return "There is nothing to compare."
+    parts = [
+        f"{found.count(status)} {status.replace('_', ' ')}"
+        for status in ("unsupported", "changed", "new", "unchanged", "no_data")
+        if status in found
+    ]
+    return f"Of {len(found)} row{'s' * (len(found) != 1)}: {', '.join(parts)}."
+
+
+def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
+    """Rows of a receipt with what people read of them added."""
+    shown = []
+    for row in rows:
+        unit = words[row["kpi_id"]]["unit"]
+        few = too_few(unit, row["basis"])
+        computed, delta, change = (None if few else _number(row[name]) for name in ("computed", "delta", "change"))
+        remarks = list(row["warnings"])
+        if row["status"] == "changed" and (row["stored_period_year"], row["stored_period_month"]) != (
+            row["period_year"],
+            row["period_month"],
+        ):
+            remarks.insert(0, f"the stored period is {row['stored_period_year']}-{row['stored_period_month']}")
+        if few:
+            remarks.insert(0, NOT_FOR_PUBLICATION)
+        drift_size = change if unit == "count" else delta
+        shown.append(
+            {
+                **row,
+                "label": words[row["kpi_id"]]["label"],
+                "stored_text": amount(_number(row["stored"]), unit),
+                "computed_text": FEW if few else amount(computed, unit),
+                "drift_text": FEW if few else measure(delta, change, unit),
+                "basis_text": FEW if few else _rests_on(row["basis"], row["population"]),
+                "stored_sort": _sort(row["stored"]),
+                "computed_sort": _sort(computed),
+                "drift_sort": _sort(drift_size),
+                "remarks": remarks,
+            }
+        )
+    return shown
+
+
+def plan_rows(rows: Iterable[Mapping[str, Any]], words: Words, prefix: str) -> list[dict[str, Any]]:
+    """Rows of a plan document with what people read of them added."""
+    shown = []
+    for row in rows:
+        kpi_id = row["kpi_id"].removeprefix(prefix)
+        unit = words.get(kpi_id, {}).get("unit", "points")
+        few = too_few(unit, row["basis"])
+        before = None if row["before"] is None else _number(row["before"]["metric_value"])
+        shown.append(
+            {
+                **row,
+                "from_text": amount(before, unit),
+                "to_text": FEW if few else amount(_number(row["value"]), unit),
+            }
+        )
+    return shown
+
+
+def plan_html(plan: Plan) -> str:
+    from kpibackfill.kpis.registry import as_dict
+    from kpibackfill.plan import row_document
+
+    words = {entry.kpi_id: as_dict(entry) for entry in plan.run.kpis}
+    rows = plan_rows(map(row_document, plan.rows), words, plan.run.site.kpi_id_prefix)
+    return _block(
+        "{{ t.style() }}<div class='kb'>{% if rows %}<p>{{ sentence }} Fingerprint <code>{{ fingerprint }}</code>.</p>"
+        "{{ t.plan(rows) }}{% else %}<div class='kb-ok'>{{ sentence }}</div>{% endif %}</div>",
+        rows=rows,
+        sentence=plan_sentence(plan),
+        fingerprint=plan.fingerprint,
+    )
+
+
+def plan_sentence(plan: Plan) -> str:
+    if not plan.rows:
+        return "The plan is empty: there is nothing to write."
+    actions = [row.action for row in plan.rows]
+    counts = ", ".join(f"{actions.count(name)} to {name}" for name in ("insert", "update", "delete") if name in actions)
+    return f"{len(actions)} row{'s' * (len(actions) != 1)}: {counts}."
+
+
+def receipt_html(receipt: Receipt) -> str:
+    return _block(
+        "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>"
+        "{% if command %}<p>To apply exactly this plan:</p><pre>{{ command }}</pre>{% endif %}</div>",
+        sentence=receipt_sentence(receipt),
+        command=apply_command(receipt.plan) if receipt.state == "dry_run" and receipt.plan.rows else "",
+    )
+
+
+def receipt_sentence(receipt: Receipt) -> str:
+    if receipt.state == "dry_run":
+        return "Dry run: nothing was written."
+    written = {action: count for action, count in receipt.written.items() if count}
+    if not written:
+        return "Applied: the plan was empty, nothing was written."
+    parts = ", ".join(
+        f"{count} row{'s' * (count != 1)} {action}ed".replace("eed", "ed") for action, count in written.items()
+    )
+    return f"Applied: {parts}. Drupal's cache tags: {receipt.cache_tags}."
+
+
+def apply_command(plan: Plan) -> str:
+    """The command that would apply exactly this plan."""
+    from kpibackfill.parameters import command_options
+
+    wanted = plan.run.parameters.as_notebook() | {"apply": True, "operator": ""}
+    wanted["approved_plan"] = plan.run.run_id or plan.fingerprint
+    return shlex.join(["kpibackfill", "run", *command_options(wanted)])
+
+
+def review_figures(drift: pd.DataFrame) -> Table:
+    """The runbook's review figures: per year the target snapshots and the computed KPI rows, and the total."""
+    from kpibackfill.drift import counts
+    from kpibackfill.frames import seal_of
+
+    parameters = seal_of(drift).run.parameters
+    per_year, total = counts(drift, range(parameters.from_year, parameters.to_year + 1))
+    html = _block("{{ t.style() }}<div class='kb'>{{ t.years(per_year, total) }}</div>", per_year=per_year, total=total)
+    return Table(html, f"{total} KPI rows in {len(per_year)} years.")
+
+
+@cache
+def templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("kpibackfill"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
+def _block(source: str, **values: Any) -> str:
+    text = "{% import 'tables.html' as t %}" + source
+    return templates().from_string(text).render(**values)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None or value != value or str(value) == "<NA>" else int(value)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _rests_on(basis: int | None, population: int | None) -> str:
+    if basis is None:
+        return ""
+    return f"{basis:,}" if population is None else f"{basis:,} of {population:,}"
+
+
+def _sort(value: Any) -> str:
+    return "" if value is None else repr(float(value))
+
+
+def sentences(lines: Sequence[str]) -> str:
+    return " ".join(lines)
