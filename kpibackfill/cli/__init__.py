@@ -1,49 +1,15 @@
-"""The command line: it executes the notebook and reads the archive; each command is a thin wrapper over one function."""
+"""The command line: it executes the notebook and reads the archive; each command wraps one function thinly."""
 
 from __future__ import annotations
 
-import json
-import sys
-import traceback
-from collections.abc import Callable
+import importlib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kpibackfill import __version__
-from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
-
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class Cli(click.Group):
-    """Tells expected failures in one or two lines and gives every ending its exit status."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KpiBackfillError as error:
-            click.echo(f"{click.style('kpibackfill:', bold=True)} {error.message}", err=True)
-            self._told(ctx, error.code, error.message, "unknown" if isinstance(error, OutcomeUnknown) else error.state)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
-            self._told(ctx, "interrupted", "The run was interrupted.", "failed")
-            ctx.exit(130)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
-        except Exception as error:
-            text = str(error) if type(error).__name__ == "Bug" else traceback.format_exc()
-            click.echo(text, err=True)
-            click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
-            self._told(ctx, "bug", type(error).__name__, "failed")
-            ctx.exit(70)
-
-    def _told(self, ctx: click.Context, code: str, message: str, state: str) -> None:
-        found = ctx.find_object(dict) or {}
-        if found.get("json"):
-            _print_json({"run_id": found.get("run_id"), "state": state, "error": {"code": code, "message": message}})
+from kpibackfill.cli.base import HELP, Cli, absolute, begin, config_of, json_option, print_json, progress_line
 
 
 @click.group(cls=Cli, context_settings=HELP)
@@ -61,9 +27,6 @@ def main(ctx: click.Context, config: Path | None) -> None:
       kpibackfill check --target live              is everything in place?
     """
     ctx.obj = {"config": config, "json": False, "run_id": None}
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 
 @main.command()
@@ -95,15 +58,15 @@ def run(ctx: click.Context, as_json: bool, exit_code: bool, **values: Any) -> No
     from kpibackfill.execute import run_notebook
     from kpibackfill.record.receipt import as_json as document
 
-    _begin(ctx, as_json)
-    progress = _progress()
+    begin(ctx, as_json)
+    progress = progress_line()
     try:
-        record = run_notebook(values | {"decisions": _absolute(values["decisions"])}, _config(ctx), progress, ctx.obj)
+        record = run_notebook(values | {"decisions": absolute(values["decisions"])}, config_of(ctx), progress, ctx.obj)
     finally:
         progress("")
     receipt = record.receipt
     if as_json:
-        _print_json(document(receipt, record.folder))
+        print_json(document(receipt, record.folder))
     else:
         from kpibackfill.summary import run_summary
 
@@ -128,17 +91,17 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
 
     from kpibackfill.demo import build_demo
 
-    _begin(ctx, as_json)
-    target = _config(ctx).target("demo")
+    begin(ctx, as_json)
+    target = config_of(ctx).target("demo")
     path = Path(target.store_url.database or "")
     if path.exists() and not replace:
         click.echo(f"The demo makerspace is there already: {path}", err=True)
         if as_json:
-            _print_json({"path": str(path), "built": False})
+            print_json({"path": str(path), "built": False})
         return
     summary = build_demo(path, replace=replace)
     if as_json:
-        _print_json(
+        print_json(
             {"built": True, **{name: str(v) if isinstance(v, Path) else v for name, v in asdict(summary).items()}}
         )
         return
@@ -162,10 +125,10 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
     """
     from kpibackfill.kpis import registry
 
-    _begin(ctx, as_json)
-    found = registry.load(_config(ctx).site.kpi_modules)
+    begin(ctx, as_json)
+    found = registry.load(config_of(ctx).site.kpi_modules)
     if as_json:
-        _print_json([registry.as_dict(entry) for entry in found.values()])
+        print_json([registry.as_dict(entry) for entry in found.values()])
         return
     for entry in found.values():
         mark = click.style("  risky: only on request", fg="yellow") if entry.risky else ""
@@ -188,12 +151,12 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
     """
     from kpibackfill.check import check_target, next_command
 
-    _begin(ctx, as_json)
-    config = _config(ctx)
+    begin(ctx, as_json)
+    config = config_of(ctx)
     findings = check_target(config, config.target(target))
     failed = any(finding.level == "wrong" for finding in findings)
     if as_json:
-        _print_json({"target": target, "ok": not failed, "findings": [finding.as_dict() for finding in findings]})
+        print_json({"target": target, "ok": not failed, "findings": [finding.as_dict() for finding in findings]})
     else:
         colours = {"ok": "green", "note": "yellow", "wrong": "red"}
         for finding in findings:
@@ -203,32 +166,6 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
         ctx.exit(2)
 
 
-def _begin(ctx: click.Context, as_json: bool) -> None:
-    ctx.obj["json"] = as_json
-
-
-def _config(ctx: click.Context) -> Any:
-    from kpibackfill.config import load_config
-
-    return load_config(ctx.obj["config"])
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve()) if path else ""
-
-
-def _progress() -> Callable[[str], None]:
-    """Writes one line that is renewed on a terminal, and a line each where the output goes to a file."""
-    terminal = sys.stderr.isatty()
-
-    def show(text: str) -> None:
-        if terminal:
-            click.echo(f"\r\x1b[2K{text}", err=True, nl=False)
-        elif text:
-            click.echo(text, err=True)
-
-    return show
-
-
-def _print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+# Each of these modules adds its commands to `main`.
+for _name in ("archive", "review", "explain"):
+    importlib.import_module(f"kpibackfill.cli.{_name}")

@@ -1,0 +1,3 @@
+"""Commands that read the archive: runs, show, diff, history, verify, archive."""
+
+from __future__ import annotations

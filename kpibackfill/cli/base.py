@@ -1,0 +1,84 @@
+"""What all commands share: expected failures in one or two lines, exit statuses, JSON, progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+
+if TYPE_CHECKING:
+    from kpibackfill.config import Config
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Cli(click.Group):
+    """Tells expected failures in one or two lines and gives every ending its exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KpiBackfillError as error:
+            click.echo(f"{click.style('kpibackfill:', bold=True)} {error.message}", err=True)
+            self._told(ctx, error.code, error.message, "unknown" if isinstance(error, OutcomeUnknown) else error.state)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
+            self._told(ctx, "interrupted", "The run was interrupted.", "failed")
+            ctx.exit(130)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            text = str(error) if type(error).__name__ == "Bug" else traceback.format_exc()
+            click.echo(text, err=True)
+            click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
+            self._told(ctx, "bug", type(error).__name__, "failed")
+            ctx.exit(70)
+
+    def _told(self, ctx: click.Context, code: str, message: str, state: str) -> None:
+        found = ctx.find_object(dict) or {}
+        if found.get("json"):
+            print_json({"run_id": found.get("run_id"), "state": state, "error": {"code": code, "message": message}})
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+
+def begin(ctx: click.Context, as_json: bool) -> None:
+    """Say at once whether failures, too, are to be told as JSON."""
+    ctx.obj["json"] = as_json
+
+
+def config_of(ctx: click.Context) -> Config:
+    """The configuration that --config, the environment or the folder names."""
+    from kpibackfill.config import load_config
+
+    return load_config(ctx.obj["config"])
+
+
+def absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve()) if path else ""
+
+
+def progress_line() -> Callable[[str], None]:
+    """Writes one line that is renewed on a terminal, and a line each where the output goes to a file."""
+    terminal = sys.stderr.isatty()
+
+    def show(text: str) -> None:
+        if terminal:
+            click.echo(f"\r\x1b[2K{text}", err=True, nl=False)
+        elif text:
+            click.echo(text, err=True)
+
+    return show
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))

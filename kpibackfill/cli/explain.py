@@ -1,0 +1,3 @@
+"""Commands that explain: explain, notebooks."""
+
+from __future__ import annotations
