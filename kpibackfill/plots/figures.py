@@ -90,4 +90,5 @@ class Figures:
 
         for drawing in self.drawings:
             data: dict[str, Any] = {"image/png": drawing.png(), "text/plain": drawing.alt}
-            publish_display_data(data, {"image/png": {"width": drawing.width, "alt": drawing.alt}})
+            metadata = {"image/png": {"width": drawing.width, "alt": drawing.alt}}
+            publish_display_data(data, metadata)  # type: ignore[no-untyped-call]

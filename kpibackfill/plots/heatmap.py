@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,177 +11,235 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from kpibackfill.kpis.registry import Unit
-from kpibackfill.numbers import FEW, FEW_PEOPLE
+from kpibackfill.numbers import FEW, FEW_PEOPLE, amount
 from kpibackfill.plots.figures import Drawing
-from kpibackfill.plots.places import Arranged, drift_text, finding, tally
+from kpibackfill.plots.places import Arranged, drift_text, rows
 from kpibackfill.plots.style import (
-    DIVERGING, GAP, INK, MARGIN, MUTED, PAPER, RULE, STORED, WIDTH, drawable, fit, ink_on, sheet, styled,
-)  # fmt: skip
+    DIVERGING,
+    GAP,
+    HALO,
+    INK,
+    MARGIN,
+    MUTED,
+    PAPER,
+    RULE,
+    STORED,
+    WIDTH,
+    drawable,
+    fit,
+    ink_on,
+    sheet,
+    styled,
+)
+from kpibackfill.plots.words import finding, heatmap_alternative, tally
 
 MEASURES: dict[Unit, str] = {"count": "per cent", "points": "points", "fraction": "percentage points"}
-WORDS = {"agrees": "=", "new": "new", "no_data": "no data", "unsupported": "unsup-\nported", "withheld": FEW}
-SIGNS = {**WORDS, "no_data": "–", "unsupported": "×", "period": "p", "withheld": "<5"}
-NAMES, HEAD = 2.05, 0.4  # inches for the KPIs' names, and for the years
-LEAST = 0.05  # the colours' scale ends at 5 % or points or more, so that a trifle is no deep colour
+# What a cell without drift says where there is room and where there is little.
+WORDS = {
+    "agrees": ("=", "="),
+    "new": ("new", "new"),
+    "period": ("period", "p"),
+    "no_data": ("no data", "–"),
+    "unsupported": ("unsup-\nported", "×"),
+    "withheld": (FEW, FEW.replace(" ", "")),
+}
+MEANINGS = {
+    "agrees": "equal",
+    "new": "a value and no stored row",
+    "period": "only the stored period differs",
+    "no_data": "neither stored nor computed",
+    "unsupported": "stored, with nothing to compute from",
+    "withheld": f"the rate rests on fewer than {FEW_PEOPLE} people and is not for publication",
+}
+# Kinds differ also without colour: plain, dashed, grey, hatched, framed.
+LOOKS: dict[str, dict[str, Any]] = {
+    "agrees": {"facecolor": PAPER, "edgecolor": RULE, "linewidth": 0.6},
+    "period": {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.8},
+    "new": {"facecolor": PAPER, "edgecolor": STORED, "linewidth": 1.0, "linestyle": (0, (2, 1.5))},
+    "no_data": {"facecolor": GAP, "edgecolor": GAP, "linewidth": 0},
+    "unsupported": {"facecolor": PAPER, "edgecolor": "#a9b0b7", "hatch": "////", "linewidth": 0.8},
+    "withheld": {"facecolor": GAP, "edgecolor": MUTED, "linewidth": 0.8},
+}
+NAMES = 2.35  # inches for the KPIs' names
+LEAST = 0.05  # the colours end at 5 per cent or points or more, so that a trifle is no deep colour
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """The room in a cell, in inches."""
+
+    width: float
+    height: float
+
+    @property
+    def roomy(self) -> bool:
+        """Room for both values."""
+        return self.width >= 1.3
+
+    @property
+    def narrow(self) -> bool:
+        """Room for a sign only."""
+        return self.width < 0.5
+
+    @property
+    def upright(self) -> bool:
+        """The years are written upwards."""
+        return self.width < 0.36
+
+    @property
+    def text_size(self) -> float:
+        return 7.5 if not self.narrow else 6.5 if self.width >= 0.33 else 5.2
+
+    def word(self, kind: str) -> str:
+        word = WORDS[kind][self.narrow]
+        return word.replace("-\n", "") if self.width >= 0.8 else word
 
 
 def draw_heatmap(arranged: Arranged) -> Drawing:
     """A cell per KPI and snapshot: the drift and its colour, or a word and a pattern where there is none."""
-    columns = _columns(arranged)
-    limits = _limits(arranged)
-    cell = min(0.9, (WIDTH - NAMES - 2 * MARGIN) / max(1, len(columns)))
-    row = 0.34 if len(arranged.entries) <= 24 else 0.27
-    height = row * len(arranged.entries)
+    columns, limits = _columns(arranged), _limits(arranged)
+    cell = _Cell(
+        width=min(2.8, (WIDTH - NAMES - MARGIN) / max(1, len(columns))),
+        height=0.34 if len(arranged.entries) <= 24 else 0.3,
+    )
+    height = cell.height * len(arranged.entries)
+    detailed = bool((columns["detail"] != "").any())
+    head = 0.16 + (0.28 if cell.upright else 0.06) + (0.28 if not cell.upright else 0.6) * detailed
     with styled():
-        page = sheet(finding(arranged), tally(arranged), _notes(arranged, limits, cell), body=HEAD + height + 0.08)
+        page = sheet(finding(arranged), tally(arranged), _notes(arranged, limits, cell), body=head + height + 0.1)
         if not arranged.places.empty:
-            axes = page.axes(NAMES, HEAD, cell * len(columns), height)
+            axes = page.axes(NAMES, head, cell.width * len(columns), height)
             _cells(axes, arranged, columns, limits, cell)
-            _names(axes, arranged, columns, cell, row)
-    return Drawing("heatmap", page.figure, _alternative(arranged))
+            _names(axes, arranged, columns, cell)
+    return Drawing("heatmap", page.figure, heatmap_alternative(arranged))
 
 
 def _columns(arranged: Arranged) -> pd.DataFrame:
-    """A row per column of the map: ``slot, snapshot_id`` (none where a slot has no snapshot), ``detail``."""
-    places = arranged.places
-    snapshots = places.drop_duplicates("snapshot_id")[["slot", "rank", "snapshot_id", "source", "snapshot_date"]]
+    """A row per column of the map: ``slot, snapshot_id`` (missing where a slot has no snapshot), ``detail``."""
+    snapshots = arranged.places.drop_duplicates("snapshot_id")
+    snapshots = snapshots[["slot", "rank", "snapshot_id", "source", "snapshot_date"]]
     slots = pd.DataFrame({"slot": range(len(arranged.slots))})
     columns = slots.merge(snapshots, on="slot", how="left").sort_values(["slot", "rank"], ignore_index=True)
     crowded = columns["slot"].duplicated(keep=False)
-    one_source = columns.groupby("slot")["source"].transform("nunique") == 1
-    detail = columns["source"].where(~one_source, columns["snapshot_date"].astype("string").str.slice(5))
-    return columns.assign(detail=detail.where(crowded, ""))
+    same_source = columns.duplicated(["slot", "source"], keep=False)
+    source = columns["source"].astype("string").str.replace("_", " ")
+    dated = source + " " + columns["snapshot_date"].astype("string").str.slice(5)
+    return columns.assign(detail=dated.where(same_source, source).where(crowded, ""))
 
 
 def _limits(arranged: Arranged) -> dict[Unit, float]:
-    """Per measure, the drift in hundredths at which the colours end; at most 100 %."""
+    """Per measure, the drift in hundredths at which the colours end: the largest there is, at most 100."""
     units = {entry.kpi_id: entry.unit for entry in arranged.entries}
-    sizes = arranged.places.loc[arranged.places["kind"] == "differs", "size"].abs()
-    by_unit = sizes.groupby(arranged.places["kpi_id"].map(units)).max()
-    return {unit: float(np.clip(size, LEAST, 1.0)) if size == size else 1.0 for unit, size in by_unit.items()}
+    sizes = arranged.places.loc[arranged.places["kind"] == "differs", "size"].abs().dropna()
+    largest = sizes.groupby(arranged.places["kpi_id"].map(units)).max()
+    return {unit: float(np.clip(largest[unit], LEAST, 1.0)) for unit in MEASURES if unit in largest}
 
 
-def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[Unit, float], cell: float) -> None:
+def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[Unit, float], cell: _Cell) -> None:
     column_of = {snapshot: number for number, snapshot in enumerate(columns["snapshot_id"])}
     colours = np.full((len(arranged.entries), len(columns)), np.nan)
-    size = 7.5 if cell >= 0.5 else 6.5 if cell >= 0.33 else 5.2
     for line, entry in enumerate(arranged.entries):
-        for place in arranged.of(entry.kpi_id).itertuples():
+        for place in rows(arranged.of(entry.kpi_id)):
             column = column_of[place.snapshot_id]
-            style: dict[str, Any] = {"color": MUTED, "size": size}
+            look: dict[str, Any] = {"color": MUTED if place.kind in ("agrees", "no_data") else INK}
             if place.kind == "differs":
-                if np.isnan(place.size):  # from 0: there is no share of it, so the deepest colour
-                    colours[line, column] = np.sign(place.delta)
-                else:
-                    colours[line, column] = np.clip(place.size / limits[entry.unit], -1, 1)
-                style |= {"color": ink_on(colours[line, column])}
+                # from a stored 0 any drift is beyond the scale
+                share = np.sign(place.delta) if np.isnan(place.size) else place.size / limits[entry.unit]
+                colours[line, column] = np.clip(share, -1, 1)
+                look = {"color": ink_on(share) if share == share else INK}
                 text = _drift(place, entry.unit, cell)
             else:
-                _pattern(axes, line, column, place.kind)
-                style |= {"color": {"new": INK, "unsupported": INK, "withheld": INK}.get(place.kind, MUTED)}
-                text = _word(place.kind, cell)
-            axes.text(column, line, text, ha="center", va="center", linespacing=0.95, zorder=4, **style)
+                inset = min(0.03 / cell.width, 0.08)
+                outline = (column - 0.5 + inset, line - 0.41), 1 - 2 * inset, 0.82
+                axes.add_patch(Rectangle(*outline, zorder=3, **LOOKS[place.kind]))
+                text = _word(place, entry.unit, cell)
+                look |= {"path_effects": HALO} if place.kind == "unsupported" else {}
+            axes.text(
+                column, line, text, ha="center", va="center_baseline" if "\n" not in text else "center",
+                size=cell.text_size, linespacing=0.95, zorder=4, **look,
+            )  # fmt: skip
+    edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(arranged.entries) + 1) - 0.5
+    gap = 3.0 if not cell.narrow else 1.2
     axes.pcolormesh(
-        np.ma.masked_invalid(colours), cmap=DIVERGING, vmin=-1, vmax=1, edgecolors=PAPER, linewidth=1, zorder=2,
-        transform=axes.transData,
-    ) if False else axes.imshow(
-        np.ma.masked_invalid(colours), cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto", zorder=1, interpolation="nearest"
+        *edges, np.ma.masked_invalid(colours), cmap=DIVERGING, vmin=-1, vmax=1, edgecolors=PAPER, linewidth=gap
     )
-    for number in np.flatnonzero(columns["snapshot_id"].isna()):
+    for number in np.flatnonzero(columns["snapshot_id"].isna()).tolist():
+        upright = len(arranged.entries) * cell.height > 0.8
         axes.text(
-            number, (len(arranged.entries) - 1) / 2, "no snapshot", rotation=90, ha="center", va="center",
-            color=MUTED, size=min(size + 0.5, 7.5),
-        )  # fmt: skip
+            number,
+            (len(arranged.entries) - 1) / 2,
+            "no snapshot" if upright else "none" if cell.narrow else "no\nsnapshot",
+            rotation=90 if upright or cell.narrow else 0,
+            ha="center",
+            va="center",
+            color=MUTED,
+            size=cell.text_size,
+        )
 
 
-def _pattern(axes: Axes, line: int, column: int, kind: str) -> None:
-    """Kinds differ also without colour: plain, framed, grey, hatched."""
-    look: dict[str, Any] = {
-        "new": {"facecolor": PAPER, "edgecolor": STORED, "linewidth": 1.0, "linestyle": (0, (2, 1.5))},
-        "no_data": {"facecolor": GAP, "edgecolor": GAP, "linewidth": 0},
-        "unsupported": {"facecolor": PAPER, "edgecolor": "#a9b0b7", "hatch": "/////", "linewidth": 0.8},
-        "withheld": {"facecolor": GAP, "edgecolor": MUTED, "linewidth": 0.8},
-    }.get(kind, {"facecolor": PAPER, "edgecolor": RULE, "linewidth": 0.6})
-    axes.add_patch(Rectangle((column - 0.45, line - 0.41), 0.9, 0.82, zorder=3, **look))
-
-
-def _drift(place: Any, unit: Unit, cell: float) -> str:
-    """The drift without its unit, which stands beside the KPI's name."""
+def _drift(place: Any, unit: Unit, cell: _Cell) -> str:
+    """The drift without its unit, which stands beside the KPI's name; where there is room, after both values."""
     text = drift_text(place, unit)
+    if cell.roomy:
+        both = f"{amount(place.stored, unit)} → {amount(place.computed, unit)}"
+        return both if "→" in text else both + ("   " if cell.width > 2 else "\n") + text
     if "→" in text:
-        return text if cell > 0.6 else "from 0"
+        return text if cell.width > 0.6 and len(text) < 8 else "from 0" if not cell.narrow else "0→"
     number = text.rsplit(" ", 1)[0]
     value = float(number.replace("−", "-").replace(",", ""))
     if abs(value) >= 1000:
-        return "≫" if value > 0 else "≪"
-    whole = abs(value) >= (100 if cell >= 0.5 else 10)
-    return f"{value:+.0f}".replace("-", "−") if whole else number
+        return f"×{value / 100 + 1:,.0f}" if unit == "count" and 0 < value < 1e5 else "≫" if value > 0 else "≪"
+    return f"{value:+.0f}".replace("-", "−") if abs(value) >= (10 if cell.narrow else 100) else number
 
 
-def _word(kind: str, cell: float) -> str:
-    if cell >= 0.5:
-        return WORDS.get(kind, "period")
-    return SIGNS[kind]
+def _word(place: Any, unit: Unit, cell: _Cell) -> str:
+    if not cell.roomy or place.kind in ("no_data", "withheld"):
+        return cell.word(place.kind)
+    value = amount(place.computed if place.kind == "new" else place.stored, unit)
+    return {"agrees": f"= {value}", "new": f"new: {value}"}.get(place.kind, f"{value} {cell.word(place.kind)}")
 
 
-def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: float, row: float) -> None:
+def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -> None:
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(arranged.entries) - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    side = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
+    axes.set_axis_off()
+    left: dict[str, Any] = {
+        "xycoords": ("axes fraction", "data"),
+        "textcoords": "offset points",
+        "ha": "right",
+        "va": "center",
+    }
     for line, entry in enumerate(arranged.entries):
-        name = fit(entry.label, NAMES - MARGIN - 0.08, 8)
-        axes.annotate(name, (0, line), (-6, 4.5), size=8, color=INK, annotation_clip=False, **side)
-        axes.annotate(MEASURES[entry.unit], (0, line), (-6, -5), size=6.5, color=MUTED, annotation_clip=False, **side)
-    above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "annotation_clip": False}
-    for number, column in enumerate(columns.itertuples()):
-        label = arranged.slots[column.slot]
-        narrow = cell < 0.36
-        axes.annotate(
-            label, (number, 1), (0, 4 if narrow else 12), size=8 if cell >= 0.4 else 7, color=INK,
-            rotation=90 if narrow else 0, ha="center", va="bottom", **above,
-        )  # fmt: skip
-        if column.detail and not narrow:
-            detail = fit(drawable(column.detail), cell, 6.5)
-            axes.annotate(detail, (number, 1), (0, 3), size=6.5, color=MUTED, ha="center", va="bottom", **above)
+        name = fit(entry.label, NAMES - MARGIN - 0.1, 8)
+        axes.annotate(name, (0, line), (-6, 4.5), size=8, color=INK, **left)
+        axes.annotate(MEASURES[entry.unit], (0, line), (-6, -5), size=6.5, color=MUTED, **left)
+    above: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "ha": "center",
+        "va": "bottom",
+    }
+    for number, column in enumerate(rows(columns)):
+        label, detail = arranged.slots[column.slot], drawable(column.detail) if column.detail else ""
+        if cell.upright:
+            label = fit(f"{label} {detail}".rstrip(), 0.95, 7.5)
+            axes.annotate(label, (number, 1), (0, 4), size=7.5, color=INK, rotation=90, **above)
+            continue
+        axes.annotate(label, (number, 1), (0, 24 if detail else 4), size=8, color=INK, **above)
+        detail = fit(detail, cell.width - 0.02, 5.5, lines=3)
+        axes.annotate(detail, (number, 1), (0, 3), size=5.5, color=MUTED, linespacing=0.95, **above)
 
 
-def _notes(arranged: Arranged, limits: dict[Unit, float], cell: float) -> list[str]:
+def _notes(arranged: Arranged, limits: dict[Unit, float], cell: _Cell) -> list[str]:
     """What the colours reach to, and what the words and signs in the cells mean."""
     notes = []
     if limits:
-        reach = ", ".join(f"{limit * 100:.0f} {MEASURES[unit]}" for unit, limit in limits.items())
+        reach = ", ".join(f"{100 * limit:.0f} {MEASURES[unit]}" for unit, limit in limits.items())
         notes.append(f"Green: computed is higher than stored; purple: lower. The deepest colours stand for {reach}.")
-    meanings = {
-        "agrees": "computed and stored are equal",
-        "new": "a value and no stored row",
-        "period": "only the stored period differs",
-        "no_data": "neither stored nor computed",
-        "unsupported": "stored, with nothing to compute from",
-        "withheld": f"the rate rests on fewer than {FEW_PEOPLE} people, not for publication",
-    }
-    said = [
-        f"{_word(kind, cell)}: {meaning}".replace("-\n", "") for kind, meaning in meanings.items() if arranged.count(kind)
+    plain = () if cell.narrow else ("agrees", "new", "no_data")  # words that need no more words
+    signs = [
+        f"{cell.word(kind)}: {meaning}".replace("-\n", "").replace("=:", "=")
+        for kind, meaning in MEANINGS.items()
+        if arranged.count(kind) and kind not in plain
     ]
-    return [*notes, "; ".join(said) + "."] if said else notes
-
-
-def _alternative(arranged: Arranged) -> str:
-    if arranged.places.empty:
-        return f"An empty figure. {finding(arranged)}."
-    names = {entry.kpi_id: entry for entry in arranged.entries}
-    differing = arranged.places[arranged.places["kind"] == "differs"]
-    order = differing["size"].abs().fillna(np.inf).sort_values(ascending=False, kind="stable").index[:5]
-    largest = [
-        f"{names[place.kpi_id].name} {arranged.slots[place.slot]} {drift_text(place, names[place.kpi_id].unit)}"
-        for place in differing.loc[order].itertuples()
-    ]
-    said = [f"Heat map of drift by KPI and year. {finding(arranged)}."]
-    if len(largest) > 1:
-        said.append(f"The {len(largest)} largest: {'; '.join(largest)}.")
-    if counted := tally(arranged):
-        said.append(f"Besides: {counted}.")
-    return " ".join(said)
+    return [*notes, " · ".join(signs)] if signs else notes

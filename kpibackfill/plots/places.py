@@ -1,8 +1,8 @@
-"""The drift, arranged for figures: what kind each value is, where it stands, and what is to be said of all of them."""
+"""The drift, arranged for figures: what kind each value is, and where it stands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kpibackfill.kpis.registry import Unit
-from kpibackfill.numbers import FEW, amount, measure, too_few
+from kpibackfill.numbers import amount, measure, too_few
 from kpibackfill.plots.style import clean, drawable
 
 STEPS = {"monthly": 12, "quarterly": 4}  # slots a year, annual ones beside
@@ -59,6 +59,16 @@ class Arranged:
         """The places of one KPI."""
         return self.places[self.places["kpi_id"] == kpi_id]
 
+    def without(self, kpi_id: str, name: str) -> set[int]:
+        """The slots in which one KPI has no ``stored`` or no ``computed`` value; one withheld is a value."""
+        places = self.of(kpi_id)
+        there = places[name].notna() | ((places["kind"] == "withheld") & (name == "computed"))
+        return set(range(len(self.slots))) - set(places.loc[there, "slot"])
+
+    def gaps(self, kpi_id: str) -> set[int]:
+        """The slots in which one KPI has neither."""
+        return self.without(kpi_id, "stored") & self.without(kpi_id, "computed")
+
 
 def arrange(drift: pd.DataFrame) -> Arranged:
     """Arrange a drift frame; it is left as it is."""
@@ -84,32 +94,9 @@ def arrange(drift: pd.DataFrame) -> Arranged:
     return _placed(entries, places)
 
 
-def finding(arranged: Arranged) -> str:
-    """What the drift shows in one sentence, for a title."""
-    differ, agree = arranged.count("differs"), arranged.count("agrees", "period")
-    both, new = differ + agree, arranged.count("new")
-    if differ:
-        return f"{differ} of {both} stored {_values(both)} {_s(differ, 'differ')}; the largest: {_largest(arranged)}"
-    if agree:
-        return f"All {both} stored values are confirmed" if both > 1 else "The one stored value is confirmed"
-    if new:
-        return f"Nothing is stored yet: {new} new {_values(new)}"
-    if arranged.places.empty:
-        return "No snapshots in these years: there is nothing to compare"
-    return "There is no pair of values to compare"
-
-
-def tally(arranged: Arranged) -> str:
-    """How many values are of the other kinds, for the line under a title."""
-    named = {
-        "new": "new",
-        "unsupported": "stored with nothing to compute from",
-        "period": "with another period only",
-        "no_data": "without data",
-        "withheld": f"withheld ({FEW} people)",
-    }
-    counted = [(arranged.count(kind), words) for kind, words in named.items()]
-    return " · ".join(f"{number} {words}" for number, words in counted if number)
+def rows(places: pd.DataFrame) -> Iterator[Any]:
+    """The rows, with the columns as attributes."""
+    return iter(places.itertuples(index=False))
 
 
 def drift_text(place: Any, unit: Unit) -> str:
@@ -117,17 +104,6 @@ def drift_text(place: Any, unit: Unit) -> str:
     if unit == "count" and np.isnan(place.change):
         return f"{amount(place.stored, unit)} → {amount(place.computed, unit)}"
     return measure(place.delta, place.change, unit)
-
-
-def spans(labels: Iterable[str], all_labels: tuple[str, ...]) -> str:
-    """Labels of slots in words, runs of three or more as ``2016–2019``."""
-    wanted, runs = set(labels), list[list[str]]()
-    for before, label in zip((None, *all_labels), all_labels, strict=False):
-        if label in wanted and runs and runs[-1][-1] == before:
-            runs[-1].append(label)
-        elif label in wanted:
-            runs.append([label])
-    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)
 
 
 def _entry(kpi_id: str, described: Mapping[str, str]) -> Entry:
@@ -161,7 +137,7 @@ def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
     rank.index = pd.Index(snapshots["snapshot_id"])
     places["rank"] = places["snapshot_id"].map(rank)
     crowd = places.groupby("slot")["rank"].transform("max").clip(lower=2)
-    places["x"] = (first + places["slot"] + places["rank"] * 0.6 / crowd) / a_year
+    places["x"] = (first + places["slot"] + places["rank"] * 0.7 / crowd) / a_year
     places = places.sort_values(["slot", "rank"], ignore_index=True)
     labels = tuple(_slot_label(number, a_year) for number in range(first, last + 1))
     return Arranged(entries, places, labels, first / a_year, 1 / a_year)
@@ -170,19 +146,3 @@ def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
 def _slot_label(number: int, a_year: int) -> str:
     year, part = divmod(number, a_year)
     return {1: f"{year}", 4: f"{year} Q{part + 1}", 12: f"{year}-{part + 1:02}"}[a_year]
-
-
-def _largest(arranged: Arranged) -> str:
-    differing = arranged.places[arranged.places["kind"] == "differs"]
-    order = differing["size"].abs().fillna(-1.0)
-    place = differing.loc[order.idxmax()]
-    entry = next(entry for entry in arranged.entries if entry.kpi_id == place["kpi_id"])
-    return f"{entry.label} {arranged.slots[place['slot']]}, {drift_text(place, entry.unit)}"
-
-
-def _values(number: int) -> str:
-    return "value" if number == 1 else "values"
-
-
-def _s(number: int, verb: str) -> str:
-    return f"{verb}s" if number == 1 else verb

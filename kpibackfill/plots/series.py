@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,245 +10,237 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from kpibackfill.numbers import FEW, FEW_PEOPLE, amount
+from kpibackfill.kpis.registry import Unit
+from kpibackfill.numbers import FEW, amount
 from kpibackfill.plots.figures import Drawing
-from kpibackfill.plots.places import Arranged, Entry, drift_text, finding, spans, tally
-from kpibackfill.plots.style import COMPUTED, GAP, HALO, INK, MUTED, RULE, STORED, WIDTH, fit, sheet, styled
+from kpibackfill.plots.places import Arranged, Entry, drift_text, rows
+from kpibackfill.plots.style import COMPUTED, GAP, HALO, INK, MARGIN, MUTED, RULE, STORED, WIDTH, fit, sheet, styled
+from kpibackfill.plots.words import COMPARED, ordered, series_alternative, series_notes, series_title, tally
 
-UNITS = {"count": "count", "points": "points", "fraction": "per cent"}
-LEFT, RIGHT, HEAD, FOOT = 0.5, 0.82, 0.46, 0.36  # inches around a panel's axes: ticks, end labels, title, years
-MARK = {"stored": 5.5, "computed": 2.8}  # points: a dot fits into a ring
+UNITS: dict[Unit, str] = {"count": "count", "points": "points", "fraction": "per cent"}
 COLOUR = {"stored": STORED, "computed": COMPUTED}
+LEFT, RIGHT, HEAD, FOOT = 0.46, 0.78, 0.46, 0.36  # inches around a panel's axes: ticks, end labels, title, years
+RING = 5.5  # points; a dot of half that size fits into it
 
 
 def draw_series(arranged: Arranged) -> Drawing:
     """One panel a KPI: a ring is a stored value, a dot a computed one, so that a dot in a ring is a match."""
-    columns, height = _grid(len(arranged.entries))
-    rows = -(-len(arranged.entries) // columns)
-    width = WIDTH / columns
+    columns, height = _grid(arranged)
+    rows = math.ceil(len(arranged.entries) / columns)
+    room = WIDTH / columns
+    width = min(room - LEFT - RIGHT, 0.9 * len(arranged.slots))
     with styled():
-        page = sheet(_title(arranged), tally(arranged), _notes(arranged), body=rows * (HEAD + height + FOOT))
+        page = sheet(
+            series_title(arranged), tally(arranged), series_notes(arranged), body=rows * (HEAD + height + FOOT)
+        )
         for number, entry in enumerate(arranged.entries):
             row, column = divmod(number, columns)
-            axes = page.axes(
-                column * width + LEFT, row * (HEAD + height + FOOT) + HEAD, width - LEFT - RIGHT, height
-            )
-            _panel(axes, arranged, entry, width - LEFT - 0.1, height)
-    return Drawing("series", page.figure, _alternative(arranged))
+            axes = page.axes(column * room + LEFT, row * (HEAD + height + FOOT) + HEAD, width, height)
+            _panel(axes, arranged, entry, width, height)
+            _heading(axes, arranged, entry, room - 0.25)
+    return Drawing("series", page.figure, series_alternative(arranged))
 
 
-def _grid(panels: int) -> tuple[int, float]:
-    """Columns, and the height of a panel in inches."""
+def _grid(arranged: Arranged) -> tuple[int, float]:
+    """How many columns of panels, and how high one is in inches."""
+    panels = len(arranged.entries)
     if panels == 1:
-        return 1, 3.0
-    if panels <= 4:
+        return 1, 2.8 if len(arranged.slots) > 2 else 1.5
+    if panels in (2, 4):
         return 2, 1.7
     return (3, 1.35) if panels <= 24 else (4, 1.05)
 
 
 def _panel(axes: Axes, arranged: Arranged, entry: Entry, width: float, height: float) -> None:
-    places = arranged.of(entry.kpi_id)
-    xs = arranged.xs
+    places, xs = arranged.of(entry.kpi_id), arranged.xs
     lead = places[places["rank"] == 0].set_index("slot").reindex(range(len(xs)))
-    axes.set_xlim(xs[0] - 0.6 * arranged.step, xs[-1] + 0.75 * arranged.step)
-    _heading(axes, places, entry, width)
+    _years(axes, arranged, width)
     _scale(axes, places, entry)
-    _years(axes, arranged, width - RIGHT)
-
-    for x in xs[(lead["stored"].isna() & lead["computed"].isna() & (lead["kind"] != "withheld")).to_numpy()]:
+    for x in xs[[slot in arranged.gaps(entry.kpi_id) for slot in range(len(xs))]]:
         axes.axvspan(x - arranged.step / 2, x + arranged.step / 2, color=GAP, linewidth=0, zorder=0)
-    for place in places.itertuples():
-        if place.kind == "differs":
-            axes.plot([place.x] * 2, [place.stored, place.computed], color=MUTED, linewidth=0.8, zorder=2, label="gap")
+    for place in rows(places[places["kind"] == "differs"]):
+        axes.plot([place.x] * 2, [place.stored, place.computed], color=MUTED, linewidth=0.8, zorder=2, label="drift")
     axes.plot(xs, lead["stored"], "--", color=STORED, linewidth=1.1, zorder=3, label="stored")
     axes.plot(xs, lead["computed"], "-", color=COMPUTED, linewidth=1.3, zorder=4, label="computed")
-    for name, shapes in (("stored", "oD"), ("computed", "oD")):
-        for shape, chosen in zip(shapes, (places["rank"] == 0, places["rank"] > 0), strict=True):
-            axes.plot(
-                places["x"].where(chosen),
-                places[name],
-                shape,
-                color=COLOUR[name],
-                markersize=MARK[name] - (0.5 if shape == "D" else 0),
-                markerfacecolor="white" if name == "stored" else COMPUTED,
-                markeredgewidth=1.2 if name == "stored" else 0,
-                zorder=5 if name == "stored" else 6,
-                label=f"{name} values" if shape == "o" else f"{name} values of further snapshots",
-            )
-    unsupported = places[places["kind"] == "unsupported"]
+    _marks(axes, places, size=min(RING, max(2.8, 0.8 * 72 * width / (len(xs) + 0.5))))
+    for place in rows(places[places["kind"] == "withheld"]):
+        low = place.stored < 0.2 * axes.get_ylim()[1]  # then a ring lies there already
+        axes.annotate(
+            FEW,
+            (place.x, 0),
+            (0, 11 if low else 4),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            size=7,
+            color=COMPUTED,
+            path_effects=HALO,
+            zorder=8,
+        )
+    _largest_drift(axes, arranged, entry, height)
+    _ends(axes, lead, arranged, entry, height)
+
+
+def _marks(axes: Axes, places: pd.DataFrame, size: float) -> None:
+    """Rings and dots; diamonds where a further snapshot covers the same period; a cross over what has no support."""
+    for further, shape, scale in ((False, "o", 1.0), (True, "D", 0.8)):
+        chosen = places[(places["rank"] > 0) == further]
+        label = " of further snapshots" if further else ""
+        axes.plot(
+            chosen["x"],
+            chosen["stored"],
+            shape,
+            color=STORED,
+            markersize=size * scale,
+            markerfacecolor="white",
+            markeredgewidth=1.2 if size > 4 else 0.9,
+            clip_on=False,
+            zorder=5,
+            label=f"stored values{label}",
+        )
+        axes.plot(
+            chosen["x"],
+            chosen["computed"],
+            shape,
+            color=COMPUTED,
+            markersize=max(2.2, size * scale * 0.52),
+            markeredgewidth=0,
+            clip_on=False,
+            zorder=6,
+            label=f"computed values{label}",
+        )
+    crossed = places[places["kind"] == "unsupported"]
     axes.plot(
-        unsupported["x"], unsupported["stored"], "x", color=STORED, markersize=8, markeredgewidth=1.3, zorder=7,
-        label="unsupported", clip_on=False,
-    )  # fmt: skip
-    for place in places[places["kind"] == "withheld"].itertuples():
-        axes.text(
-            place.x, 0.03, FEW, transform=axes.get_xaxis_transform(), ha="center", color=COMPUTED, size=7.5,
-            path_effects=HALO, zorder=8,
-        )  # fmt: skip
-    _largest_gap(axes, places, entry)
-    _end_labels(axes, lead, entry, arranged, height)
+        crossed["x"],
+        crossed["stored"],
+        "x",
+        color=INK,
+        markersize=size * 1.7,
+        markeredgewidth=1.2,
+        clip_on=False,
+        zorder=7,
+        label="unsupported",
+    )
 
 
-def _heading(axes: Axes, places: pd.DataFrame, entry: Entry, width: float) -> None:
-    kinds = places["kind"].value_counts()
-    compared = sum(kinds.get(kind, 0) for kind in ("differs", "period", "agrees"))
-    if kinds.get("differs", 0):
-        said = f"{kinds['differs']} of {compared} differ"
+def _heading(axes: Axes, arranged: Arranged, entry: Entry, room: float) -> None:
+    kinds = arranged.of(entry.kpi_id)["kind"].value_counts()
+    compared = int(sum(kinds.get(kind, 0) for kind in COMPARED))
+    if differ := int(kinds.get("differs", 0)):
+        said = "differs" if compared == 1 else f"{differ} of {compared} differ{'s' * (differ == 1)}"
     elif compared:
-        said = "agrees" if compared == 1 else f"all {compared} agree"
+        said = f"all {compared} agree" if compared > 1 else "agrees"
     else:
-        said = f"{kinds['new']} new" if kinds.get("new", 0) else "nothing to compare"
-    top = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
-    axes.annotate(fit(entry.label, width, 9, bold=True), (0, 1), (-24, 17), size=9, weight="bold", **top)
-    axes.annotate(f"{UNITS[entry.unit]} · {said}", (0, 1), (-24, 6), size=7.5, color=MUTED, **top)
+        said = f"{kinds['new']} new" if "new" in kinds else "nothing to compare"
+    above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(
+        fit(entry.label, room, 9, bold=True), (0, 1), (72 * (MARGIN - LEFT), 18), size=9, weight="bold", **above
+    )
+    axes.annotate(f"{UNITS[entry.unit]} · {said}", (0, 1), (72 * (MARGIN - LEFT), 7), size=7.5, color=MUTED, **above)
 
 
 def _scale(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
+    """From zero, so that heights compare; with room above for the largest drift in words."""
     values = places[["stored", "computed"]].to_numpy().ravel()
     values = values[~np.isnan(values)]
-    low, high = (min(0.0, values.min()), max(0.0, values.max())) if values.size else (0.0, 0.0)
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     reach = (high - low) or 1.0
-    axes.set_ylim(low - reach * (0.12 if low < 0 else 0.06), high + reach * 0.16)
-    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]) if values.size else FixedLocator([]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, entry)))
+    above = 0.34 if (places["kind"] == "differs").any() else 0.12
+    axes.set_ylim(low - (0.12 * reach if low < 0 else 0.0), high + above * reach)
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if values.size else []
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low - 0.1 * reach <= tick <= high * 1.1]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value, entry.unit)))
     axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0, pad=3)
     axes.spines["left"].set_visible(False)
-    axes.spines["bottom"].set_position(("data", 0.0))
-    axes.spines["bottom"].set_color(MUTED)
+    if low < 0:
+        axes.axhline(0, color=MUTED, linewidth=0.7, zorder=1)
     if not values.size:
-        axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color=MUTED, size=9)
-
-
-def _tick(value: float, entry: Entry) -> str:
-    if entry.unit == "fraction":
-        return f"{value * 100:g} %"
-    short = f"{value:,.0f}" if abs(value) >= 1 or value == 0 else f"{value:g}"
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            short = f"{value / (1e3 if letter == 'k' else size):,.4g} {letter}"
-            break
-    return short.replace("-", "−")
+        said = "withheld" if (places["kind"] == "withheld").any() else "no data"
+        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=MUTED, size=9)
 
 
 def _years(axes: Axes, arranged: Arranged, width: float) -> None:
-    """Ticks at each slot, and as many labels as have room, at round years."""
-    first, last = int(arranged.xs[0]), int(arranged.xs[-1])
-    room = max(1, int(width / 0.4))
-    every = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step < room)
-    years = [year for year in range(first, last + 1) if year % every == 0]
-    axes.xaxis.set_major_locator(FixedLocator(years or [first]))
-    axes.xaxis.set_minor_locator(FixedLocator(arranged.xs))
+    """A tick for each period, and round years named as far as there is room."""
+    xs = arranged.xs
+    axes.set_xlim(xs[0] - 0.6 * arranged.step, xs[-1] + 0.6 * arranged.step)
+    first, last = math.floor(xs[0]), math.floor(xs[-1])
+    every = next(step for step in (1, 2, 5, 10, 20, 50, 100) if (last - first) / step < max(1.0, width / 0.4))
+    named = [float(year) for year in range(first, last + 1) if year % every == 0 and year >= xs[0]] or [xs[0]]
+    axes.xaxis.set_major_locator(FixedLocator(named))
+    axes.xaxis.set_minor_locator(FixedLocator(xs.tolist()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axes.tick_params(axis="x", which="major", length=4, color=MUTED, pad=2)
     axes.tick_params(axis="x", which="minor", length=2, color=MUTED)
-    for label in axes.get_xticklabels():
-        label.set_y(0)
+    axes.spines["bottom"].set_color(MUTED)
 
 
-def _largest_gap(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
-    """The drift in words at the place where it is largest."""
-    differing = places[places["kind"] == "differs"]
+def _largest_drift(axes: Axes, arranged: Arranged, entry: Entry, height: float) -> None:
+    """The largest drift in words above its place, with a thin line down to it."""
+    differing = ordered(arranged, entry.kpi_id)
     if differing.empty:
         return
-    largest = differing["size"].abs().fillna(-1.0).idxmax()
-    place = next(differing.loc[[largest]].itertuples())
+    place = next(rows(differing))
+    low, high = axes.get_ylim()
+    below = high - (high - low) * 0.16 / height
+    left, right = axes.get_xlim()
+    across = (place.x - left) / (right - left)
+    axes.plot([place.x] * 2, [np.fmax(place.stored, place.computed), below], color=RULE, linewidth=0.8, zorder=1)
     axes.annotate(
         drift_text(place, entry.unit),
-        (place.x, max(place.stored, place.computed)),
-        (0, 5),
+        (place.x, 1),
+        (0, -1),
+        xycoords=("data", "axes fraction"),
         textcoords="offset points",
-        ha="center",
+        ha="center" if 0.25 < across < 0.75 or right - left < 3 else "left" if across < 0.5 else "right",
+        va="top",
         size=7.5,
         color=INK,
         path_effects=HALO,
         zorder=9,
-        annotation_clip=False,
     )
 
 
-def _end_labels(axes: Axes, lead: pd.DataFrame, entry: Entry, arranged: Arranged, height: float) -> None:
-    """The last stored and the last computed value, in words at the right: a legend where it is needed."""
-    ends = {name: lead[name].last_valid_index() for name in COLOUR}
-    last = len(arranged.slots) - 1
-
-    def words(name: str, said: str) -> str:
-        slot = ends[name]
-        return f"{amount(lead.loc[slot, name], entry.unit)} {said}" + (f"\nin {arranged.slots[slot]}" * (slot != last))
-
-    labels: list[list[Any]] = []
-    if ends["stored"] == ends["computed"] is not None and lead.loc[ends["stored"], "kind"] in ("agrees", "period"):
-        labels.append([float(lead.loc[ends["stored"], "stored"]), words("stored", "both"), INK])
-    else:
-        labels += [
-            [float(lead.loc[slot, name]), words(name, name), COLOUR[name]]
-            for name, slot in ends.items()
-            if slot is not None
-        ]
-    low, high = axes.get_ylim()
-    apart = (high - low) * (0.26 if any("\n" in label[1] for label in labels) else 0.14) / height
-    if len(labels) == 2 and abs(labels[0][0] - labels[1][0]) < apart:
-        middle = (labels[0][0] + labels[1][0]) / 2
-        up = 1 if labels[0][0] > labels[1][0] else -1
-        labels[0][0], labels[1][0] = middle + up * apart / 2, middle - up * apart / 2
-    for y, text, colour in labels:
-        axes.annotate(
-            text, (1, y), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            size=7.5, color=colour, linespacing=1.05, annotation_clip=False,
-        )  # fmt: skip
-
-
-def _title(arranged: Arranged) -> str:
-    differing = arranged.places[arranged.places["kind"] == "differs"]
-    if differing.empty:
-        return finding(arranged)
-    most = differing["kpi_id"].value_counts(sort=False)
-    entry = max(arranged.entries, key=lambda entry: most.get(entry.kpi_id, 0))
-    compared = arranged.of(entry.kpi_id)["kind"].isin(("differs", "period", "agrees")).sum()
-    if len(arranged.entries) == 1:
-        return f"{entry.label}: {most[entry.kpi_id]} of {compared} stored values differ from the computed ones"
-    return (
-        f"{len(most)} of {len(arranged.entries)} KPIs differ from what is stored; "
-        f"{entry.label} most often: in {most[entry.kpi_id]} of {compared} values"
-    )
-
-
-def _notes(arranged: Arranged) -> list[str]:
-    """How to read the marks that occur."""
-    if arranged.places.empty:
-        return []
-    notes = ["Ring, dashed line: stored. Dot, full line: computed. A dot in a ring: they agree. Grey: no value then."]
-    further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
-    if arranged.count("unsupported"):
-        notes.append("Crossed: stored, with nothing to compute from.")
-    if arranged.count("withheld"):
-        notes.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
-    if not further.empty:
-        which = ", ".join(f"{arranged.slots[place.slot]} ({place.source})" for place in further.itertuples())
-        notes.append(f"Diamonds: further snapshots of {which}.")
-    return [" ".join(notes)]
-
-
-def _alternative(arranged: Arranged) -> str:
-    if arranged.places.empty:
-        return f"An empty figure. {finding(arranged)}."
-    panels = len(arranged.entries)
-    what = "One panel" if panels == 1 else f"{panels} panels, one a KPI"
-    range_ = f"{arranged.slots[0]} to {arranged.slots[-1]}" if len(arranged.slots) > 1 else arranged.slots[0]
-    said = [f"{what}: stored and computed values, {range_}. {_title(arranged)}."]
+def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, height: float) -> None:
+    """The last stored and the last computed value in words at the right, where the eye needs no legend."""
+    ends: dict[str, Any] = {}
     for name in COLOUR:
-        missing: dict[str, list[str]] = {}
-        for entry in arranged.entries:
-            places = arranged.of(entry.kpi_id)
-            there = set(places.loc[places[name].notna() | (places["kind"] == "withheld"), "slot"])
-            absent = [label for slot, label in enumerate(arranged.slots) if slot not in there]
-            if absent:
-                missing.setdefault(spans(absent, arranged.slots), []).append(entry.name)
-        if missing:
-            gaps = "; ".join(
-                f"{', '.join(names) if len(names) < max(4, panels) else 'every KPI'} {years}"
-                for years, names in missing.items()
-            )
-            said.append(f"No {name} value: {gaps}.")
-    return " ".join(said)
+        with_value = lead[lead[name].notna()]
+        if not with_value.empty:
+            ends[name] = next(rows(with_value.iloc[[-1]].reset_index()))
+    if len(ends) == 2 and ends["stored"].slot == ends["computed"].slot and ends["stored"].kind != "differs":
+        ends = {"both": ends["stored"]}
+    values = {name: float(end.computed if name == "computed" else end.stored) for name, end in ends.items()}
+    low, high = axes.get_ylim()
+    inch = (high - low) / height
+    heights = dict(values)
+    if len(values) == 2:
+        lower, upper = sorted(values, key=lambda name: values[name])
+        missing = max(0.0, 0.31 * inch - (values[upper] - values[lower]))
+        bottom = max(values[lower] - missing / 2, low + 0.06 * inch)
+        heights = {lower: bottom, upper: max(bottom + 0.31 * inch, values[upper] + missing / 2)}
+    for name, value in values.items():
+        text = amount(value, entry.unit) if abs(value) < 1e7 else _short(value, entry.unit)
+        when = "" if ends[name].slot == len(arranged.slots) - 1 else f" {arranged.slots[ends[name].slot]}"
+        axes.annotate(
+            f"{text}\n{name}{when}",
+            (1, heights[name]),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            size=7 if when else 7.5,
+            color=COLOUR.get(name, INK),
+            linespacing=1.05,
+        )
+
+
+def _short(value: float, unit: Unit) -> str:
+    """A number short enough for a tick: ``25 %``, ``12 k``, ``3.5 M``."""
+    if unit == "fraction":
+        return f"{value * 100:.6g} %".replace("-", "−")
+    for size, scale, letter in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / scale:,.4g}{letter}".replace("-", "−")
+    return (f"{value:,.0f}" if value == int(value) else f"{value:g}").replace("-", "−")

@@ -5,9 +5,9 @@ Nothing here touches pyplot, and matplotlib's settings are changed only while a 
 
 from __future__ import annotations
 
-import textwrap
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -35,7 +35,7 @@ WIDTH = 9.0  # inches: a notebook's column of 900 pixels
 NOTEBOOK_DPI = 100
 MARGIN = 0.12
 
-_OWN: Mapping[str, Any] = {
+_OWN: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # ships with matplotlib
     "font.size": 8.0,
     "text.color": INK,
@@ -55,15 +55,18 @@ _OWN: Mapping[str, Any] = {
     "hatch.linewidth": 0.6,
     "svg.fonttype": "path",  # the same letters on every machine
 }
-_FAMILIES = tuple("axes figure font grid hatch image lines markers patch path savefig svg text xtick ytick".split())
+_FAMILIES = {
+    *("axes", "figure", "font", "grid", "hatch", "image", "lines", "markers", "patch", "path", "savefig", "svg"),
+    *("text", "xtick", "ytick"),
+}
+_VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # they choose between a sign and its picture
 HALO = [withStroke(linewidth=2.2, foreground=PAPER)]
 
 
 @contextmanager
 def styled(salt: str = "kpibackfill") -> Iterator[None]:
     """Matplotlib's own defaults and ours, whatever a user's style says, and afterwards the user's again."""
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key.partition(".")[0] in _FAMILIES}
-    with matplotlib.rc_context({**defaults, **_OWN, "svg.hashsalt": salt}):
+    with matplotlib.rc_context({**_defaults(), **_OWN, "svg.hashsalt": salt}):
         yield
 
 
@@ -86,7 +89,7 @@ class Sheet:
 def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float, width: float = WIDTH) -> Sheet:
     """Open a sheet: the title states the finding, the notes say how to read the marks."""
     room = width - 2 * MARGIN
-    heading = fit(title, room, 13, lines=3, bold=True)
+    heading = _balanced(title, room, 13)
     below = fit(subtitle, room, 9, lines=3)
     reading = [line for note in notes for line in fit(note, room, 7.5, lines=6).split("\n")]
     heading_height = 0.25 * (heading.count("\n") + 1)
@@ -111,14 +114,34 @@ def drawable(text: object, instead: object = "") -> str:
     words, known = clean(text), _glyphs()
     if instead and any(c.isalnum() and ord(c) not in known for c in words):
         return drawable(instead)
-    kept = (c if ord(c) in known else "□" if c.isalnum() else " " for c in words)
+    kept = (" " if c in _VARIANTS else c if ord(c) in known else "□" if c.isalnum() else " " for c in words)
     return " ".join("".join(kept).split()) or drawable(instead or "unnamed")
 
 
 def fit(text: str, width: float, size: float, *, lines: int = 1, bold: bool = False) -> str:
-    """Text broken into at most so many lines of that width in inches, ended by … where it is longer."""
-    letters = max(4, int(width * 72 / (size * (0.64 if bold else 0.56))))
-    return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder=" …"))
+    """Text broken into at most so many lines of that width in inches, cut with … where it is longer."""
+    rows: list[str] = []
+    while text:
+        if extent(text, size, bold) <= width:
+            return "\n".join([*rows, text])
+        last = len(rows) == lines - 1
+        room = width - (extent("…", size, bold) if last else 0)
+        cut = bisect_right(range(1, len(text)), room, key=lambda end: extent(text[:end], size, bold)) or 1
+        if last:
+            return "\n".join([*rows, text[:cut].rstrip() + "…"])
+        space = text.rfind(" ", 0, cut + 1)
+        cut = space if space > 0 else cut
+        rows.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return ""
+
+
+def extent(text: str, size: float, bold: bool = False) -> float:
+    """How wide the text is drawn at that size, in inches."""
+    font = get_font(findfont(f"DejaVu Sans{':bold' if bold else ''}"))
+    font.set_size(size, 72)
+    font.set_text(text)
+    return float(font.get_width_height()[0]) / 64 / 72
 
 
 def shade(position: float) -> Any:
@@ -131,6 +154,21 @@ def ink_on(position: float) -> str:
     return PAPER if abs(position) > 0.72 else INK
 
 
+def _balanced(title: str, width: float, size: float) -> str:
+    """The title in as few lines as it needs, of about the same length: a lone word below reads badly."""
+    heading = fit(title, width, size, lines=3, bold=True)
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9):
+        narrower = fit(title, width * share, size, lines=9, bold=True)
+        if "…" not in heading and narrower.count("\n") == heading.count("\n"):
+            return narrower
+    return heading
+
+
 @cache
 def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+@cache
+def _defaults() -> dict[Any, Any]:
+    return {key: value for key, value in matplotlib.rcParamsDefault.items() if key.partition(".")[0] in _FAMILIES}
