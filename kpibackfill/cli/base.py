@@ -33,9 +33,9 @@ class Cli(click.Group):
             click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
             self._told(ctx, "interrupted", "The run was interrupted.", "failed")
             ctx.exit(130)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the last resort, told as a bug with its traceback
             text = str(error) if type(error).__name__ == "Bug" else traceback.format_exc()
             click.echo(text, err=True)
             click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
