@@ -1,4 +1,4 @@
-"""The ledger of a folder of runs: one line an event, each with the SHA-256 of the line before and of the files it adds."""
+"""The ledger of a folder of runs: a line an event, each with the SHA-256 of the line before and of its files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def append(runs_dir: Path, event: str, run_id: str, added: Mapping[str, str], **
 
 
 def entries(runs_dir: Path) -> Iterator[dict[str, Any]]:
-    """The events in order; a line that is no JSON is passed over here and named by ``verify``."""
+    """The events in order; a line that is no event is passed over here and named by ``verify``."""
     path = runs_dir / FILE_NAME
     if not path.is_file():
         return
@@ -63,7 +63,7 @@ def entries(runs_dir: Path) -> Iterator[dict[str, Any]]:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(entry, dict):
+            if isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("at", "event", "run_id")):
                 yield entry
 
 
