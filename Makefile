@@ -36,13 +36,13 @@ test-spark: .venv/installed-dev ## test on a real Spark cluster on this machine 
 lint: .venv/installed-dev ## check style, layout, and that notebooks hold no output
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+	@$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
 types: .venv/installed-dev ## check types
 	@$(BIN)/mypy
 
 docs: .venv/installed-dev ## build the documentation into site/
-	@$(BIN)/mkdocs build --strict
+	@$(BIN)/zensical build --strict
 
 clean: ## remove .venv, caches and builds; the records in runs/ and demo.sqlite stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis dist site
