@@ -103,7 +103,7 @@ def after_image(row: PlanRow, run_id: str, plan_fingerprint: str) -> Image | Non
     if row.restore is not None:
         return row.restore
     assert row.value is not None
-    meta = {
+    meta: dict[str, phpmeta.Scalar] = {
         "source": "kpibackfill",
         "computed_for_year": row.year,
         "run_id": run_id,

@@ -126,14 +126,15 @@ class Target(_Strict):
             dialect = url.get_dialect()
             dialect.import_dbapi()
         except (ArgumentError, ValueError):
-            raise _config_error(f"{where} is not a database URL such as mysql+pymysql://user:${{PASSWORD}}@host/db")
+            example = "mysql+pymysql://user:${PASSWORD}@host/db"
+            raise _config_error(f"{where} is not a database URL such as {example}") from None
         except NoSuchModuleError:
-            raise _config_error(f"{where}: there is no database driver {text.partition(':')[0]!r} here")
+            raise _config_error(f"{where}: there is no database driver {text.partition(':')[0]!r} here") from None
         except ImportError as error:
             raise _config_error(
                 f"{where}: the driver of {text.partition(':')[0]!r} is not installed ({error.name}); "
                 "`pip install 'kpibackfill[mariadb]'` or `[postgresql]` brings it"
-            )
+            ) from None
         if url.get_backend_name() in ("sqlite", "duckdb") and url.database not in (None, "", ":memory:"):
             url = url.set(database=str((self._folder / url.database).resolve()))
         return url

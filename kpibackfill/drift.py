@@ -57,7 +57,8 @@ def compare(readings: Readings) -> pd.DataFrame:
         delta = computed_f4.astype("float64") - stored_f4.astype("float64")
         scale = np.abs(stored_f4.astype("float64"))
         change = np.where(scale > 0, delta / scale, np.nan)
-    same_period = ((stored_year == year) & (stored_month == month)).fillna(False).to_numpy(dtype=bool)
+    period = pd.DataFrame({"year": stored_year, "month": stored_month}, index=computed.index)
+    same_period = (period["year"].eq(year) & period["month"].eq(month)).fillna(False).to_numpy(dtype=bool)
     unchanged = has_row & has_value & (computed_f4 == stored_f4) & same_period
     status = np.select(
         [unchanged, has_row & has_value, has_value, has_row],
@@ -92,7 +93,10 @@ def by_weight(drift: pd.DataFrame) -> pd.DataFrame:
 def records(drift: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as plain JSON values; ``None`` for what is missing."""
     frame = drift.drop(columns=["computed_f4", "stored_f4"])
-    rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    rows = [
+        {str(name): value for name, value in row.items()}
+        for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
+    ]
     for row in rows:
         row["warnings"] = list(row["warnings"])
         for name, value in row.items():

@@ -53,7 +53,7 @@ def run_notebook(
     try:
         with _environment(KPIBACKFILL_CONFIG=str(config.path), **{RUN_VARIABLE: record.run_id}), _signals():
             _execute(record, parameters.as_notebook(), progress)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  judged below, by the receipt
         raised = error
     try:
         _judge(record, raised)
@@ -79,8 +79,7 @@ def hand_over(run: Run, plan: Plan) -> Any:
         [sys.executable, "-m", "kpibackfill", "--config", str(run.config.path), "run", *options, "--json"],
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     try:

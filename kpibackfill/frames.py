@@ -32,7 +32,8 @@ class Seal:
 def sealed(frame: pd.DataFrame, run: Run, content: Any = None, **attributes: Any) -> pd.DataFrame:
     """The frame with its seal, and with `attributes` for whoever draws it, in ``attrs``."""
     frame = frame.copy(deep=False)
-    frame.attrs = {**attributes, KEY: Seal(run, digest(frame), content)}
+    frame.attrs = dict(attributes)
+    frame.attrs[KEY] = Seal(run, digest(frame), content)
     return frame
 
 

@@ -142,12 +142,17 @@ def fingerprint(databases: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
                     "population",
                 )
             },
-            "before": row["before"]
-            and {**row["before"], "meta": row["before"]["meta"] and row["before"]["meta"]["sha256"]},
+            "before": _without_content(row["before"]),
         }
         for row in rows
     ]
     return hashlib.sha256(files.canonical({"databases": databases, "rows": stands_for})).hexdigest()
+
+
+def _without_content(before: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if before is None:
+        return None
+    return {**before, "meta": None if before["meta"] is None else before["meta"]["sha256"]}
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
@@ -241,7 +246,8 @@ def spreadsheet(drift: pd.DataFrame) -> str:
             frame.loc[index, "basis"] = FEW
     for name in ("snapshot_type", "source", "warnings"):
         frame[name] = [_no_formula(str(value)) for value in frame[name]]
-    return "\ufeff" + frame.to_csv(index=False, lineterminator="\r\n")
+    text: str = frame.to_csv(index=False, lineterminator="\r\n")
+    return "\ufeff" + text
 
 
 def _no_formula(text: str) -> str:
@@ -258,19 +264,19 @@ def _kpi_words(entry: Any) -> dict[str, Any]:
 def _changed_rows(run: Run, readings: Readings, drift: pd.DataFrame) -> list[PlanRow]:
     prefix = run.site.kpi_id_prefix
     rows = []
-    for row in drift[drift["status"].isin(["new", "changed"])].itertuples(index=False):
-        before = readings.stored.get((row.snapshot_id, row.kpi_id))
+    for row in records(drift[drift["status"].isin(["new", "changed"])]):
+        before = readings.stored.get((row["snapshot_id"], row["kpi_id"]))
         rows.append(
             PlanRow(
-                snapshot_id=int(row.snapshot_id),
-                kpi_id=prefix + row.kpi_id,
+                snapshot_id=row["snapshot_id"],
+                kpi_id=prefix + row["kpi_id"],
                 action="insert" if before is None else "update",
-                value=float(row.computed),
-                period_year=int(row.period_year),
-                period_month=int(row.period_month),
-                year=int(row.year),
-                basis=None if pd.isna(row.basis) else int(row.basis),
-                population=None if pd.isna(row.population) else int(row.population),
+                value=row["computed"],
+                period_year=row["period_year"],
+                period_month=row["period_month"],
+                year=row["year"],
+                basis=row["basis"],
+                population=row["population"],
                 before=before,
             )
         )

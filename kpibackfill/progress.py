@@ -38,6 +38,8 @@ class Progress:
 
         content = {"data": {"text/plain": text}, "metadata": {METADATA_KEY: True}, "raw": True}
         if self._handle is None:
-            self._handle = display(content["data"], metadata=content["metadata"], raw=True, display_id=True)
+            self._handle = display(  # type: ignore[no-untyped-call]
+                content["data"], metadata=content["metadata"], raw=True, display_id=True
+            )
         else:
             self._handle.update(content["data"], metadata=content["metadata"], raw=True)

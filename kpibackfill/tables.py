@@ -31,7 +31,7 @@ org_fact = sa.Table(
     sa.Column("joins", sa.Integer),
 )
 
-# `meta` has no type of its own here: SQLite sites hold text as well as blobs in it, and a before-image keeps both apart.
+# `meta` has no type of its own here: SQLite holds text as well as blobs in it, and a before-image keeps both apart.
 # `id` is there in one of the table's two layouts only.
 kpi_fact = sa.Table(
     "ms_fact_kpi_snapshot",

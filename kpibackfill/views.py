@@ -6,7 +6,7 @@ Every value is escaped by the templates. Where a rate rests on fewer than five p
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,12 +80,12 @@ def readings_html(readings: Readings) -> str:
     remarks: dict[str, int] = {}
     found: dict[int, dict[str, Mapping[str, Any]]] = {}
     units = {entry.kpi_id: entry.unit for entry in kpis}
-    for row in readings.computed.itertuples(index=False):
-        basis, population = _whole(row.basis), _whole(row.population)
-        few = too_few(units[row.kpi_id], basis)
-        marks = [remarks.setdefault(f"{row.year}: {text}", len(remarks) + 1) for text in row.warnings]
-        found.setdefault(row.year, {})[row.kpi_id] = {
-            "text": FEW if few else amount(row.computed, units[row.kpi_id]),
+    for row in readings.computed.to_dict("records"):
+        basis, population = _whole(row["basis"]), _whole(row["population"])
+        few = too_few(units[row["kpi_id"]], basis)
+        marks = [remarks.setdefault(f"{row['year']}: {text}", len(remarks) + 1) for text in row["warnings"]]
+        found.setdefault(row["year"], {})[row["kpi_id"]] = {
+            "text": FEW if few else amount(row["computed"], units[row["kpi_id"]]),
             "title": NOT_FOR_PUBLICATION if few else _rests_on(basis, population),
             "marks": ", ".join(map(str, marks)),
         }
@@ -288,7 +288,3 @@ def _rests_on(basis: int | None, population: int | None) -> str:
 
 def _sort(value: Any) -> str:
     return "" if value is None else repr(float(value))
-
-
-def sentences(lines: Sequence[str]) -> str:
-    return " ".join(lines)

@@ -46,7 +46,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 @click.option("--exit-code", is_flag=True, help="Exit with 1 after a dry run whose plan is not empty.")
 @json_option
 @click.pass_context
-def run(ctx: click.Context, as_json: bool, exit_code: bool, **values: Any) -> None:
+def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) -> None:
     """Execute the notebook by papermill: a dry run, unless --apply is given.
 
     \b

@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10
 
 
 def create_engine(url: URL) -> Engine:
-    """An engine without a pool, so that no connection outlives its transaction, and without parameters in its errors."""
+    """An engine without a pool, so that no connection outlives its transaction; its errors show no parameters."""
     backend = url.get_backend_name()
     options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
     if backend == "sqlite":
@@ -92,7 +92,7 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
             raise
         try:
             connection.commit()
-        except BaseException as error:  # an interrupt, too, leaves open whether the commit went through
+        except BaseException as error:  # noqa: BLE001  an interrupt, too, leaves open whether the commit went through
             _end(connection)
             reason = _first_line(error) if isinstance(error, DBAPIError) else type(error).__name__
             raise OutcomeUnknown(
@@ -156,7 +156,7 @@ def _told(url: URL, verb: str) -> Iterator[None]:
     except DBAPIError as error:
         reason = _first_line(error)
         if verb == "write":
-            message = f"{masked_url(url)} could not be written: {reason}. The transaction was rolled back; nothing was written."
+            message = f"{masked_url(url)} could not be written: {reason}. It was rolled back; nothing was written."
         else:
             message = f"{masked_url(url)} could not be read: {reason}. Nothing was written."
         raise KpiBackfillError(f"{message} `kpibackfill check` says what is missing.", code="database") from None
@@ -164,7 +164,7 @@ def _told(url: URL, verb: str) -> Iterator[None]:
 
 def _first_line(error: DBAPIError) -> str:
     original = error.orig
-    arguments = getattr(original, "args", ())
+    arguments: tuple[Any, ...] = getattr(original, "args", ())
     # MariaDB's errors are (number, text).
     text = str(arguments[1]) if len(arguments) == 2 and isinstance(arguments[0], int) else str(original)
     return (text.strip().splitlines() or [type(original).__name__])[0].rstrip(".")

@@ -8,7 +8,6 @@ to have happened: ``planned`` nothing written yet, ``applying`` a transaction ma
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import socket
@@ -144,13 +143,13 @@ class RunRecord:
 
     def archive_notebook(self) -> None:
         """Seal the executed notebook, which is complete only after the run was closed."""
-        os.chmod(self.folder / NOTEBOOK, 0o600)
+        (self.folder / NOTEBOOK).chmod(0o600)
         digest = provenance.cells_digest(self.folder / NOTEBOOK)
         shipped = provenance.cells_digest(provenance.notebook_path())
         self._seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
 
     def _seal(self, event: str, names: list[str], **facts: Any) -> None:
-        sums = dict(reversed(line.split("  ", 1)) for line in self._sum_lines())
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())}
         added = {name: files.sha256(self.folder / name) for name in sorted(names) if name != SUMS and name[0] != "."}
         sums.update(added)
         text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
