@@ -14,6 +14,7 @@ help: ## show this list
 demo: .venv/installed ## build the demo makerspace and run the notebook on it, writing nothing to it
 	@$(BIN)/kpibackfill demo
 	@$(BIN)/kpibackfill run --target demo --from-year 2015 --to-year "$$(($$(date +%Y) - 1))"
+	@echo 'Before the commands above, once in a shell: . .venv/bin/activate'
 
 # A configuration that the shell points at may know another demo, or none.
 demo: export KPIBACKFILL_CONFIG := kpibackfill.toml
@@ -45,7 +46,7 @@ docs: .venv/installed-dev ## build the documentation into site/
 	@$(BIN)/zensical build --strict
 
 clean: ## remove .venv, caches and builds; the records in runs/ and demo.sqlite stay
-	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis dist site
+	@rm -rf .venv .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis dist site
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A name on PATH need not run, and Debian's Python comes without what makes an environment: try each.
