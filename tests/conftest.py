@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.databases import ENGINES, Database, ReferenceDatabases, Unreachable
+from tests.workbench import Workbench
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,9 @@ def store(request: pytest.FixtureRequest, reference_databases: ReferenceDatabase
         pytest.skip(str(unreachable))  # a contributor's machine need not have every server
     yield database
     reference_databases.drop(database)
+
+
+@pytest.fixture
+def bench(store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
+    """The steps of a run on `store`, with a configuration and a folder of runs of their own."""
+    return Workbench(store, tmp_path, monkeypatch)
