@@ -25,9 +25,10 @@ def plot_drift(drift: pd.DataFrame) -> Figures:
 
     Returns
     -------
-    Figures named ``series`` and ``heatmap``; the last expression of a cell shows both. Drift is in each KPI's own
-    measure: per cent of the stored value for counts, points for scores and rates. A rate that rests on fewer than
-    five people shows "< 5" in place of its value and its drift.
+    Figures named ``series`` and, unless the drift is empty, ``heatmap``; the last expression of a cell shows both.
+    Drift is in each KPI's own measure: per cent of the stored value for counts, points for scores and rates. A rate
+    that rests on fewer than five people shows "< 5" in place of its value and its drift.
     """
     arranged = arrange(drift)
-    return Figures((draw_series(arranged), draw_heatmap(arranged)))
+    series = draw_series(arranged)
+    return Figures((series,) if drift.empty else (series, draw_heatmap(arranged)))

@@ -99,7 +99,7 @@ def draw_heatmap(arranged: Arranged) -> Drawing:
     """A cell per KPI and snapshot: the drift and its colour, or a word and a pattern where there is none."""
     columns, limits = _columns(arranged), _limits(arranged)
     cell = _Cell(
-        width=min(2.8, (WIDTH - NAMES - MARGIN) / max(1, len(columns))),
+        width=min(2.8, (WIDTH - NAMES - MARGIN) / len(columns)),
         height=0.34 if len(arranged.entries) <= 24 else 0.3,
     )
     height = cell.height * len(arranged.entries)
@@ -107,10 +107,9 @@ def draw_heatmap(arranged: Arranged) -> Drawing:
     head = 0.16 + (0.28 if cell.upright else 0.06) + (0.28 if not cell.upright else 0.6) * detailed
     with styled():
         page = sheet(finding(arranged), tally(arranged), _notes(arranged, limits, cell), body=head + height + 0.1)
-        if not arranged.places.empty:
-            axes = page.axes(NAMES, head, cell.width * len(columns), height)
-            _cells(axes, arranged, columns, limits, cell)
-            _names(axes, arranged, columns, cell)
+        axes = page.axes(NAMES, head, cell.width * len(columns), height)
+        _cells(axes, arranged, columns, limits, cell)
+        _names(axes, arranged, columns, cell)
     return Drawing("heatmap", page.figure, heatmap_alternative(arranged))
 
 
@@ -225,9 +224,9 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
             label = fit(f"{label} {detail}".rstrip(), 0.95, 7.5)
             axes.annotate(label, (number, 1), (0, 4), size=7.5, color=INK, rotation=90, **above)
             continue
-        axes.annotate(label, (number, 1), (0, 24 if detail else 4), size=8, color=INK, **above)
+        axes.annotate(label, (number, 1), (0, 4), size=8, color=INK, **above)
         detail = fit(detail, cell.width - 0.02, 5.5, lines=3)
-        axes.annotate(detail, (number, 1), (0, 3), size=5.5, color=MUTED, linespacing=0.95, **above)
+        axes.annotate(detail, (number, 1), (0, 16), size=5.5, color=MUTED, linespacing=0.95, **above)
 
 
 def _notes(arranged: Arranged, limits: dict[Unit, float], cell: _Cell) -> list[str]:

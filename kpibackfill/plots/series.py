@@ -56,7 +56,7 @@ def _panel(axes: Axes, arranged: Arranged, entry: Entry, width: float, height: f
     lead = places[places["rank"] == 0].set_index("slot").reindex(range(len(xs)))
     _years(axes, arranged, width)
     _scale(axes, places, entry)
-    for x in xs[[slot in arranged.gaps(entry.kpi_id) for slot in range(len(xs))]]:
+    for x in xs[sorted(arranged.gaps(entry.kpi_id))]:
         axes.axvspan(x - arranged.step / 2, x + arranged.step / 2, color=GAP, linewidth=0, zorder=0)
     for place in rows(places[places["kind"] == "differs"]):
         axes.plot([place.x] * 2, [place.stored, place.computed], color=MUTED, linewidth=0.8, zorder=2, label="drift")
@@ -103,7 +103,7 @@ def _marks(axes: Axes, places: pd.DataFrame, size: float) -> None:
             chosen["computed"],
             shape,
             color=COMPUTED,
-            markersize=max(2.2, size * scale * 0.52),
+            markersize=max(1.8, size * scale * 0.52),
             markeredgewidth=0,
             clip_on=False,
             zorder=6,

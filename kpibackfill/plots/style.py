@@ -138,10 +138,7 @@ def fit(text: str, width: float, size: float, *, lines: int = 1, bold: bool = Fa
 
 def extent(text: str, size: float, bold: bool = False) -> float:
     """How wide the text is drawn at that size, in inches."""
-    font = get_font(findfont(f"DejaVu Sans{':bold' if bold else ''}"))
-    font.set_size(size, 72)
-    font.set_text(text)
-    return float(font.get_width_height()[0]) / 64 / 72
+    return size / 72 * sum(_advance(letter, bold) for letter in text)
 
 
 def shade(position: float) -> Any:
@@ -162,6 +159,14 @@ def _balanced(title: str, width: float, size: float) -> str:
         if "…" not in heading and narrower.count("\n") == heading.count("\n"):
             return narrower
     return heading
+
+
+@cache
+def _advance(letter: str, bold: bool) -> float:
+    """How far a letter takes the pen, in ems."""
+    font = get_font(findfont(f"DejaVu Sans{':bold' if bold else ''}"))
+    font.set_size(100, 72)
+    return float(font.load_char(ord(letter)).linearHoriAdvance) / 65536 / 100
 
 
 @cache

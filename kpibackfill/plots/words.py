@@ -12,6 +12,7 @@ from kpibackfill.plots.places import Arranged, drift_text, rows
 from kpibackfill.plots.style import drawable
 
 COMPARED = ("differs", "period", "agrees")
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 def finding(arranged: Arranged) -> str:
@@ -42,6 +43,8 @@ def tally(arranged: Arranged) -> str:
         "no_data": "without data",
         "withheld": f"withheld ({FEW} people)",
     }
+    if not arranged.count(*COMPARED):
+        del named["new"]  # the title says it
     counted = [(arranged.count(kind), words) for kind, words in named.items()]
     return " · ".join(f"{number} {words}" for number, words in counted if number)
 
@@ -60,7 +63,7 @@ def series_title(arranged: Arranged) -> str:
         return f"{who}, in {times} of {_compared(arranged, most.kpi_id)} values" if times > 1 else who
     if times == 1:
         return f"{who} from what is stored, each in one value"
-    return f"{who} from what is stored; most often {most.label}, in {times} of {_compared(arranged, most.kpi_id)}"
+    return f"{who} from what is stored; most often {most.label} ({times} of {_compared(arranged, most.kpi_id)})"
 
 
 def series_notes(arranged: Arranged) -> list[str]:
@@ -73,7 +76,9 @@ def series_notes(arranged: Arranged) -> list[str]:
     if arranged.count("unsupported"):
         notes.append("Crossed: stored, with nothing to compute from.")
     if arranged.count("withheld"):
-        notes.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
+        notes.append(
+            f"{FEW.replace(' ', NBSP)}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication."
+        )
     further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
     if not further.empty:
         which = (f"{arranged.slots[place.slot]} ({drawable(place.source)})" for place in rows(further))
@@ -108,8 +113,6 @@ def series_alternative(arranged: Arranged) -> str:
 
 def heatmap_alternative(arranged: Arranged) -> str:
     """The finding, the five largest drifts, and what else there is."""
-    if arranged.places.empty:
-        return f"An empty figure. {finding(arranged)}."
     said = [f"Heat map of drift by KPI and year. {finding(arranged)}."]
     largest = [_named(arranged, place, "name") for place in rows(ordered(arranged).head(5))]
     if len(largest) > 1:
