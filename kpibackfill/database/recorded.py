@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from kpibackfill.tables import CIVICRM
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One executed statement: its text, its bound values, seconds, the number of rows and their fingerprint."""
+    """One executed statement: its text, its bound values as plain JSON values, seconds, the number of rows and their
+    fingerprint."""
 
     sql: str
     parameters: Any
@@ -46,7 +47,7 @@ class RecordedConnection:
         rows = self._connection.execute(statement).all()
         seconds = time.perf_counter() - began
         sql, parameters = self._sent[-1]
-        self.queries.append(Query(sql, parameters, seconds, len(rows), rows_fingerprint(rows)))
+        self.queries.append(Query(sql, _plain(parameters), seconds, len(rows), rows_fingerprint(rows)))
         return rows
 
     def columns(self, table: str, *, civicrm: bool = True) -> set[str]:
@@ -62,6 +63,15 @@ class RecordedConnection:
         self, _conn: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _executemany: bool
     ) -> None:
         self._sent.append((statement, parameters))
+
+
+def _plain(bound: Any) -> Any:
+    """Bound values for the record: drivers take times and other objects that JSON doesn't know."""
+    if isinstance(bound, Mapping):
+        return {name: _plain(value) for name, value in bound.items()}
+    if isinstance(bound, list | tuple):
+        return [_plain(value) for value in bound]
+    return bound if bound is None or isinstance(bound, bool | int | float | str) else str(bound)
 
 
 def rows_fingerprint(rows: Sequence[Row[Any]]) -> str:
