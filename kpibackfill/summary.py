@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kpibackfill.numbers import FEW, amount, measure, too_few
+from kpibackfill.views import apply_command, drift_rows
 
 
 def run_summary(receipt: Mapping[str, Any], folder: Path) -> str:
     """Counts by year, what differs, what was written, where the record is, and the next command."""
-    units = {entry["kpi_id"]: entry["unit"] for entry in receipt["kpis"]}
     lines = [*receipt["notes"], "", "year  snapshots  KPI rows"]
     lines += [f"{year}  {counts['snapshots']:9}  {counts['kpi_rows']:8}" for year, counts in receipt["years"].items()]
     lines += [f"total {sum(c['snapshots'] for c in receipt['years'].values()):9}  {receipt['total_kpi_rows']:8}", ""]
@@ -19,18 +18,12 @@ def run_summary(receipt: Mapping[str, Any], folder: Path) -> str:
     if differing:
         width = max(len(row["kpi_id"]) for row in differing)
         lines.append(
-            f"{'year':4}  {'snapshot':>8}  {'KPI':{width}}  {'stored':>10}  {'computed':>10}  {'drift':>14}  status"
+            f"{'period':7}  {'snapshot':>8}  {'KPI':{width}}  {'stored':>10}  {'computed':>10}  {'drift':>14}  status"
         )
-    for row in differing:
-        unit = units[row["kpi_id"]]
-        few = too_few(unit, row["basis"])
-        stored, computed, delta, change = (
-            None if row[name] is None else float(row[name]) for name in ("stored", "computed", "delta", "change")
-        )
+    for row in drift_rows(differing, {entry["kpi_id"]: entry for entry in receipt["kpis"]}):
         lines.append(
-            f"{row['year']}  {row['snapshot_id']:8}  {row['kpi_id']:{width}}  {amount(stored, unit):>10}  "
-            f"{FEW if few else amount(computed, unit):>10}  {FEW if few else measure(delta, change, unit):>14}  "
-            f"{row['status'].replace('_', ' ')}"
+            f"{row['period']:7}  {row['snapshot_id']:8}  {row['kpi_id']:{width}}  {row['stored_text']:>10}  "
+            f"{row['computed_text']:>10}  {row['drift_text']:>14}  {row['status'].replace('_', ' ')}"
         )
     return "\n".join([*lines, "", *_ending(receipt, folder)]).lstrip("\n")
 
@@ -45,21 +38,5 @@ def _ending(receipt: Mapping[str, Any], folder: Path) -> list[str]:
     lines.append(f"Record: {folder}")
     if receipt["state"] == "dry_run" and rows:
         lines.append(f"Next: look at {folder / 'report.html'}, then apply exactly this plan:")
-        lines.append(f"  {_apply_command(receipt)}")
+        lines.append(f"  {apply_command(receipt['parameters'], receipt['run_id'])}")
     return lines
-
-
-def _apply_command(receipt: Mapping[str, Any]) -> str:
-    import shlex
-
-    from kpibackfill.parameters import command_options
-
-    return shlex.join(
-        [
-            "kpibackfill",
-            "run",
-            *command_options(
-                receipt["parameters"] | {"apply": True, "operator": "", "approved_plan": receipt["run_id"]}
-            ),
-        ]
-    )

@@ -75,28 +75,28 @@ def run_html(run: Run) -> str:
 
 
 def readings_html(readings: Readings) -> str:
-    """Target snapshots, then what each KPI gives for each year, with the warnings as numbered remarks."""
+    """Target snapshots, then what each KPI gives for each period, with the warnings as numbered remarks."""
     kpis = readings.run.kpis
     remarks: dict[str, int] = {}
-    found: dict[int, dict[str, Mapping[str, Any]]] = {}
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
     units = {entry.kpi_id: entry.unit for entry in kpis}
     for row in readings.computed.to_dict("records"):
         basis, population = _whole(row["basis"]), _whole(row["population"])
         few = too_few(units[row["kpi_id"]], basis)
-        marks = [remarks.setdefault(f"{row['year']}: {text}", len(remarks) + 1) for text in row["warnings"]]
-        found.setdefault(row["year"], {})[row["kpi_id"]] = {
+        marks = [remarks.setdefault(f"{row['period']}: {text}", len(remarks) + 1) for text in row["warnings"]]
+        found.setdefault(row["period"], {})[row["kpi_id"]] = {
             "text": FEW if few else amount(row["computed"], units[row["kpi_id"]]),
             "title": NOT_FOR_PUBLICATION if few else _rests_on(basis, population),
             "marks": ", ".join(map(str, marks)),
         }
     nothing = {"text": "–", "title": "", "marks": ""}
-    years = [(year, [cells.get(entry.kpi_id, nothing) for entry in kpis]) for year, cells in found.items()]
+    periods = [(name, [cells.get(entry.kpi_id, nothing) for entry in kpis]) for name, cells in found.items()]
     return _block(
-        "{{ t.style() }}<div class='kb'>{% if snapshots %}{{ t.snapshots(snapshots) }}{{ t.computed(years, kpis) }}"
+        "{{ t.style() }}<div class='kb'>{% if snapshots %}{{ t.snapshots(snapshots) }}{{ t.computed(periods, kpis) }}"
         "{{ t.warnings(remarks) }}{% else %}<div class='kb-note'>There is no target snapshot in these years: nothing "
         "to compute, and nothing to write.</div>{% endif %}{{ t.sentences(notes) }}</div>",
         snapshots=readings.snapshots.to_dict("records"),
-        years=years,
+        periods=periods,
         kpis=kpis,
         remarks=list(remarks),
         notes=readings.notes,
@@ -149,25 +149,30 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
     for row in rows:
         unit = words[row["kpi_id"]]["unit"]
         few = too_few(unit, row["basis"])
-        computed, delta, change = (None if few else _number(row[name]) for name in ("computed", "delta", "change"))
+        # What is stored came from the same few people, so it is withheld beside a computed rate of theirs.
+        withheld = few and row["computed"] is not None
+        stored, computed, delta, change = (
+            None if withheld else _number(row[name]) for name in ("stored", "computed", "delta", "change")
+        )
         remarks = list(row["warnings"])
         if row["status"] == "changed" and (row["stored_period_year"], row["stored_period_month"]) != (
             row["period_year"],
             row["period_month"],
         ):
-            remarks.insert(0, f"the stored period is {row['stored_period_year']}-{row['stored_period_month']}")
-        if few:
-            remarks.insert(0, NOT_FOR_PUBLICATION)
+            remarks.insert(0, f"The stored period is {row['stored_period_year']}-{row['stored_period_month']}.")
+        if withheld:
+            remarks.insert(0, f"{NOT_FOR_PUBLICATION.capitalize()}.")
         drift_size = change if unit == "count" else delta
         shown.append(
             {
                 **row,
                 "label": words[row["kpi_id"]]["label"],
-                "stored_text": amount(_number(row["stored"]), unit),
-                "computed_text": FEW if few else amount(computed, unit),
-                "drift_text": FEW if few else measure(delta, change, unit),
+                "withheld": withheld,
+                "stored_text": FEW if withheld and row["stored"] is not None else amount(stored, unit),
+                "computed_text": FEW if withheld else amount(computed, unit),
+                "drift_text": FEW if withheld else measure(delta, change, unit),
                 "basis_text": FEW if few else _rests_on(row["basis"], row["population"]),
-                "stored_sort": _sort(row["stored"]),
+                "stored_sort": _sort(stored),
                 "computed_sort": _sort(computed),
                 "drift_sort": _sort(drift_size),
                 "remarks": remarks,
@@ -180,17 +185,15 @@ def plan_rows(rows: Iterable[Mapping[str, Any]], words: Words, prefix: str) -> l
     """Rows of a plan document with what people read of them added."""
     shown = []
     for row in rows:
-        kpi_id = row["kpi_id"].removeprefix(prefix)
-        unit = words.get(kpi_id, {}).get("unit", "points")
-        few = too_few(unit, row["basis"])
+        told = words.get(row["kpi_id"].removeprefix(prefix), {})
+        unit = told.get("unit", "points")
         before = None if row["before"] is None else _number(row["before"]["metric_value"])
-        shown.append(
-            {
-                **row,
-                "from_text": amount(before, unit),
-                "to_text": FEW if few else amount(_number(row["value"]), unit),
-            }
+        few = too_few(unit, row["basis"])
+        from_text, to_text = (
+            FEW if few and value is not None else amount(value, unit) for value in (before, _number(row["value"]))
         )
+        label = told.get("label", row["kpi_id"])
+        shown.append({**row, "label": label, "from_text": from_text, "to_text": to_text})
     return shown
 
 
@@ -210,9 +213,13 @@ def plan_html(plan: Plan) -> str:
 
 
 def plan_sentence(plan: Plan) -> str:
-    if not plan.rows:
+    return actions_sentence([row.action for row in plan.rows])
+
+
+def actions_sentence(actions: Sequence[str]) -> str:
+    """``30 rows: 19 to insert, 11 to update.``"""
+    if not actions:
         return "The plan is empty: there is nothing to write."
-    actions = [row.action for row in plan.rows]
     counts = ", ".join(f"{actions.count(name)} to {name}" for name in ("insert", "update", "delete") if name in actions)
     return f"{len(actions)} row{'s' * (len(actions) != 1)}: {counts}."
 
@@ -222,29 +229,34 @@ def receipt_html(receipt: Receipt) -> str:
         "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>"
         "{% if command %}<p>To apply exactly this plan:</p><pre>{{ command }}</pre>{% endif %}</div>",
         sentence=receipt_sentence(receipt),
-        command=apply_command(receipt.plan) if receipt.state == "dry_run" and receipt.plan.rows else "",
+        command=_command_for(receipt.plan) if receipt.state == "dry_run" and receipt.plan.rows else "",
     )
 
 
 def receipt_sentence(receipt: Receipt) -> str:
     if receipt.state == "dry_run":
         return "Dry run: nothing was written."
-    written = {action: count for action, count in receipt.written.items() if count}
-    if not written:
-        return "Applied: the plan was empty, nothing was written."
-    parts = ", ".join(
-        f"{count} row{'s' * (count != 1)} {action}ed".replace("eed", "ed") for action, count in written.items()
-    )
-    return f"Applied: {parts}. Drupal's cache tags: {receipt.cache_tags}."
+    tags = f" Drupal's cache tags: {receipt.cache_tags}." if receipt.cache_tags else ""
+    return f"Applied: {written_sentence(receipt.written)}{tags}"
 
 
-def apply_command(plan: Plan) -> str:
-    """The command that would apply exactly this plan."""
+def written_sentence(written: Mapping[str, Any]) -> str:
+    """``19 rows inserted, 11 rows updated.``"""
+    past = {"insert": "inserted", "update": "updated", "delete": "deleted"}
+    parts = [f"{count} row{'s' * (count != 1)} {past[name]}" for name in past if (count := written.get(name, 0))]
+    return f"{', '.join(parts)}." if parts else "the plan was empty, nothing was written."
+
+
+def apply_command(parameters: Mapping[str, Any], approved_plan: str) -> str:
+    """The command that would apply exactly the plan of a run with these parameters."""
     from kpibackfill.parameters import command_options
 
-    wanted = plan.run.parameters.as_notebook() | {"apply": True, "operator": ""}
-    wanted["approved_plan"] = plan.run.run_id or plan.fingerprint
+    wanted = {**parameters, "apply": True, "operator": "", "approved_plan": approved_plan}
     return shlex.join(["kpibackfill", "run", *command_options(wanted)])
+
+
+def _command_for(plan: Plan) -> str:
+    return apply_command(plan.run.parameters.as_notebook(), plan.run.run_id or plan.fingerprint)
 
 
 def review_figures(drift: pd.DataFrame) -> Table:

@@ -1,13 +1,234 @@
-"""The report of a run for people without Jupyter, rendered from its records."""
+"""The report of a run for people without Jupyter: one self-contained page, rendered from its records alone.
+
+The page opens without a network, and its policy forbids it one. Figures are images of their own in it, so that
+nothing but text of ours and escaped values is markup. Where a rate rests on fewer than five people neither the page
+nor its figures hold a number of it.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kpibackfill.numbers import FEW
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DASHBOARDS = ("overview", "outreach", "education")
+_ENDS = {
+    "dry_run": "Dry run: nothing was written.",
+    "applied": "Applied.",
+    "refused": "Refused: a check said no, and nothing was written.",
+    "failed": "Failed: nothing was written.",
+    "planned": "This run has not ended; nothing is written yet.",
+    "applying": "Unsettled: the run was writing, and its end is not on record.",
+}
+# What a receipt lacks that ended early.
+_OPTIONAL = dict.fromkeys(("years", "plan", "databases", "approval", "cache_tags", "after_apply"))
+_MEANINGS = {
+    "unsupported": "a value is stored, with nothing to compute it from",
+    "changed": "the computed value or the period differs",
+    "new": "computed, and not stored yet",
+    "unchanged": "stored as computed",
+    "no_data": "neither stored nor computed",
+}
 
 
 def render(folder: Path) -> str:
-    """One self-contained HTML file from the receipt and the plan in `folder`."""
+    """The page for the records in `folder`: ``receipt.json`` and, where there is one, ``plan.json``."""
     receipt = json.loads((folder / "receipt.json").read_bytes())
-    return f"<!doctype html><title>{html.escape(receipt['run_id'])}</title><pre>{html.escape(json.dumps(receipt, indent=1))}</pre>"
+    page, _ = closing_page(receipt, folder)
+    return page
+
+
+def closing_page(receipt: Mapping[str, Any], folder: Path) -> tuple[str, str | None]:
+    """The page for a receipt, and what could not be shown in it; it never raises.
+
+    A run's end is what its receipt says: a bug in a figure, or in the page, must change nothing about it. So a page
+    without figures, or a bare one, takes the place of one that can't be made, and says so.
+    """
+    try:
+        figures, missing = drawn(receipt), None
+    except Exception as error:  # noqa: BLE001 - see above
+        figures, missing = [], f"The figures could not be drawn ({type(error).__name__})."
+    try:
+        path = folder / "plan.json"
+        plan = json.loads(path.read_bytes()) if path.is_file() else None
+        return full_page(receipt, plan, figures, missing), missing
+    except Exception as error:  # noqa: BLE001 - see above
+        missing = f"The report could not be made ({type(error).__name__})."
+        return _bare_page(receipt, missing), missing
+
+
+def full_page(
+    receipt: Mapping[str, Any],
+    plan: Mapping[str, Any] | None,
+    figures: Sequence[tuple[str, str]],
+    missing: str | None = None,
+) -> str:
+    """The page of a receipt, the plan document of that run and its figures (image address, alternative text)."""
+    from kpibackfill import views
+
+    words = {entry["kpi_id"]: entry for entry in receipt.get("kpis", [])}
+    rows = views.drift_rows(_by_weight(receipt), words)
+    prefix = receipt["site"]["kpi_id_prefix"]
+    snapshots = {row["snapshot_id"]: row for row in rows}
+    withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in rows if row["withheld"]}
+    planned = [
+        row
+        | {"snapshot": snapshots.get(row["snapshot_id"])}
+        | (dict.fromkeys(("from_text", "to_text"), FEW) if (row["snapshot_id"], row["kpi_id"]) in withheld else {})
+        for row in views.plan_rows((plan or {}).get("rows", []), words, prefix)
+    ]
+    script = views.templates().get_template("report.js").render()
+    return (
+        views.templates()
+        .get_template("report.html")
+        .render(
+            r=_OPTIONAL | dict(receipt),
+            kpis=list(words.values()),
+            sources={entry["source_sha256"]: entry["source_text"] for entry in words.values()},
+            title=_title(receipt),
+            end=_end(receipt, len(planned)),
+            differing=[row for row in rows if row["status"] not in ("unchanged", "no_data")],
+            same=[row for row in rows if row["status"] in ("unchanged", "no_data")],
+            counts=_counts(rows),
+            drift_sentence=views.drift_sentence(row["status"] for row in rows) if "rows" in receipt else "",
+            largest=_largest(rows),
+            planned=planned,
+            plan_sentence=views.actions_sentence([row["action"] for row in planned]),
+            remarks=_remarks(rows),
+            figures=figures,
+            missing=missing,
+            dashboards=_dashboards(receipt["target"].get("dashboards")),
+            command=views.apply_command(receipt["parameters"], receipt["run_id"])
+            if receipt["state"] == "dry_run" and planned
+            else "",
+            duration=_duration(receipt),
+            meanings=_MEANINGS,
+            bound=_bound,
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def drawn(receipt: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The figures of the drift that the receipt tells: the address of an SVG image, and its alternative text."""
+    if not receipt.get("rows"):
+        return []
+    from kpibackfill.plots import plot_drift
+
+    return [
+        ("data:image/svg+xml;base64," + base64.b64encode(drawing.svg().encode()).decode(), drawing.alt)
+        for drawing in plot_drift(drift_frame(receipt))
+    ]
+
+
+def drift_frame(receipt: Mapping[str, Any]) -> pd.DataFrame:
+    """The drift again, as far as figures and tables need it, from a receipt's rows."""
+    import pandas as pd
+
+    frame = pd.DataFrame(receipt["rows"])
+    frame = frame.astype(dict.fromkeys(("computed", "stored", "delta", "change"), "float64"))
+    frame.attrs["kpis"] = {entry["kpi_id"]: entry for entry in receipt["kpis"]}
+    return frame
+
+
+def _by_weight(receipt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if not receipt.get("rows"):
+        return []
+    from kpibackfill.drift import by_weight
+
+    return [receipt["rows"][index] for index in by_weight(drift_frame(receipt)).index]
+
+
+def _title(receipt: Mapping[str, Any]) -> str:
+    asked = receipt["parameters"]
+    years = "–".join(dict.fromkeys([str(asked["from_year"]), str(asked["to_year"])]))
+    return f"KPI backfill of {receipt['target']['name']}, {years}"
+
+
+def _end(receipt: Mapping[str, Any], planned: int) -> dict[str, str]:
+    """How the run ended: a word for its style, a heading, and what that means for the database."""
+    state = receipt["state"]
+    means = ""
+    if state == "dry_run":
+        rows = f"{planned} row{'s' * (planned != 1)}"
+        means = f"An apply of this plan would write {rows}." if planned else "There is nothing that an apply would write."
+    elif state == "applied":
+        from kpibackfill.views import written_sentence
+
+        means = written_sentence(receipt.get("written", {}))
+    elif state == "applying":
+        means = f"kpibackfill settle {receipt['run_id']} finds out whether it wrote."
+    elif receipt.get("error"):
+        means = receipt["error"]["message"]
+    return {"state": state, "heading": _ENDS.get(state, state), "means": means}
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    found = [row["status"] for row in rows]
+    return [(status, found.count(status)) for status in ("unsupported", "changed", "new", "unchanged", "no_data")]
+
+
+def _largest(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return next((row for row in rows if row["status"] == "changed" and row["drift_text"][:1] in "+−"), None)
+
+
+def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What was noticed: per KPI each sentence with the periods that it was said of."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in sorted(rows, key=lambda row: row["snapshot_date"]):
+        for sentence in row["warnings"]:
+            found.setdefault(row["label"], {}).setdefault(sentence, []).append(row["period"])
+    return [
+        (label, [(", ".join(dict.fromkeys(periods)), sentence) for sentence, periods in sentences.items()])
+        for label, sentences in found.items()
+    ]
+
+
+def _bound(parameters: Any) -> str:
+    """A statement's bound values, as many in a line as fit."""
+    return textwrap.fill(json.dumps(parameters, ensure_ascii=False), 110, break_long_words=False)
+
+
+def _dashboards(base: str | None) -> list[tuple[str, str]]:
+    """Names and addresses of the pages to look at; none where the setting is no web address."""
+    if not base:
+        return []
+    try:
+        address = urlsplit(base)
+    except ValueError:
+        return []
+    if address.scheme not in ("http", "https") or not address.hostname:
+        return []
+    return [(name, f"{base.rstrip('/')}/{name}") for name in DASHBOARDS]
+
+
+def _duration(receipt: Mapping[str, Any]) -> str:
+    if not receipt["ended_at"]:
+        return ""
+    taken = datetime.fromisoformat(receipt["ended_at"]) - datetime.fromisoformat(receipt["started_at"])
+    return f"{taken.total_seconds():,.0f} s"
+
+
+def _bare_page(receipt: Mapping[str, Any], missing: str) -> str:
+    heading = _ENDS.get(str(receipt.get("state")), str(receipt.get("state")))
+    lines = [heading, (receipt.get("error") or {}).get("message", ""), missing]
+    lines.append("receipt.json and plan.json beside this file hold everything.")
+    text = "".join(f"<p>{html.escape(line)}</p>" for line in lines if line)
+    title = html.escape(str(receipt.get("run_id")))
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'\">"
+        f"<title>{title}</title><h1>{title}</h1>{text}</html>\n"
+    )
