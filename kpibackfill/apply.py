@@ -18,6 +18,7 @@ from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.numbers import float4
 from kpibackfill.plan import Plan, PlanRow
+from kpibackfill.record import files
 from kpibackfill.run import Run, close_failed, step
 from kpibackfill.tables import cachetags, kpi_fact
 
@@ -88,7 +89,7 @@ def apply_plan(run: Run, plan: Plan) -> Any:
         raise
     counts = {action: sum(row.action == action for row in plan.rows) for action in ("insert", "update", "delete")}
     facts: dict[str, Any] = {
-        "written": {**counts, "rows": [_change(row) for row in plan.rows]},
+        "written": {**counts, "rows": changes(run, plan.rows)},
         "cache_tags": {"outcome": told, "tags": tags},
     }
     record.update(state="applied", **facts)
@@ -222,15 +223,22 @@ def _check_written(connection: Connection, fact: store.Layout, after: Mapping[tu
             )
 
 
-def _change(row: PlanRow) -> dict[str, Any]:
-    return {
-        "snapshot_id": row.snapshot_id,
-        "kpi_id": row.kpi_id,
-        "year": row.year,
-        "action": row.action,
-        "before": None if row.before is None else float4(row.before.metric_value),
-        "after": None if row.value is None else float4(row.value),
-    }
+def changes(run: Run, rows: Sequence[PlanRow]) -> list[dict[str, Any]]:
+    """What the rows become, for the receipt and the ledger, with what a reader needs to render the values."""
+    units = {run.site.kpi_id_prefix + entry.kpi_id: entry.unit for entry in run.kpis}
+    return [
+        {
+            "snapshot_id": row.snapshot_id,
+            "kpi_id": row.kpi_id,
+            "year": row.year,
+            "action": row.action,
+            "before": None if row.before is None else files.number(float4(row.before.metric_value)),
+            "after": None if row.value is None else files.number(float4(row.value)),
+            "basis": row.basis,
+            "unit": units.get(row.kpi_id),
+        }
+        for row in rows
+    ]
 
 
 def _after_apply(target: Target) -> dict[str, Any] | None:

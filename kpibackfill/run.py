@@ -115,7 +115,7 @@ def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Confi
             if CADENCES[snapshot_type] not in entry.cadences:
                 raise Refused(
                     f"{entry.kpi_id} has no {CADENCES[snapshot_type]} window, so snapshot_types {snapshot_type!r} is "
-                    "refused; nothing was read or written.",
+                    "refused; nothing was read or written. Name the KPIs that have one with kpis.",
                     code="parameter",
                 )
     _build_demo(target)
@@ -155,7 +155,7 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 def close_failed(record: RunRecord, error: BaseException) -> None:
     """Give a run that raised its final state, unless its outcome is known already or is unknown."""
     receipt = record.receipt
-    if receipt["ended_at"] is not None or receipt["state"] == "applying" or isinstance(error, OutcomeUnknown):
+    if receipt["ended_at"] is not None or receipt["state"] != "planned" or isinstance(error, OutcomeUnknown):
         return
     if isinstance(error, KpiBackfillError):
         record.close(error.state, error)

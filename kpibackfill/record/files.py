@@ -78,7 +78,7 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise KpiBackfillError(
-            f"{path} could not be written ({error.strerror}); nothing was written to the database. "
-            "Make room or give rights, and run again.",
+            f"{path} could not be written ({error.strerror}); nothing is written to the database after that. "
+            "Make room or give rights; `kpibackfill runs` tells what became of the run.",
             code="record",
         ) from error

@@ -6,10 +6,12 @@ Only a run cut off between its commit and its last line makes an exception: what
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kpibackfill.kpis.registry import Unit
+from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.record import ledger
 
 Key = tuple[int, str]
@@ -20,25 +22,38 @@ def changes(runs_dir: Path, *, target: str | None = None) -> list[dict[str, Any]
 
     Each has `at` (ISO instant in UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as stored, prefix included),
     `year`, `action` (``insert``, ``update`` or ``delete``), `before` and `after` (4-byte values; ``None`` without a
-    row), `reason`, `operator`. A run counts when its state is ``applied``, or when it was settled as applied.
+    row), `basis` and `basis_before` (what they rest on) and `unit` of the KPI where these are known, `reason`,
+    `operator`. A run counts when its state is ``applied``, or when it was settled as applied.
     """
-    begun: dict[str, dict[str, Any]] = {}
+    found = changes_of(ledger.entries(runs_dir), runs_dir)
+    return [change for change in found if target in (None, change["target"])]
+
+
+def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[str, Any]]:
+    """The changes that these events of the ledger tell."""
+    begun: dict[str, tuple[int, dict[str, Any]]] = {}
     ended: set[str] = set()
-    found: list[dict[str, Any]] = []
-    for entry in ledger.entries(runs_dir):
+    parts: list[tuple[int, list[dict[str, Any]]]] = []
+    for place, entry in enumerate(entries):
         run_id, event = entry["run_id"], entry["event"]
         if event == "begun":
-            begun[run_id] = entry
-        elif event in ("closed", "settled") and run_id not in ended:
+            begun[run_id] = place, entry
+        elif event == "closed" and run_id in begun:
             ended.add(run_id)
-            if entry.get("state" if event == "closed" else "outcome") == "applied":
-                found += _told(entry["at"], run_id, begun.get(run_id, {}), entry.get("changes") or [])
-    for run_id in begun.keys() - ended:
-        receipt = _receipt(runs_dir / run_id)
-        if receipt.get("state") == "applied":
-            written = receipt.get("written", {}).get("rows", [])
-            found += _told(begun[run_id]["at"], run_id, begun[run_id], written)
-    return [change for change in found if target in (None, change["target"])]
+            if entry["state"] == "applied":
+                parts.append((place, _told(entry["at"], begun[run_id][1], entry["changes"])))
+        elif event == "settled" and run_id in begun and run_id not in ended:
+            ended.add(run_id)
+            if entry["outcome"] == "applied":
+                # It wrote when it ran, not when that was found out.
+                first, beginning = begun[run_id]
+                parts.append((first, _told(beginning["at"], beginning, entry["changes"])))
+    for run_id, (first, beginning) in begun.items():
+        if run_id not in ended:
+            receipt = _receipt(runs_dir / run_id)
+            if receipt.get("state") == "applied":
+                parts.append((first, _told(beginning["at"], beginning, receipt["written"]["rows"])))
+    return _with_basis_before(change for _, part in sorted(parts, key=lambda found: found[0]) for change in part)
 
 
 def last_recorded(runs_dir: Path, target_name: str) -> dict[Key, dict[str, Any]]:
@@ -52,12 +67,20 @@ def last_recorded(runs_dir: Path, target_name: str) -> dict[Key, dict[str, Any]]
     }
 
 
-def _told(at: str, run_id: str, begun: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def shown(change: Mapping[str, Any]) -> tuple[str, str]:
+    """The values before and after as people read them; what too few people stand behind is left out."""
+    unit: Unit = change["unit"] or "points"
+    before = FEW if too_few(unit, change["basis_before"]) else amount(change["before"], unit)
+    after = FEW if too_few(unit, change["basis"]) else amount(change["after"], unit)
+    return before, after
+
+
+def _told(at: str, begun: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "at": at,
-            "run_id": run_id,
-            "target": begun.get("target"),
+            "run_id": begun["run_id"],
+            "target": begun["target"],
             "snapshot_id": row["snapshot_id"],
             "kpi_id": row["kpi_id"],
             "year": row["year"],
@@ -65,11 +88,26 @@ def _told(at: str, run_id: str, begun: Mapping[str, Any], rows: list[dict[str, A
             # A value that JSON knows no number for, such as NaN, stands there as text.
             "before": None if row["before"] is None else float(row["before"]),
             "after": None if row["after"] is None else float(row["after"]),
-            "reason": begun.get("reason", ""),
-            "operator": begun.get("operator", ""),
+            "basis": row.get("basis"),
+            "unit": row.get("unit"),
+            "reason": begun["reason"],
+            "operator": begun["operator"],
         }
         for row in rows
     ]
+
+
+def _with_basis_before(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The changes with what the value before rested on, where a run wrote that value."""
+    last: dict[tuple[str, int, str], dict[str, Any]] = {}
+    told = []
+    for change in found:
+        key = (change["target"], change["snapshot_id"], change["kpi_id"])
+        earlier = last.get(key)
+        ours = earlier is not None and earlier["after"] == change["before"]
+        last[key] = {**change, "basis_before": earlier["basis"] if ours and earlier else None}
+        told.append(last[key])
+    return told
 
 
 def _receipt(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The ledger of a folder of runs: a line an event, each with the SHA-256 of the line before and of its files."""
+"""The ledger of a folder of runs: one line an event, each with the SHA-256 of the line before and of the files it adds.
+
+A line ends with its own ``digest``, the SHA-256 of the line without it, so that an altered line is known by itself.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kpibackfill.record import files
 
@@ -17,39 +21,86 @@ FILE_NAME = "ledger.jsonl"
 EVENTS = ("begun", "closed", "archived", "approved", "settled")
 
 
-def append(runs_dir: Path, event: str, run_id: str, added: Mapping[str, str], **facts: Any) -> str:
-    """Add an event under a lock, so that two runs that end together don't break the chain. Returns the new head.
+class Book:
+    """The ledger while this process alone may write to it."""
 
-    Parameters
-    ----------
-    added : the SHA-256 of each file that the event adds to the run's folder, by name.
-    facts : what else the line says of the event; plain JSON values.
-    """
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def append(self, event: str, run_id: str, added: Mapping[str, str], **facts: Any) -> str:
+        """As the module's `append`."""
+        last = _last_line(self._file)
+        entry = {
+            "schema": 1,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "event": event,
+            "run_id": run_id,
+            "files": dict(added),
+            **facts,
+            "previous": hashlib.sha256(last).hexdigest() if last else "",
+        }
+        line = with_digest(json.dumps(entry, ensure_ascii=True, allow_nan=False).encode())
+        end = self._file.seek(0, os.SEEK_END)
+        # A line that a crash cut off stays as it is: what follows begins on a line of its own and vouches for it.
+        text = (b"\n" if last and not _ends_with_newline(self._file, end) else b"") + line + b"\n"
+        if self._file.write(text) != len(text):
+            os.ftruncate(self._file.fileno(), end)
+            raise OSError(28, os.strerror(28))
+        os.fsync(self._file.fileno())
+        return hashlib.sha256(line).hexdigest()
+
+
+@contextmanager
+def writing(runs_dir: Path) -> Iterator[Book]:
+    """Hold the ledger's lock, so that two runs that end together don't break the chain."""
     files.make_folder(runs_dir)
     path = runs_dir / FILE_NAME
     with files.told(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            last = _last_line(file)
-            entry = {
-                "schema": 1,
-                "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "event": event,
-                "run_id": run_id,
-                "files": dict(added),
-                **facts,
-                "previous": hashlib.sha256(last).hexdigest() if last else "",
-            }
-            line = json.dumps(entry, ensure_ascii=True, allow_nan=False).encode()
-            end = file.seek(0, os.SEEK_END)
-            cut_off = b"\n" if last and not _ends_with_newline(file, end) else b""
-            text = cut_off + line + b"\n"
-            if file.write(text) != len(text):
-                os.ftruncate(file.fileno(), end)
-                raise OSError(28, os.strerror(28))
-            os.fsync(file.fileno())
-    return hashlib.sha256(line).hexdigest()
+            yield Book(file)
+
+
+@contextmanager
+def held(runs_dir: Path) -> Iterator[None]:
+    """Keep writers out while it is looked whether ledger and files agree."""
+    with (runs_dir / FILE_NAME).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def append(runs_dir: Path, event: str, run_id: str, added: Mapping[str, str], **facts: Any) -> str:
+    """Add an event under the ledger's lock. Returns the new head.
+
+    Parameters
+    ----------
+    added : the SHA-256 of each file that the event adds to the run's folder, by name.
+    facts : what else the line says of the event; plain JSON values.
+    """
+    with writing(runs_dir) as book:
+        return book.append(event, run_id, added, **facts)
+
+
+def with_digest(line: bytes) -> bytes:
+    """The line of a JSON object with its own SHA-256 as its last member."""
+    return line[:-1] + b', "digest": "' + hashlib.sha256(line).hexdigest().encode() + b'"}'
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line is as it was written, by its own digest."""
+    body, _, _ = line.rpartition(b', "digest": "')
+    return bool(body) and with_digest(body + b"}") == line
+
+
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """The event that a line tells; ``None`` where it tells none."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    told = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("at", "event", "run_id"))
+    return entry if told else None
 
 
 def entries(runs_dir: Path) -> Iterator[dict[str, Any]]:
@@ -58,16 +109,10 @@ def entries(runs_dir: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("at", "event", "run_id")):
-                yield entry
+        yield from filter(None, map(entry_of, file))
 
 
-def _last_line(file: Any) -> bytes:
+def _last_line(file: IO[bytes]) -> bytes:
     """The last line without its newline; empty for an empty file."""
     end = file.seek(0, os.SEEK_END)
     block, found = 65536, b""
@@ -79,6 +124,6 @@ def _last_line(file: Any) -> bytes:
     return bytes(found.rstrip(b"\n").rpartition(b"\n")[2])
 
 
-def _ends_with_newline(file: Any, end: int) -> bool:
+def _ends_with_newline(file: IO[bytes], end: int) -> bool:
     file.seek(end - 1)
     return bool(file.read(1) == b"\n")

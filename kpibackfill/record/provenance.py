@@ -57,17 +57,29 @@ def versions() -> dict[str, str]:
 
 
 def code() -> dict[str, Any]:
-    """The git commit of the code, and which of its files differ from that commit; empty outside a checkout."""
+    """Which code ran: the digest of the package's sources, its git commit, and which files differ from that commit.
+
+    `git_commit` is ``None`` outside a checkout; `difference` is the SHA-256 of ``git diff``, where there is one.
+    """
+    found: dict[str, Any] = {"sources_sha256": sources_digest(), "git_commit": None, "modified": [], "difference": None}
     if not (_FOLDER.parent / ".git").exists():
-        return {"git_commit": None, "modified": [], "difference": None}
+        return found
     try:
         commit = _git("rev-parse", "HEAD").decode().strip()
         status = _git("status", "--porcelain", "--", "kpibackfill", "notebooks").decode("utf-8", "replace")
         changed = sorted(line[3:] for line in status.splitlines())
         difference = hashlib.sha256(_git("diff", "HEAD", "--", "kpibackfill", "notebooks")).hexdigest()
     except (OSError, subprocess.SubprocessError):
-        return {"git_commit": None, "modified": [], "difference": None}
-    return {"git_commit": commit, "modified": changed, "difference": difference if changed else None}
+        return found
+    return found | {"git_commit": commit, "modified": changed, "difference": difference if changed else None}
+
+
+def sources_digest() -> str:
+    """SHA-256 of the names and contents of the package's Python files."""
+    digest = hashlib.sha256()
+    for path in sorted(_FOLDER.rglob("*.py")):
+        digest.update(str(path.relative_to(_FOLDER)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _git(*arguments: str) -> bytes:

@@ -89,6 +89,7 @@ class RunRecord:
             apply=parameters.apply,
             operator=parameters.operator,
             reason=parameters.reason,
+            revert_of=parameters.revert_of,
         )
         return record
 
@@ -124,37 +125,46 @@ class RunRecord:
 
     def close(self, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
         """Give the receipt its final state, render the report, and seal all files in the ledger."""
-        from kpibackfill.record import report
+        from kpibackfill.record import index, report
 
         told = {"code": error.code, "message": error.message} if error else None
         self.update(state=state, error=told, ended_at=datetime.now(UTC).isoformat(timespec="seconds"), **facts)
-        self.add(REPORT, report.render(self.folder))
         receipt = self.receipt
-        changes = receipt.get("written", {}).get("rows", []) if state == "applied" else []
-        self._seal(
-            "closed",
-            [path.name for path in self.folder.iterdir() if path.name != NOTEBOOK],
-            state=state,
-            years=receipt.get("years", {}),
-            kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
-            plan=receipt.get("plan"),
-            changes=changes,
-        )
+        try:
+            self.add(REPORT, report.render(self.folder))
+        finally:
+            # What happened is on record also where a report could not be made of it.
+            self.seal(
+                "closed",
+                [path.name for path in self.folder.iterdir() if path.name != NOTEBOOK],
+                state=state,
+                years=receipt.get("years", {}),
+                kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
+                plan=receipt.get("plan"),
+                changes=receipt.get("written", {}).get("rows", []) if state == "applied" else [],
+            )
+        index.write(self.runs_dir)
 
     def archive_notebook(self) -> None:
         """Seal the executed notebook, which is complete only after the run was closed."""
+        from kpibackfill.record import index
+
         (self.folder / NOTEBOOK).chmod(0o600)
         digest = provenance.cells_digest(self.folder / NOTEBOOK)
         shipped = provenance.cells_digest(provenance.notebook_path())
-        self._seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
+        self.seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
+        index.write(self.runs_dir)
 
-    def _seal(self, event: str, names: list[str], **facts: Any) -> None:
-        sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())}
+    def seal(self, event: str, names: list[str], **facts: Any) -> None:
+        """Put files of the run's folder into ``SHA256SUMS`` and, with the event, into the ledger.
+
+        Both under the ledger's lock, so that whoever holds it finds them agreeing.
+        """
         added = {name: files.sha256(self.folder / name) for name in sorted(names) if name != SUMS and name[0] != "."}
-        sums.update(added)
-        text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-        added[SUMS] = files.write(self.folder / SUMS, text)
-        ledger.append(self.runs_dir, event, self.run_id, added, **facts)
+        with ledger.writing(self.runs_dir) as book:
+            sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())} | added
+            text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+            book.append(event, self.run_id, {**added, SUMS: files.write(self.folder / SUMS, text)}, **facts)
 
     def _sum_lines(self) -> list[str]:
         path = self.folder / SUMS
