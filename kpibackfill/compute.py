@@ -23,7 +23,7 @@ from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.numbers import float4
 from kpibackfill.progress import Progress
 from kpibackfill.run import Run, step
-from kpibackfill.snapshots import read_snapshots, targets
+from kpibackfill.snapshots import misdated, read_snapshots, targets
 from kpibackfill.tables import kpi_fact, snapshot
 
 
@@ -33,7 +33,8 @@ class Readings:
 
     Attributes
     ----------
-    snapshots : DataFrame, a row per target snapshot: `snapshot_id`, `snapshot_date`, `snapshot_type`, `source`, `year`.
+    snapshots : DataFrame, a row per target snapshot: `snapshot_id`, `snapshot_date`, `snapshot_type`, `source`, `year`
+        (int: the window's) and `period` (``2024``, ``2024 Q1`` or ``2024-01``).
     computed : DataFrame, a row per snapshot and KPI: the columns of `snapshots`, `kpi_id`, `computed` (float, NaN for
         no data), `basis` and `population` (Int64, missing where a KPI gives none), `warnings` (tuple of sentences).
     stored : the rows that are there, by snapshot and the registry's KPI id, `meta` included: never rendered.
@@ -92,7 +93,8 @@ def compute_kpis(run: Run) -> Readings:
                 queries[entry.kpi_id] = tuple(connection.queries)
     if not databases["one_transaction"]:
         notes.append("Sources and store are two databases: each was read as of a moment of its own.")
-    columns = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year"]
+    notes += misdated(site, snapshots)
+    columns = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]
     return Readings(
         run=run,
         snapshots=sealed(snapshots[columns], run),

@@ -58,6 +58,7 @@ class Site(_Strict):
     ethnicity_columns: tuple[Identifier, ...] = ("custom_46", "ethnicity_46")
     civicrm_schema: Identifier = ""
     kpi_id_prefix: Annotated[str, Field(max_length=32)] = ""
+    dated: Literal["period", "first_of_next_month"] = "period"
     kpi_modules: tuple[str, ...] = ()
     manual_kpis: tuple[str, ...] = ()
 
@@ -236,9 +237,6 @@ def _first_problem(error: ValidationError) -> str:
 
 def _config_error(problem: str) -> Refused:
     return Refused(f"{problem}. Nothing was read or written.", code="configuration")
-
-
-Dated = Literal["period", "first_of_next_month"]
 
 
 def plain_settings(site: Site) -> dict[str, Any]:

@@ -16,16 +16,28 @@ from kpibackfill.kpis.registry import MONTHS, Cadence, Window
 from kpibackfill.parameters import CADENCES, Parameters
 from kpibackfill.tables import snapshot
 
-COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "window_id"]
+COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period", "window_id"]
 
 
 def targets(site: Site, parameters: Parameters) -> sa.ColumnElement[bool]:
     """The condition that picks the target snapshots; types and definition ignore case, as MariaDB's collation does."""
+    kind = sa.func.lower(snapshot.c.snapshot_type)
     return sa.and_(
         sa.func.lower(snapshot.c.definition) == site.definition.lower(),
-        sa.func.lower(snapshot.c.snapshot_type).in_(parameters.snapshot_types),
-        snapshot.c.snapshot_date.between(f"{parameters.from_year}-01-01", f"{parameters.to_year}-12-31"),
+        sa.or_(
+            *(
+                (kind == name) & snapshot.c.snapshot_date.between(*_dates(site, CADENCES[name], parameters))
+                for name in parameters.snapshot_types
+            )
+        ),
     )
+
+
+def _dates(site: Site, cadence: Cadence, parameters: Parameters) -> tuple[str, str]:
+    """The first and the last date of snapshots whose windows lie in the wanted years."""
+    later, month = divmod(MONTHS[cadence] if site.dated == "first_of_next_month" else 0, 12)
+    first = f"{parameters.from_year + later}-{month + 1:02}-01"
+    return first, f"{parameters.to_year + (later or month > 0)}-{month or 12:02}-31"
 
 
 def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -> tuple[pd.DataFrame, list[Window]]:
@@ -34,7 +46,7 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
     Returns
     -------
     snapshots : DataFrame with `snapshot_id` (int), `snapshot_date` (YYYY-MM-DD), `snapshot_type`, `source`,
-        `year` (int) and `window_id` (int).
+        `year` (int: the window's), `period` (``2024``, ``2024 Q1`` or ``2024-01``) and `window_id` (int).
     windows : the distinct windows, by their ids.
     """
     statement = (
@@ -54,18 +66,47 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
                 code="snapshot_date",
             ) from None
         cadence = CADENCES[snapshot_type.lower()]
-        start, end = window(dated, cadence)
+        start, end = window(dated, cadence, site.dated)
         known = windows.setdefault((start, end), Window(len(windows), start, end, cadence))
-        rows.append((snapshot_id, text, snapshot_type, source, start.year, known.window_id))
+        rows.append((snapshot_id, text, snapshot_type, source, start.year, period(start, cadence), known.window_id))
     return pd.DataFrame(rows, columns=COLUMNS), list(windows.values())
 
 
-def window(dated: date, cadence: Cadence) -> tuple[datetime, datetime]:
-    """First and last second of the calendar year, quarter or month that a snapshot's date lies in."""
+def window(dated: date, cadence: Cadence, convention: str = "period") -> tuple[datetime, datetime]:
+    """First and last second of the calendar year, quarter or month that a snapshot's date stands for.
+
+    It is the one that the date lies in, or the one before where `convention` is ``first_of_next_month``.
+    """
     months = MONTHS[cadence]
-    first = (dated.month - 1) // months * months
-    last_day = monthrange(dated.year, first + months)[1]
-    return datetime(dated.year, first + 1, 1), datetime(dated.year, first + months, last_day, 23, 59, 59)
+    first = dated.year * 12 + (dated.month - 1) // months * months
+    first -= months if convention == "first_of_next_month" else 0
+    year, month = divmod(first, 12)
+    return datetime(year, month + 1, 1), datetime(year, month + months, monthrange(year, month + months)[1], 23, 59, 59)
+
+
+def period(start: datetime, cadence: Cadence) -> str:
+    """How people name the window that starts so: ``2024``, ``2024 Q1`` or ``2024-01``."""
+    names = {"annual": "", "quarterly": f" Q{(start.month + 2) // 3}", "monthly": f"-{start.month:02}"}
+    return f"{start.year}{names[cadence]}"
+
+
+def misdated(site: Site, snapshots: pd.DataFrame) -> list[str]:
+    """A sentence where snapshots stand for the period before their date although none begins on it."""
+    if site.dated == "period" or snapshots.empty:
+        return []
+    starts = {"annual": ("01-01",), "quarterly": ("01-01", "04-01", "07-01", "10-01")}
+    odd = [
+        str(row.snapshot_id)
+        for row in snapshots.itertuples()
+        if not str(row.snapshot_date).endswith(starts.get(CADENCES[str(row.snapshot_type).lower()], ("-01",)))
+    ]
+    if not odd:
+        return []
+    some = ", ".join(odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+    return [
+        'By dated = "first_of_next_month" each snapshot stands for the period before the one its date lies in, but '
+        f"these are not dated on a period's first day: {some}."
+    ]
 
 
 def per_year(snapshots: pd.DataFrame, years: Sequence[int]) -> dict[int, int]:

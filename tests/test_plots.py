@@ -338,7 +338,7 @@ def test_words_are_made_fit_to_draw() -> None:
     assert style.fit("short", 4, 8, lines=2) == "short"
 
 
-@pytest.mark.parametrize(("panels", "years"), [(1, 1), (1, 30), (6, 1), (6, 11), (50, 2)])
+@pytest.mark.parametrize(("panels", "years"), [(1, 1), (1, 30), (6, 1), (6, 11), (25, 2)])
 def test_words_keep_within_the_sheet(panels: int, years: int) -> None:
     units = ("count", "points", "fraction")
     kpis = {f"kpi_{number}": {"label": f"KPI {number}", "unit": units[number % 3]} for number in range(panels)}

@@ -48,6 +48,7 @@ _WHITE_PARTS = (b"white", b"caucasian")
         "civicrm_contact",
         "civicrm_value_demographics_15",
     ],
+    cadences=("annual", "quarterly", "monthly"),
 )
 def workshop_participants_bipoc(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]

@@ -28,6 +28,7 @@ _NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
     description="Promoters (5 and more) less detractors (1 to 3) in per cent of all scores above 0 for recommending "
     "the event; none without a score.",
     sources=["webform_submission", "webform_submission_data"],
+    cadences=("annual", "quarterly", "monthly"),
 )
 def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
     """Rests on the scores, out of the submissions that are no drafts."""

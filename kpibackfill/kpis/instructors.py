@@ -34,6 +34,7 @@ _SEPARATORS = re.compile(rb"[\0\x01\x02|,;]")
         "civicrm_value_demographics_15",
     ],
     risky=True,
+    cadences=("annual", "quarterly", "monthly"),
 )
 def active_instructors_bipoc(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]

@@ -17,9 +17,10 @@ from kpibackfill.tables import org_fact, snapshot
     label="New member signups",
     unit="count",
     family="membership",
-    description="Joins, summed over the monthly membership snapshots dated inside the year.",
+    description="Joins, summed over the period's monthly membership snapshots.",
     sources=["ms_snapshot", "ms_fact_org_snapshot"],
     reads_store=True,
+    cadences=("annual", "quarterly", "monthly"),
 )
 def total_new_member_signups(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]
@@ -28,7 +29,8 @@ def total_new_member_signups(
     if not windows:
         return []
     date = exact(snapshot.c.snapshot_date)
-    first, last = min(window.start for window in windows), max(window.end for window in windows)
+    dates = {window.window_id: _dates(window, site.settings.dated) for window in windows}
+    first, last = min(first for first, _ in dates.values()), max(last for _, last in dates.values())
     rows = connection.execute(
         sa.select(
             date.label("date"),
@@ -39,16 +41,25 @@ def total_new_member_signups(
         .where(
             in_any_case(snapshot.c.definition, [site.settings.definition]),
             in_any_case(snapshot.c.snapshot_type, ["monthly"]),
-            date >= exact(sa.literal(first.date().isoformat())),
-            date <= exact(sa.literal(last.date().isoformat())),
+            date >= exact(sa.literal(first)),
+            date <= exact(sa.literal(last)),
         )
         .group_by(date)
     )
-    return [_signups(window, rows) for window in windows]
+    return [_signups(window, dates[window.window_id], rows) for window in windows]
 
 
-def _signups(window: Window, rows: Sequence[sa.Row[tuple[bytes, int, int | None]]]) -> Value:
-    first, last = (day.date().isoformat().encode() for day in (window.start, window.end))
+def _dates(window: Window, dated: str) -> tuple[str, str]:
+    """The first and the last date of a window's monthly snapshots, those of a month later where they are dated so."""
+    if dated == "period":
+        return window.start.date().isoformat(), window.end.date().isoformat()
+    # Windows are whole months: each month's snapshot is dated in the month after, on whatever day.
+    first, last = (f"{day.year + day.month // 12}-{day.month % 12 + 1:02}" for day in (window.start, window.end))
+    return f"{first}-01", f"{last}-31"
+
+
+def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[tuple[bytes, int, int | None]]]) -> Value:
+    first, last = (day.encode() for day in dates)
     inside = [row for row in rows if first <= row.date <= last]
     snapshots: dict[bytes, int] = {}
     for row in inside:

@@ -35,6 +35,7 @@ from kpibackfill.tables import event, option_value, participant
         "civicrm_option_value",
         "civicrm_option_group",
     ],
+    cadences=("annual", "quarterly", "monthly"),
 )
 def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
     """Rests on the registrations it counts, out of the counted registrations for events of every type."""
@@ -68,6 +69,7 @@ def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Se
         "civicrm_option_value",
         "civicrm_option_group",
     ],
+    cadences=("annual", "quarterly", "monthly"),
 )
 def total_first_time_workshop_participants(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]

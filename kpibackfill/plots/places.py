@@ -78,7 +78,7 @@ def arrange(drift: pd.DataFrame) -> Arranged:
     ordered += [kpi_id for kpi_id in present if kpi_id not in described]
     entries = tuple(_entry(kpi_id, described.get(kpi_id, {})) for kpi_id in ordered)
 
-    wanted = ["kpi_id", "snapshot_id", "snapshot_date", "snapshot_type", "source", "year"]
+    wanted = ["kpi_id", "snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]
     places = pd.DataFrame({name: drift[name].to_numpy() for name in wanted})
     for name in ("stored", "computed", "delta", "change"):
         places[name] = drift[name].to_numpy(dtype=float, na_value=np.nan)
@@ -124,10 +124,7 @@ def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
     if places.empty:
         return Arranged(entries, places.assign(slot=0, rank=0, x=0.0), (), 0.0, 1.0)
     a_year = max(STEPS.get(kind.lower(), 1) for kind in places["snapshot_type"])
-    month = places["snapshot_date"].str.slice(5, 7).astype(int)
-    of_date = places["snapshot_date"].str.slice(0, 4).astype(int) * a_year + (month - 1) * a_year // 12
-    yearly = ~places["snapshot_type"].str.lower().isin(STEPS)
-    slot = of_date.where(~yearly, places["year"].astype(int) * a_year)
+    slot = places["year"].astype(int) * a_year + [_part(text, a_year) for text in places["period"]]
     first, last = int(slot.min()), int(slot.max())
 
     per_source = places.groupby("source")["snapshot_id"].nunique()
@@ -141,6 +138,12 @@ def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
     places = places.sort_values(["slot", "rank"], ignore_index=True)
     labels = tuple(_slot_label(number, a_year) for number in range(first, last + 1))
     return Arranged(entries, places, labels, first / a_year, 1 / a_year)
+
+
+def _part(period: str, a_year: int) -> int:
+    """Which slot of its year a period begins in: ``2024`` and ``2024 Q1`` in the first."""
+    month = int(period[6:]) * 3 - 3 if "Q" in period else int(period[5:] or 1) - 1
+    return month * a_year // 12
 
 
 def _slot_label(number: int, a_year: int) -> str:
