@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -119,18 +120,20 @@ def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callabl
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     papermill_engines.register("kpibackfill", Engine)
-    ipc = {"transport": "ipc"}
     old_mask = os.umask(0o077)
     try:
-        execute_notebook(
-            notebook_path(),
-            record.folder / NOTEBOOK,
-            parameters=dict(parameters),
-            engine_name="kpibackfill",
-            kernel_name="python3",
-            progress_bar=False,
-            config=Settings({"KernelManager": ipc, "AsyncKernelManager": ipc}),
-        )
+        # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default.
+        with tempfile.TemporaryDirectory(prefix="kpibackfill-") as folder:
+            ipc = {"transport": "ipc", "ip": f"{folder}/kernel"}
+            execute_notebook(
+                notebook_path(),
+                record.folder / NOTEBOOK,
+                parameters=dict(parameters),
+                engine_name="kpibackfill",
+                kernel_name="python3",
+                progress_bar=False,
+                config=Settings({"KernelManager": ipc, "AsyncKernelManager": ipc}),
+            )
     finally:
         os.umask(old_mask)
 
