@@ -10,10 +10,11 @@ import pandas as pd
 
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.heatmap import draw_heatmap
+from kpibackfill.plots.history import plot_history
 from kpibackfill.plots.places import arrange
 from kpibackfill.plots.series import draw_series
 
-__all__ = ["Drawing", "Figures", "plot_drift"]
+__all__ = ["Drawing", "Figures", "plot_drift", "plot_history"]
 
 
 def plot_drift(drift: pd.DataFrame) -> Figures:

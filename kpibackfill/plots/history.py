@@ -1,0 +1,187 @@
+"""How the rows of one KPI came to their values, over the time of recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+from kpibackfill.kpis.registry import Unit
+from kpibackfill.numbers import FEW, FEW_PEOPLE, amount, too_few
+from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.places import rows
+from kpibackfill.plots.style import (
+    COMPUTED,
+    HALO,
+    INK,
+    MARGIN,
+    MUTED,
+    RULE,
+    STORED,
+    WIDTH,
+    clean,
+    drawable,
+    extent,
+    fit,
+    sheet,
+    styled,
+)
+
+NAMES, END, ROW, FOOT = 1.1, 0.75, 0.62, 0.36  # inches: the rows' names, the last values, a row, the dates
+LISTED = 8  # runs that the notes name
+
+
+def plot_history(history: pd.DataFrame) -> Figures:
+    """Draw what was written to one KPI's rows, a line of its own for each row.
+
+    Parameters
+    ----------
+    history : a row per value written, of one `kpi_id`: `snapshot_id` and `year` (int), `when` (datetime), `before` and
+        `value` (float; NaN: no row before, the row deleted), `basis_before` and `basis` (what these rest on, missing
+        where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's `label` and `unit`.
+
+    Returns
+    -------
+    Figures with one drawing, ``history``. A rate that rests on fewer than five people is written "< 5" and has no mark.
+    """
+    kpi_id = str(history["kpi_id"].iloc[0]) if len(history) else "history"
+    described: Mapping[str, str] = history.attrs.get("kpis", {}).get(kpi_id, {})
+    unit: Unit = described.get("unit", "count")  # type: ignore[assignment]
+    label = described.get("label") or kpi_id
+    told = _told(history, unit)
+    lines = list(told.groupby(["year", "snapshot_id"], sort=True))
+    with styled():
+        page = sheet(
+            _title(told, drawable(label, instead=kpi_id)),
+            _counts(told),
+            _notes(told),
+            body=ROW * len(lines) + FOOT * bool(lines),
+        )
+        span = _span(told)
+        for number, ((year, snapshot_id), writes) in enumerate(lines):
+            axes = page.axes(NAMES, number * ROW, WIDTH - NAMES - END, ROW)
+            twice = sum(year == other for (other, _), _ in lines) > 1
+            name = f"{year}, snapshot {snapshot_id}" if twice else f"{year}"
+            _line(axes, writes, fit(name, NAMES - MARGIN - 0.1, 8, lines=2), span, last=number == len(lines) - 1)
+    counts = f" {_counts(told)}." if len(told) else ""
+    alternative = f"{_title(told, clean(label))}.{counts}"
+    return Figures((Drawing("history", page.figure, alternative),))
+
+
+def _told(history: pd.DataFrame, unit: Unit) -> pd.DataFrame:
+    """The history by time, with `x`, and each value in words; a value withheld is NaN from here on."""
+    told = history[["snapshot_id", "year", "run_id", "reason"]].copy()
+    told["when"] = pd.to_datetime(history["when"], utc=True).dt.tz_localize(None)
+    told["x"] = date2num(told["when"])  # type: ignore[no-untyped-call]
+    for name, basis in (("before", "basis_before"), ("value", "basis")):
+        values = history[name].astype(float).replace([np.inf, -np.inf], np.nan)
+        few = np.array([not pd.isna(rests) and too_few(unit, int(rests)) for rests in history[basis]], dtype=bool)
+        few &= values.notna().to_numpy()
+        words = [FEW if hidden else amount(value, unit) for hidden, value in zip(few, values, strict=True)]
+        told[f"{name}_words"] = np.where(values.isna(), "deleted" if name == "value" else "no row", words)
+        told[name] = values.mask(few)
+    return told.sort_values(["when", "snapshot_id"], kind="stable", ignore_index=True)
+
+
+def _span(told: pd.DataFrame) -> tuple[float, float]:
+    first, last = (float(told["x"].min()), float(told["x"].max())) if len(told) else (0.0, 1.0)
+    room = max((last - first) * 0.08, 0.5)  # days
+    return first - room, last + room
+
+
+def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float], *, last: bool) -> None:
+    """One row of the fact table: a ring is what a run found stored, a dot what it wrote."""
+    values = writes[["before", "value"]].to_numpy().ravel()
+    known = values[~np.isnan(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    reach = (high - low) or 1.0
+    axes.set_xlim(*span)
+    axes.set_ylim(low - 0.45 * reach, high + 0.9 * reach)
+    before_x, before = span[0], float("nan")
+    for number, write in enumerate(rows(writes)):
+        start = before if number else write.before
+        kept = start == write.before
+        axes.plot(
+            [before_x, write.x], [start, write.before], "--" if kept else ":", color=STORED if kept else MUTED,
+            linewidth=1.0, zorder=2, label="kept" if kept else "changed in between",
+        )  # fmt: skip
+        axes.plot([write.x] * 2, [write.before, write.value], color=MUTED, linewidth=0.8, zorder=2, label="written")
+        before_x, before = write.x, write.value
+    axes.plot([before_x, span[1]], [before] * 2, "--", color=STORED, linewidth=1.0, zorder=2, label="kept")
+    axes.plot(
+        writes["x"], writes["before"], "o", color=STORED, markersize=5.5, markerfacecolor="white", zorder=3,
+        markeredgewidth=1.2, label="before",
+    )  # fmt: skip
+    axes.plot(writes["x"], writes["value"], "o", color=COMPUTED, markersize=3.6, zorder=4, label="value")
+    _words(axes, writes, span)
+    axes.set_yticks([])
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(last and side == "bottom")
+    beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
+    axes.annotate(name, (0, 0.4), (-6, 0), ha="right", size=8, color=INK, **beside)
+    axes.annotate(str(writes["value_words"].iloc[-1]), (1, 0.4), (4, 0), size=8, color=INK, weight="bold", **beside)
+    axes.axhline(axes.get_ylim()[0], color=RULE, linewidth=0.6)
+    locator = AutoDateLocator(minticks=2, maxticks=7)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.tick_params(axis="x", color=MUTED, length=4 if last else 0, labelbottom=last)
+    axes.xaxis.get_offset_text().set(color=MUTED, size=7.5, visible=last)
+
+
+def _words(axes: Axes, writes: pd.DataFrame, span: tuple[float, float]) -> None:
+    """``100 → 69`` above each write, as far as they keep apart; the newest first."""
+    inch = (span[1] - span[0]) / (WIDTH - NAMES - END)
+    free = span[1] + END * inch
+    for write in list(rows(writes))[::-1]:
+        text = f"{write.before_words} → {write.value_words}"
+        half = extent(text, 7.5) / 2 * inch
+        centre = max(write.x, span[0] + half)
+        if centre + half < free:
+            axes.annotate(
+                text, (centre, 1), (0, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                ha="center", va="top", size=7.5, color=INK, path_effects=HALO, zorder=5,
+            )  # fmt: skip
+            free = centre - half - 0.05 * inch
+
+
+def _title(told: pd.DataFrame, label: str) -> str:
+    if told.empty:
+        return "No run has written a value"
+    per_row = told.groupby(["year", "snapshot_id"]).size()
+    year, snapshot_id = per_row.idxmax()
+    writes = told[(told["year"] == year) & (told["snapshot_id"] == snapshot_id)]
+    if len(writes) == 1:
+        values = "1 value was" if len(told) == 1 else f"{len(told)} values were"
+        return f"{label}: {values} written, {'none of them' if len(told) > 1 else 'and not'} again since"
+    path = [writes["before_words"].iloc[0], *writes["value_words"]]
+    way = " → ".join(path if len(path) <= 6 else [path[0], "…", *path[-3:]])
+    return f"{label} {year} was written {len(writes)} times: {way}"
+
+
+def _counts(told: pd.DataFrame) -> str:
+    if told.empty:
+        return ""
+    counted = ((told["run_id"].nunique(), "run"), (len(told.drop_duplicates("snapshot_id")), "row"))
+    first, last = (f"{moment:%Y-%m-%d}" for moment in (told["when"].min(), told["when"].max()))
+    words = " · ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted)
+    return f"{words} · {first}" + (f" to {last}" if first != last else "")
+
+
+def _notes(told: pd.DataFrame) -> list[str]:
+    """How to read the marks, and why each run wrote."""
+    if told.empty:
+        return []
+    notes = ["Ring: what the run found. Dot: what it wrote. Dotted: changed in between by something else."]
+    if FEW in {*told["before_words"], *told["value_words"]}:
+        notes.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
+    runs = told.drop_duplicates("run_id").iloc[::-1]
+    for run in rows(runs.head(LISTED)):
+        reason = drawable(run.reason) if run.reason else "no reason given"
+        notes.append(fit(f"{run.when:%Y-%m-%d} {drawable(run.run_id)}: {reason}", WIDTH - 2 * MARGIN, 7.5))
+    if len(runs) > LISTED:
+        notes.append(f"and {len(runs) - LISTED} earlier runs")
+    return notes
