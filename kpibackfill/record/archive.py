@@ -12,7 +12,7 @@ from typing import Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
-from kpibackfill.record.receipt import RECEIPT, SUMS, open_record
+from kpibackfill.record.receipt import SUMS, open_record, receipt_of
 
 UNSETTLED = "unsettled"
 STATES = ("planned", "dry_run", "applied", "refused", "failed", UNSETTLED)
@@ -97,7 +97,9 @@ def resolve_run(runs_dir: Path, text: str) -> str:
     ------
     Refused : no run is meant, or more than one.
     """
-    ids: list[str] = list(dict.fromkeys(entry["run_id"] for entry in ledger.entries(runs_dir) if entry["event"] == "begun"))
+    ids: list[str] = list(
+        dict.fromkeys(entry["run_id"] for entry in ledger.entries(runs_dir) if entry["event"] == "begun")
+    )
     if text == "latest" and ids:
         return ids[-1]
     found = [text] if text in ids else [run_id for run_id in ids if text and run_id.startswith(text)]
@@ -164,16 +166,13 @@ def _begun(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _cut_off(folder: Path) -> dict[str, Any]:
     """What the receipt says of a run that the ledger does not know the end of."""
-    try:
-        receipt = json.loads((folder / RECEIPT).read_bytes())
-        plan = receipt.get("plan") or {}
-        state = receipt["state"]
-        return {
-            "state": UNSETTLED if state == "applying" else state,
-            "kpis": [entry["kpi_id"] for entry in receipt.get("kpis", [])],
-            "planned": plan.get("rows", 0),
-            "fingerprint": plan.get("fingerprint"),
-            "written": len(receipt.get("written", {}).get("rows", [])) if state == "applied" else 0,
-        }
-    except (OSError, ValueError, LookupError, AttributeError):
-        return {"state": "unknown"}
+    receipt = receipt_of(folder)
+    plan = receipt.get("plan") or {}
+    state = receipt.get("state", "unknown")
+    return {
+        "state": UNSETTLED if state == "applying" else state,
+        "kpis": [entry["kpi_id"] for entry in receipt.get("kpis", [])],
+        "planned": plan.get("rows", 0),
+        "fingerprint": plan.get("fingerprint"),
+        "written": len(receipt.get("written", {}).get("rows", [])) if state == "applied" else 0,
+    }

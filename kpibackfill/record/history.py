@@ -5,7 +5,6 @@ Only a run cut off between its commit and its last line makes an exception: what
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from kpibackfill.kpis.registry import Unit
 from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.record import ledger
+from kpibackfill.record.receipt import receipt_of
 
 Key = tuple[int, str]
 
@@ -22,7 +22,8 @@ def changes(runs_dir: Path, *, target: str | None = None) -> list[dict[str, Any]
 
     Each has `at` (ISO instant in UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as stored, prefix included),
     `year`, `action` (``insert``, ``update`` or ``delete``), `before` and `after` (4-byte values; ``None`` without a
-    row), `basis` and `basis_before` (what they rest on) and `unit` of the KPI where these are known, `reason`,
+    row), `basis` and `basis_before` (what they rest on) and `unit` of the KPI where these are known, `origin` (where
+    the value came from: computed, or a person's decision), `reverts` (the run whose rows were put back), `reason`,
     `operator`. A run counts when its state is ``applied``, or when it was settled as applied.
     """
     found = changes_of(ledger.entries(runs_dir), runs_dir)
@@ -50,7 +51,7 @@ def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[s
                 parts.append((first, _told(beginning["at"], beginning, entry["changes"])))
     for run_id, (first, beginning) in begun.items():
         if run_id not in ended:
-            receipt = _receipt(runs_dir / run_id)
+            receipt = receipt_of(runs_dir / run_id)
             if receipt.get("state") == "applied":
                 parts.append((first, _told(beginning["at"], beginning, receipt["written"]["rows"])))
     return _with_basis_before(change for _, part in sorted(parts, key=lambda found: found[0]) for change in part)
@@ -90,6 +91,8 @@ def _told(at: str, begun: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) 
             "after": None if row["after"] is None else float(row["after"]),
             "basis": row.get("basis"),
             "unit": row.get("unit"),
+            "origin": row.get("origin", "computed"),
+            "reverts": begun.get("revert_of", ""),
             "reason": begun["reason"],
             "operator": begun["operator"],
         }
@@ -108,11 +111,3 @@ def _with_basis_before(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         last[key] = {**change, "basis_before": earlier["basis"] if ours and earlier else None}
         told.append(last[key])
     return told
-
-
-def _receipt(folder: Path) -> dict[str, Any]:
-    try:
-        document = json.loads((folder / "receipt.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}

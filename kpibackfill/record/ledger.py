@@ -63,11 +63,11 @@ def writing(runs_dir: Path) -> Iterator[Book]:
 
 
 @contextmanager
-def held(runs_dir: Path) -> Iterator[None]:
-    """Keep writers out while it is looked whether ledger and files agree."""
+def held(runs_dir: Path) -> Iterator[bytes]:
+    """The whole ledger, while nobody can write to it."""
     with (runs_dir / FILE_NAME).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        yield
+        yield file.read()
 
 
 def append(runs_dir: Path, event: str, run_id: str, added: Mapping[str, str], **facts: Any) -> str:

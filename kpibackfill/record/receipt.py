@@ -22,9 +22,11 @@ from kpibackfill.parameters import Parameters, system_user
 from kpibackfill.record import files, ledger, provenance
 
 SCHEMA = 1
-RECEIPT, PLAN, DRIFT, NOTEBOOK, REPORT, SUMS = (
+RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
     "receipt.json",
     "plan.json",
+    "decisions.csv",
+    "settlement.json",
     "drift.csv",
     "notebook.ipynb",
     "report.html",
@@ -38,7 +40,7 @@ class RunRecord:
     """A handle on the folder ``runs/<run id>/``; all that it knows is on disk."""
 
     def __init__(self, runs_dir: Path, run_id: str) -> None:
-        if not _RUN_ID.fullmatch(run_id):
+        if not is_run_id(run_id):
             raise Refused(f"{run_id!r} is not a run id; `kpibackfill runs` lists them.", code="run_id")
         self.runs_dir = runs_dir
         self.run_id = run_id
@@ -112,6 +114,15 @@ class RunRecord:
     def closed(self) -> bool:
         return self.receipt["ended_at"] is not None
 
+    @property
+    def settlement(self) -> dict[str, Any] | None:
+        """What was found out about a run that was cut off while it was writing; ``None`` where nothing was asked."""
+        path = self.folder / SETTLEMENT
+        if not path.is_file():
+            return None
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        return document
+
     def add(self, name: str, content: bytes | str) -> None:
         """Add a file of the run before the run is closed."""
         files.write(self.folder / name, content)
@@ -142,6 +153,7 @@ class RunRecord:
                 kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
                 plan=receipt.get("plan"),
                 changes=receipt.get("written", {}).get("rows", []) if state == "applied" else [],
+                decisions=_told_decisions(receipt),
             )
         index.write(self.runs_dir)
 
@@ -153,6 +165,25 @@ class RunRecord:
         digest = provenance.cells_digest(self.folder / NOTEBOOK)
         shipped = provenance.cells_digest(provenance.notebook_path())
         self.seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
+        index.write(self.runs_dir)
+
+    def close_settled(self, document: Mapping[str, Any], changes: list[dict[str, Any]]) -> None:
+        """Add a settlement, and seal what the run could not seal itself; what it wrote stays as it is."""
+        from kpibackfill.record import index
+
+        self.add(SETTLEMENT, files.readable(document))
+        sealed = {line.partition("  ")[2] for line in self._sum_lines()}
+        receipt = self.receipt
+        self.seal(
+            "settled",
+            [path.name for path in self.folder.iterdir() if path.name not in sealed],
+            outcome=document["outcome"],
+            years=receipt.get("years", {}),
+            kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
+            plan=receipt.get("plan"),
+            changes=changes,
+            decisions=_told_decisions(receipt),
+        )
         index.write(self.runs_dir)
 
     def seal(self, event: str, names: list[str], **facts: Any) -> None:
@@ -169,6 +200,24 @@ class RunRecord:
     def _sum_lines(self) -> list[str]:
         path = self.folder / SUMS
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _told_decisions(receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
+    return [{name: told[name] for name in names} for told in receipt.get("decisions", [])]
+
+
+def is_run_id(text: str) -> bool:
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def receipt_of(folder: Path) -> dict[str, Any]:
+    """The receipt in a run's folder; empty where there is none that can be read."""
+    try:
+        document = json.loads((folder / RECEIPT).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def open_record(runs_dir: Path, run_id: str) -> RunRecord:

@@ -1,0 +1,225 @@
+"""Whether the archive is what the ledger says of it: each line, each file, and what was true at a noted head.
+
+The chain shows that no line was altered, removed or moved since the line after it was written; a head that was noted
+elsewhere shows the same for the last lines, which no line follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kpibackfill.errors import Refused
+from kpibackfill.record import archive, files, index, ledger
+from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, SUMS, is_run_id, receipt_of
+
+_LEFT_OVER = re.compile(r"\..+\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as the ledger says: `what` it is about (a line or a file), and a sentence."""
+
+    what: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify` found: the digest of the last line, numbers of what was looked at, findings, and notes.
+
+    A note is worth knowing and speaks against nothing, such as a run that has not ended.
+    """
+
+    head: str
+    lines: int
+    runs: int
+    files: int
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    number: int
+    raw: bytes
+    ended: bool
+
+    @property
+    def name(self) -> str:
+        return f"{ledger.FILE_NAME} line {self.number}"
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.raw).hexdigest()
+
+
+def verify(runs_dir: Path, head: str = "") -> Verdict:
+    """Hold the folder of runs against its ledger.
+
+    Parameters
+    ----------
+    head : the digest of a last line as it was noted elsewhere, at an earlier time.
+
+    Raises
+    ------
+    Refused : `head` is no digest, or there is no ledger to go by.
+    """
+    if head and not re.fullmatch(r"[0-9a-f]{64}", head):
+        raise Refused("--head wants the 64 hexadecimal digits that `kpibackfill verify` printed.", code="head")
+    if not (runs_dir / ledger.FILE_NAME).is_file():
+        if not runs_dir.is_dir() or not any(runs_dir.iterdir()):
+            raise Refused(f"There are no runs in {runs_dir} yet.", code="no_runs")
+        findings = (Finding(ledger.FILE_NAME, "is missing: nothing vouches for the runs"),)
+        return Verdict("", 0, 0, 0, findings, ())
+    with ledger.held(runs_dir) as content:
+        pass
+    verdict = _look(runs_dir, content, head)
+    if verdict.findings:
+        # A run may have been adding its files at this moment: what is found once nobody can, holds.
+        with ledger.held(runs_dir) as content:
+            verdict = _look(runs_dir, content, head)
+    return verdict
+
+
+def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
+    lines = _lines(content)
+    findings, notes = _chain(lines)
+    digests = {line.digest: line.number for line in lines}
+    if head and head not in digests:
+        findings.append(
+            Finding(ledger.FILE_NAME, f"holds no line with the noted head {head}: lines were cut off or written anew")
+        )
+    elif head:
+        notes.append(Finding(ledger.FILE_NAME, f"still holds line {digests[head]} as it was when its digest was noted"))
+    entries = [entry for line in lines if (entry := ledger.entry_of(line.raw))]
+    listed: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        added = entry.get("files")
+        listed.setdefault(entry["run_id"], {}).update(added if isinstance(added, dict) else {})
+    ended = {entry["run_id"] for entry in entries if entry["event"] in ("closed", "settled")}
+    count = 0
+    for run_id, expected in listed.items():
+        found = list(_folder(runs_dir, run_id, expected, run_id in ended))
+        count += len(expected)
+        findings += [finding for finding, is_note in found if not is_note]
+        notes += [finding for finding, is_note in found if is_note]
+    findings += _disagreeing(runs_dir, entries)
+    for path in sorted(runs_dir.iterdir()):
+        if path.name not in (ledger.FILE_NAME, index.FILE_NAME, *listed):
+            kind = Finding(path.name, "is in no line of the ledger")
+            (notes if _LEFT_OVER.fullmatch(path.name) else findings).append(kind)
+    last = lines[-1].digest if lines else ""
+    return Verdict(last, len(lines), len(listed), count, tuple(findings), tuple(notes))
+
+
+def _lines(content: bytes) -> list[Line]:
+    parts = content.split(b"\n")
+    rest = parts.pop()
+    lines = [Line(number, raw, ended=True) for number, raw in enumerate(parts, 1)]
+    return [*lines, Line(len(lines) + 1, rest, ended=False)] if rest else lines
+
+
+def _chain(lines: list[Line]) -> tuple[list[Finding], list[Finding]]:
+    """Each line held against its own digest and against the line before."""
+    findings: list[Finding] = []
+    notes: list[Finding] = []
+    places = {line.digest: line.number for line in lines}
+    before: Line | None = None
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        entry = ledger.entry_of(line.raw)
+        whole = ledger.is_whole(line.raw)
+        vouched = after is not None and (ledger.entry_of(after.raw) or {}).get("previous") == line.digest
+        if not line.ended:
+            findings.append(
+                Finding(line.name, "the last, was cut off: by a crash, a full disk or by hand")
+                if not whole
+                else Finding(line.name, "the last, has lost its end of line")
+            )
+        elif not whole and vouched:
+            notes.append(Finding(line.name, "was cut off when it was written; the line after says that it was so"))
+        elif not whole:
+            findings.append(Finding(line.name, "was altered"))
+        if entry is not None and whole:
+            problem = _link(entry.get("previous"), before, places)
+            if problem and (before is None or ledger.is_whole(before.raw)):
+                findings.append(Finding(line.name, problem))
+        before = line
+    return findings, notes
+
+
+def _link(previous: object, before: Line | None, places: dict[str, int]) -> str:
+    """What is wrong with a line's digest of the line before; empty for nothing."""
+    if previous == (before.digest if before else ""):
+        return ""
+    if not previous:
+        return "was the first line when it was written: lines were put before it, or moved"
+    if previous in places:
+        return f"followed what is line {places[str(previous)]} now: lines were moved, removed or put in"
+    where = f"between lines {before.number} and it" if before else "before it"
+    return f"one or more lines {where} were removed, or the line before it was written anew"
+
+
+def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) -> Iterator[tuple[Finding, bool]]:
+    """Findings on one run's folder, each with whether it is a note only."""
+    folder = runs_dir / run_id
+    if not is_run_id(run_id) or not folder.is_dir():
+        yield Finding(run_id, "its folder is missing"), False
+        return
+    present = {path.name: path for path in sorted(folder.iterdir())}
+    for name, digest in sorted(expected.items()):
+        path = present.pop(name, None)
+        if path is None or not path.is_file():
+            yield Finding(f"{run_id}/{name}", "is missing"), False
+        elif files.sha256(path) != digest:
+            yield Finding(f"{run_id}/{name}", "was altered"), False
+    if ended:
+        yield from (_unlisted(run_id, name) for name in present)
+    elif receipt_of(folder).get("ended_at"):
+        yield (
+            Finding(run_id, "has ended by its receipt, and no line says so: lines were cut off, or a crash came"),
+            False,
+        )
+    else:
+        yield Finding(run_id, "has begun and not ended: nothing vouches for its files yet"), True
+
+
+def _unlisted(run_id: str, name: str) -> tuple[Finding, bool]:
+    what = f"{run_id}/{name}"
+    if _LEFT_OVER.fullmatch(name):
+        return Finding(what, "was left over when writing was interrupted"), True
+    if name == NOTEBOOK:
+        return Finding(what, "is not archived yet, so that nothing vouches for it"), True
+    return Finding(what, "is in no line of the ledger"), False
+
+
+def _disagreeing(runs_dir: Path, entries: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Runs of which the ledger, from which the archive is read, tells other facts than the receipt."""
+    for run_id, run in archive.read_runs(entries, runs_dir).items():
+        if run["ended_at"] is None or run["settled"]:
+            continue
+        receipt = receipt_of(runs_dir / run_id)
+        told = {
+            "state": run["state"],
+            "target": run["target"],
+            "operator": run["operator"],
+            "reason": run["reason"],
+            "fingerprint": run["fingerprint"],
+        }
+        kept = {
+            "state": receipt.get("state"),
+            "target": receipt.get("target", {}).get("name"),
+            "operator": receipt.get("operator"),
+            "reason": receipt.get("reason"),
+            "fingerprint": (receipt.get("plan") or {}).get("fingerprint"),
+        }
+        if receipt and told != kept:
+            names = ", ".join(name for name in told if told[name] != kept[name])
+            yield Finding(f"{run_id}/{RECEIPT}", f"and the ledger tell different things: {names}")
