@@ -162,7 +162,8 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
             remarks.insert(0, f"The stored period is {row['stored_period_year']}-{row['stored_period_month']}.")
         if withheld:
             remarks.insert(0, f"{NOT_FOR_PUBLICATION.capitalize()}.")
-        drift_size = change if unit == "count" else delta
+        # In hundredths of its measure, to sort shares and points together.
+        size = change if unit == "count" else delta / 100 if unit == "points" and delta is not None else delta
         shown.append(
             {
                 **row,
@@ -170,11 +171,11 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
                 "withheld": withheld,
                 "stored_text": FEW if withheld and row["stored"] is not None else amount(stored, unit),
                 "computed_text": FEW if withheld else amount(computed, unit),
-                "drift_text": FEW if withheld else measure(delta, change, unit),
+                "drift_text": FEW if withheld else "–" if delta == 0 else measure(delta, change, unit),
                 "basis_text": FEW if few else _rests_on(row["basis"], row["population"]),
                 "stored_sort": _sort(stored),
                 "computed_sort": _sort(computed),
-                "drift_sort": _sort(drift_size),
+                "drift_sort": _sort(size),
                 "remarks": remarks,
             }
         )
