@@ -184,6 +184,8 @@ def _drift(place: Any, unit: Unit, cell: _Cell) -> str:
         return both if "→" in text else both + ("   " if cell.width > 2 else "\n") + text
     if "→" in text:
         return text if cell.width > 0.6 and len(text) < 8 else "from 0" if not cell.narrow else "0→"
+    if text.startswith("under"):
+        return "≈0" if cell.narrow else "≈ 0"
     number = text.rsplit(" ", 1)[0]
     value = float(number.replace("−", "-").replace(",", ""))
     if abs(value) >= 1000:

@@ -100,10 +100,11 @@ def rows(places: pd.DataFrame) -> Iterator[Any]:
 
 
 def drift_text(place: Any, unit: Unit) -> str:
-    """The drift of one row of ``places`` with its unit: ``−31.0 %``, or ``0 → 31`` where what is stored is 0."""
+    """The drift of one row of ``places`` with its unit: ``−31.0 %``; ``0 → 31`` where what is stored is 0."""
     if unit == "count" and np.isnan(place.change):
         return f"{amount(place.stored, unit)} → {amount(place.computed, unit)}"
-    return measure(place.delta, place.change, unit)
+    text = measure(place.delta, place.change, unit)
+    return f"under {text[1:].replace('0.0', '0.1')}" if text[1:].startswith("0.0 ") else text
 
 
 def _entry(kpi_id: str, described: Mapping[str, str]) -> Entry:

@@ -48,6 +48,8 @@ def _grid(arranged: Arranged) -> tuple[int, float]:
         return 1, 2.8 if len(arranged.slots) > 2 else 1.5
     if panels in (2, 4):
         return 2, 1.7
+    if len(arranged.slots) == 1:
+        return 3, 0.85
     return (3, 1.35) if panels <= 24 else (4, 1.05)
 
 
@@ -131,7 +133,8 @@ def _heading(axes: Axes, arranged: Arranged, entry: Entry, room: float) -> None:
     elif compared:
         said = f"all {compared} agree" if compared > 1 else "agrees"
     else:
-        said = f"{kinds['new']} new" if "new" in kinds else "nothing to compare"
+        new = int(kinds.get("new", 0))
+        said = f"{new} new" if new > 1 else "new" if new else "nothing to compare"
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(
         fit(entry.label, room, 9, bold=True), (0, 1), (72 * (MARGIN - LEFT), 18), size=9, weight="bold", **above
