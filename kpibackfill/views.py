@@ -6,7 +6,7 @@ Every value is escaped by the templates. Where a rate rests on fewer than five p
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

@@ -49,6 +49,8 @@ class RunRecord:
     @classmethod
     def create(cls, config: Config, target: Target, parameters: Parameters, started_by: str) -> RunRecord:
         """Make the folder, the first receipt and the ledger's line ``begun``."""
+        from kpibackfill.record import report
+
         now = datetime.now(UTC)
         years = "-".join(dict.fromkeys([f"{parameters.from_year}", f"{parameters.to_year}"]))
         kind = "apply" if parameters.apply else "dry-run"
@@ -75,6 +77,7 @@ class RunRecord:
                 "store": masked_url(target.store_url),
                 "sources": masked_url(target.sources_url),
                 "timezone": target.timezone,
+                "dashboards": report.web_address(target.dashboards),
             },
             "site": plain_settings(config.site),
             "code": provenance.code(),
@@ -139,10 +142,12 @@ class RunRecord:
         from kpibackfill.record import index, report
 
         told = {"code": error.code, "message": error.message} if error else None
-        self.update(state=state, error=told, ended_at=datetime.now(UTC).isoformat(timespec="seconds"), **facts)
+        facts |= {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        page, missing = report.closing_page({**self.receipt, **facts}, self.folder)
+        self.update(**facts, report=missing)
         receipt = self.receipt
         try:
-            self.add(REPORT, report.render(self.folder))
+            self.add(REPORT, page)
         finally:
             # What happened is on record also where a report could not be made of it.
             self.seal(
@@ -169,9 +174,11 @@ class RunRecord:
 
     def close_settled(self, document: Mapping[str, Any], changes: list[dict[str, Any]]) -> None:
         """Add a settlement, and seal what the run could not seal itself; what it wrote stays as it is."""
-        from kpibackfill.record import index
+        from kpibackfill.record import index, report
 
         self.add(SETTLEMENT, files.readable(document))
+        if not (self.folder / REPORT).is_file():
+            self.add(REPORT, report.render(self.folder))
         sealed = {line.partition("  ")[2] for line in self._sum_lines()}
         receipt = self.receipt
         self.seal(

@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from kpibackfill.numbers import FEW
+from kpibackfill.record.receipt import PLAN, RECEIPT, SETTLEMENT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +46,7 @@ _MEANINGS = {
 
 def render(folder: Path) -> str:
     """The page for the records in `folder`: ``receipt.json`` and, where there is one, ``plan.json``."""
-    receipt = json.loads((folder / "receipt.json").read_bytes())
-    page, _ = closing_page(receipt, folder)
-    return page
+    return closing_page(_read(folder / RECEIPT), folder)[0]
 
 
 def closing_page(receipt: Mapping[str, Any], folder: Path) -> tuple[str, str | None]:
@@ -61,9 +60,8 @@ def closing_page(receipt: Mapping[str, Any], folder: Path) -> tuple[str, str | N
     except Exception as error:  # noqa: BLE001 - see above
         figures, missing = [], f"The figures could not be drawn ({type(error).__name__})."
     try:
-        path = folder / "plan.json"
-        plan = json.loads(path.read_bytes()) if path.is_file() else None
-        return full_page(receipt, plan, figures, missing), missing
+        plan, settlement = (_read(path) if path.is_file() else None for path in (folder / PLAN, folder / SETTLEMENT))
+        return full_page(receipt, plan, figures, missing, settlement), missing
     except Exception as error:  # noqa: BLE001 - see above
         missing = f"The report could not be made ({type(error).__name__})."
         return _bare_page(receipt, missing), missing
@@ -74,8 +72,9 @@ def full_page(
     plan: Mapping[str, Any] | None,
     figures: Sequence[tuple[str, str]],
     missing: str | None = None,
+    settlement: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page of a receipt, the plan document of that run and its figures (image address, alternative text)."""
+    """The page of a receipt, the plan and the settlement of that run, and its figures: image address, alternative."""
     from kpibackfill import views
 
     words = {entry["kpi_id"]: entry for entry in receipt.get("kpis", [])}
@@ -98,7 +97,7 @@ def full_page(
             kpis=list(words.values()),
             sources={entry["source_sha256"]: entry["source_text"] for entry in words.values()},
             title=_title(receipt),
-            end=_end(receipt, len(planned)),
+            end=_end(receipt, len(planned), settlement),
             differing=[row for row in rows if row["status"] not in ("unchanged", "no_data")],
             same=[row for row in rows if row["status"] in ("unchanged", "no_data")],
             counts=_counts(rows),
@@ -143,6 +142,10 @@ def drift_frame(receipt: Mapping[str, Any]) -> pd.DataFrame:
     return frame
 
 
+def _read(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
 def _by_weight(receipt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if not receipt.get("rows"):
         return []
@@ -157,13 +160,18 @@ def _title(receipt: Mapping[str, Any]) -> str:
     return f"KPI backfill of {receipt['target']['name']}, {years}"
 
 
-def _end(receipt: Mapping[str, Any], planned: int) -> dict[str, str]:
+def _end(receipt: Mapping[str, Any], planned: int, settlement: Mapping[str, Any] | None) -> dict[str, str]:
     """How the run ended: a word for its style, a heading, and what that means for the database."""
     state = receipt["state"]
     means = ""
+    if settlement:
+        from kpibackfill.record import settle
+
+        heading = f"Cut off while it was writing, and settled on {settlement['settled_at'][:10]}."
+        return {"state": settlement["outcome"], "heading": heading, "means": settle.sentence(settlement)}
     if state == "dry_run":
         rows = f"{planned} row{'s' * (planned != 1)}"
-        means = f"An apply of this plan would write {rows}." if planned else "There is nothing that an apply would write."
+        means = f"An apply of this plan would write {rows}." if planned else "An apply would write nothing."
     elif state == "applied":
         from kpibackfill.views import written_sentence
 
@@ -201,17 +209,21 @@ def _bound(parameters: Any) -> str:
     return textwrap.fill(json.dumps(parameters, ensure_ascii=False), 110, break_long_words=False)
 
 
-def _dashboards(base: str | None) -> list[tuple[str, str]]:
-    """Names and addresses of the pages to look at; none where the setting is no web address."""
-    if not base:
-        return []
+def web_address(text: str | None) -> str | None:
+    """An http or https address without a login, a query or a fragment; ``None`` where the text is no such address."""
     try:
-        address = urlsplit(base)
+        address = urlsplit(text or "")
     except ValueError:
-        return []
+        return None
     if address.scheme not in ("http", "https") or not address.hostname:
-        return []
-    return [(name, f"{base.rstrip('/')}/{name}") for name in DASHBOARDS]
+        return None
+    return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))
+
+
+def _dashboards(base: str | None) -> list[tuple[str, str]]:
+    """Names and addresses of the pages to look at."""
+    base = web_address(base)
+    return [(name, f"{base}/{name}") for name in DASHBOARDS] if base else []
 
 
 def _duration(receipt: Mapping[str, Any]) -> str:
