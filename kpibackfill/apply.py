@@ -84,14 +84,19 @@ def apply_plan(run: Run, plan: Plan) -> Any:
     except OutcomeUnknown:
         raise
     except BaseException as error:
+        if record.settlement is not None:
+            raise  # its record is sealed already, and says that nothing was written
         record.update(state="planned")
         close_failed(record, error)
         raise
     counts = {action: sum(row.action == action for row in plan.rows) for action in ("insert", "update", "delete")}
+    units = {run.site.kpi_id_prefix + entry.kpi_id: entry.unit for entry in run.kpis}
     facts: dict[str, Any] = {
-        "written": {**counts, "rows": changes(run, plan.rows)},
+        "written": {**counts, "rows": changes(plan.rows, units)},
         "cache_tags": {"outcome": told, "tags": tags},
     }
+    if record.settlement is not None:  # somebody settled it between the commit and here, and found the same
+        return Receipt("applied", counts, told, run, plan)
     record.update(state="applied", **facts)
     record.close("applied", after_apply=_after_apply(run.target))
     return Receipt("applied", counts, told, run, plan)
@@ -142,6 +147,9 @@ def _write(run: Run, plan: Plan, tags: Sequence[str]) -> str:
     with writing(run.target.store_url) as connection:
         fact = store.layout(connection)
         tagged = store.has_cachetags(connection)
+        assert run.record is not None
+        if run.record.settlement is not None:
+            raise Refused(f"{run.run_id} was settled while it waited; nothing was written. Run again.", code="settled")
         for table in [kpi_fact, *([cachetags] if tagged else [])]:
             if not store.transactional(connection, table):
                 raise Refused(
@@ -223,9 +231,8 @@ def _check_written(connection: Connection, fact: store.Layout, after: Mapping[tu
             )
 
 
-def changes(run: Run, rows: Sequence[PlanRow]) -> list[dict[str, Any]]:
+def changes(rows: Sequence[PlanRow], units: Mapping[str, str]) -> list[dict[str, Any]]:
     """What the rows become, for the receipt and the ledger, with what a reader needs to render the values."""
-    units = {run.site.kpi_id_prefix + entry.kpi_id: entry.unit for entry in run.kpis}
     return [
         {
             "snapshot_id": row.snapshot_id,
@@ -236,6 +243,7 @@ def changes(run: Run, rows: Sequence[PlanRow]) -> list[dict[str, Any]]:
             "after": None if row.value is None else files.number(float4(row.value)),
             "basis": row.basis,
             "unit": units.get(row.kpi_id),
+            "origin": row.origin,
         }
         for row in rows
     ]

@@ -13,6 +13,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from kpibackfill import revert
 from kpibackfill.config import Site, Target, masked_url
 from kpibackfill.database import store
 from kpibackfill.database.engine import identity, reading
@@ -22,6 +23,7 @@ from kpibackfill.frames import sealed
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.numbers import float4
 from kpibackfill.progress import Progress
+from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, step
 from kpibackfill.snapshots import misdated, read_snapshots, targets
 from kpibackfill.tables import kpi_fact, snapshot
@@ -41,6 +43,7 @@ class Readings:
     queries : per KPI the statements that it sent.
     databases : server, version and identity of store and sources, for the record.
     notes : sentences about the reading as a whole.
+    reverted : in a revert, what the other run wrote and what is there now.
     """
 
     run: Run
@@ -50,6 +53,7 @@ class Readings:
     queries: Mapping[str, Sequence[Query]]
     databases: Mapping[str, Any]
     notes: tuple[str, ...]
+    reverted: Reverted | None = None
 
     def __repr__(self) -> str:
         return f"{len(self.computed)} values of {len(self.snapshots)} snapshots"
@@ -77,6 +81,7 @@ def compute_kpis(run: Run) -> Readings:
         fact = store.layout(store_connection)
         snapshots, windows = read_snapshots(store_connection, site, run.parameters)
         stored, notes = _stored(store_connection, fact, run)
+        reverted = revert.read(store_connection, fact, run)
         databases = {
             "store": _described(store_connection, target.store_url) | {"surrogate_id": fact.surrogate},
             "sources": _described(sources_connection, target.sources_url),
@@ -103,6 +108,7 @@ def compute_kpis(run: Run) -> Readings:
         queries=queries,
         databases=databases,
         notes=tuple(notes),
+        reverted=reverted,
     )
 
 
@@ -121,7 +127,8 @@ def _stored(
 ) -> tuple[dict[tuple[int, str], store.Image], list[str]]:
     """The stored rows of the wanted KPIs by the registry's ids, and a note on rows under the other prefix."""
     prefix = run.site.kpi_id_prefix
-    wanted = {prefix + entry.kpi_id: entry.kpi_id for entry in run.kpis}
+    decided = run.decisions.kpi_ids() if run.decisions else set()
+    wanted = {prefix + kpi_id: kpi_id for kpi_id in (*(entry.kpi_id for entry in run.kpis), *sorted(decided))}
     twins = {entry.kpi_id if prefix else f"kpi_{entry.kpi_id}" for entry in run.kpis}
     spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
     statement = (

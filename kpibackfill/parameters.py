@@ -115,8 +115,6 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
         as_of=as_of,
         notes=tuple(notes),
     )
-    if parameters.revert_of and parameters.decisions == "" and parameters.kpis:
-        raise _refused("kpis", "can't be chosen with revert_of: a revert takes the rows of that run")
     return parameters
 
 

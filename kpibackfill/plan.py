@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -22,14 +22,19 @@ from kpibackfill.record import files
 from kpibackfill.record.receipt import DRIFT, PLAN
 from kpibackfill.run import Run, step
 
+if TYPE_CHECKING:
+    from kpibackfill.deciding import Proposal
+
 Action = Literal["insert", "update", "delete"]
+Origin = Literal["computed", "set", "remove", "revert"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
     """A row to write: its key as stored, the new value, what it rests on, and the full row as it is before.
 
-    ``restore`` is a whole row to put back, where the plan reverts another run.
+    ``restore`` is a whole row to put back, where the plan reverts another run; ``origin`` is where the value comes
+    from: the sources, a person who set it or removed the row, or the run that is reverted.
     """
 
     snapshot_id: int
@@ -43,16 +48,23 @@ class PlanRow:
     population: int | None = None
     before: Image | None = None
     restore: Image | None = None
+    origin: Origin = "computed"
 
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """The rows to write, ordered by key, and the fingerprint that stands for them and for the databases."""
+    """The rows to write, ordered by key, and the fingerprint that stands for them and for the databases.
+
+    ``proposals`` are the rows that a person may decide about, planned ones included; ``decided`` is what was decided.
+    """
 
     rows: tuple[PlanRow, ...]
     databases: Mapping[str, Mapping[str, Any]]
     fingerprint: str
     run: Run
+    proposals: tuple[Proposal, ...] = ()
+    decided: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,22 +94,32 @@ class Plan:
 def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     """The rows that an apply would write: the new and the changed ones, as limited or added to by decisions.
 
+    In a revert they are the rows that the other run wrote, to be put back as they were before.
+
     Raises
     ------
-    Refused : `drift` was edited since it was compared, or belongs to another run.
+    Refused : `drift` was edited since it was compared, or belongs to another run; or a decision doesn't fit.
     """
+    from kpibackfill import deciding, revert
+
     seal = seal_of(drift)
     if seal.run is not run:
         raise Refused("This drift belongs to another run; nothing was written. Run the cells in order.", code="order")
     readings: Readings = seal.content
-    plan = build_plan(run, readings, _changed_rows(run, readings, drift))
+    if readings.reverted is None:
+        proposed = deciding.proposed(run, readings, drift)
+    else:
+        proposed = revert.proposed(run, readings.reverted)
+    chosen = deciding.choose(run, readings, proposed)
+    notes = (*proposed.notes, *chosen.notes)
+    plan = build_plan(run, chosen.rows, proposals=proposed.proposals, decided=chosen.decided, notes=notes)
     if run.record is not None:
         years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
         run.record.add(DRIFT, spreadsheet(drift))
         run.record.add(PLAN, files.readable(plan_document(plan)))
         run.record.update(
             databases=readings.databases,
-            notes=[*run.parameters.notes, *readings.notes],
+            notes=[*run.parameters.notes, *readings.notes, *plan.notes],
             kpis=[
                 {
                     **_kpi_words(entry),
@@ -111,14 +133,21 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
             total_kpi_rows=total,
             rows=records(drift),
             plan={"fingerprint": plan.fingerprint, "rows": len(plan)},
+            review=[proposal.document() for proposal in plan.proposals],
+            decisions=list(plan.decided),
         )
     return plan
 
 
-def build_plan(run: Run, readings: Readings, rows: Iterable[PlanRow]) -> Plan:
+def build_plan(run: Run, rows: Iterable[PlanRow], **more: Any) -> Plan:
     ordered = tuple(sorted(rows, key=lambda row: (row.snapshot_id, row.kpi_id)))
-    databases = {"store": identity(run.target.store_url), "sources": identity(run.target.sources_url)}
-    return Plan(ordered, databases, fingerprint(databases, [row_document(row) for row in ordered]), run)
+    where = databases(run)
+    return Plan(ordered, where, fingerprint(where, [row_document(row) for row in ordered]), run, **more)
+
+
+def databases(run: Run) -> dict[str, Mapping[str, Any]]:
+    """What names store and sources in a fingerprint."""
+    return {"store": identity(run.target.store_url), "sources": identity(run.target.sources_url)}
 
 
 def fingerprint(databases: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -180,7 +209,19 @@ def row_document(row: PlanRow) -> dict[str, Any]:
         "population": row.population,
         "before": image_document(row.before),
         "restore": image_document(row.restore),
+        "origin": row.origin,
     }
+
+
+def row_of(document: Mapping[str, Any]) -> PlanRow:
+    """The row that `row_document` wrote."""
+    names = ("snapshot_id", "kpi_id", "action", "period_year", "period_month", "year", "basis", "population", "origin")
+    return PlanRow(
+        **{name: document[name] for name in names},
+        value=None if document["value"] is None else float(document["value"]),
+        before=image_of(document["before"]),
+        restore=image_of(document["restore"]),
+    )
 
 
 def image_document(image: Image | None) -> dict[str, Any] | None:
@@ -259,25 +300,3 @@ def _kpi_words(entry: Any) -> dict[str, Any]:
     from kpibackfill.kpis.registry import as_dict
 
     return as_dict(entry)
-
-
-def _changed_rows(run: Run, readings: Readings, drift: pd.DataFrame) -> list[PlanRow]:
-    prefix = run.site.kpi_id_prefix
-    rows = []
-    for row in records(drift[drift["status"].isin(["new", "changed"])]):
-        before = readings.stored.get((row["snapshot_id"], row["kpi_id"]))
-        rows.append(
-            PlanRow(
-                snapshot_id=row["snapshot_id"],
-                kpi_id=prefix + row["kpi_id"],
-                action="insert" if before is None else "update",
-                value=row["computed"],
-                period_year=row["period_year"],
-                period_month=row["period_month"],
-                year=row["year"],
-                basis=row["basis"],
-                population=row["population"],
-                before=before,
-            )
-        )
-    return rows

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, ParamSpec, TypeVar
 
+from kpibackfill import decisions, revert
 from kpibackfill.config import Config, Site, Target, load_config
+from kpibackfill.decisions import Decisions
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.parameters import CADENCES, Parameters, injected_names, refuse_unknown, resolve
-from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.receipt import DECISIONS, RUN_METADATA, RunRecord
 
 # Set for the kernel by `kpibackfill run`: the id of the run whose record is open already.
 RUN_VARIABLE = "KPIBACKFILL_RUN"
@@ -30,6 +32,7 @@ class Run:
     target: Target
     kpis: tuple[Kpi, ...]
     record: RunRecord | None = None
+    decisions: Decisions | None = None
 
     @property
     def site(self) -> Site:
@@ -46,6 +49,10 @@ class Run:
         from kpibackfill import views
 
         return views.run_html(self)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        # By the metadata of this output `kpibackfill archive` knows whose notebook it is.
+        return {}, {RUN_METADATA: {"run_id": self.run_id}} if self.run_id else {}
 
 
 def begin(
@@ -95,7 +102,7 @@ def begin(
         record = RunRecord.create(config, target_, parameters, "papermill")
     else:
         record = None
-    return Run(parameters, config, target_, chosen, record)
+    return Run(parameters, config, target_, chosen, record, _kept_decisions(config, parameters, record))
 
 
 def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Config, Parameters, tuple[Kpi, ...]]:
@@ -105,7 +112,7 @@ def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Confi
     if not isinstance(name, str):
         raise Refused(f"target must be text, not {name!r}. Nothing was read or written.", code="parameter")
     target = config.target(name)
-    parameters = resolve(values, target)
+    parameters = resolve(revert.inherit(values, config) if values.get("revert_of") else values, target)
     _ = target.store_url, target.sources_url
     chosen = tuple(
         registry.choose(registry.load(config.site.kpi_modules), parameters.kpis, include_risky=parameters.include_risky)
@@ -118,8 +125,31 @@ def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Confi
                     "refused; nothing was read or written. Name the KPIs that have one with kpis.",
                     code="parameter",
                 )
+    if parameters.decisions:
+        decisions.read(parameters.decisions, decidable(config))
     _build_demo(target)
     return config, parameters, chosen
+
+
+def decidable(config: Config) -> dict[str, str]:
+    """The unit of each KPI id that a person may decide on: the registry's, and ``manual_kpis``, which have none."""
+    units: dict[str, str] = dict.fromkeys(config.site.manual_kpis, "")
+    return units | {kpi_id: entry.unit for kpi_id, entry in registry.load(config.site.kpi_modules).items()}
+
+
+def _kept_decisions(config: Config, parameters: Parameters, record: RunRecord | None) -> Decisions | None:
+    """The decisions that the run goes by; the record gets the file as it is."""
+    if not parameters.decisions:
+        return None
+    try:
+        found = decisions.read(parameters.decisions, decidable(config))
+    except KpiBackfillError as error:
+        if record is not None:
+            close_failed(record, error)
+        raise
+    if record is not None:
+        record.add(DECISIONS, found.raw)
+    return found
 
 
 def archives_by_itself() -> bool:

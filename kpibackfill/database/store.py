@@ -120,23 +120,25 @@ def chunks(values: Iterable[Any]) -> Iterable[Sequence[Any]]:
     return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
 
-def locked_rows(connection: Connection, fact: Layout, keys: Iterable[tuple[int, str]]) -> dict[tuple[int, str], Image]:
-    """The stored rows of these keys, held against other writers until the transaction ends."""
+def locked_rows(
+    connection: Connection, fact: Layout, keys: Iterable[tuple[int, str]], *, hold: bool = True
+) -> dict[tuple[int, str], Image]:
+    """The stored rows of these keys, held against other writers until the transaction ends, or just read."""
     keys = set(keys)
     ids = {kpi_id for _, kpi_id in keys}
     rows: list[Row[Any]] = []
     for part in chunks(sorted({snapshot_id for snapshot_id, _ in keys})):
         statement = rows_select(fact).where(kpi_fact.c.snapshot_id.in_(part))
-        rows += connection.execute(_held(connection, statement))
+        rows += connection.execute(_held(connection, statement) if hold else statement)
     return {key: found for key, found in index_rows(rows, ids).items() if key in keys}
 
 
-def present_snapshots(connection: Connection, ids: Iterable[int]) -> set[int]:
-    """Which of these snapshots are there, held against deletion where the engine lets a reader do so."""
+def present_snapshots(connection: Connection, ids: Iterable[int], *, hold: bool = True) -> set[int]:
+    """Which of these snapshots are there, held against deletion where the engine lets a reader do so, or just read."""
     found: set[int] = set()
     for part in chunks(sorted(set(ids))):
         statement = sa.select(snapshot.c.id).where(snapshot.c.id.in_(part))
-        found.update(connection.scalars(_held(connection, statement, read=True)))
+        found.update(connection.scalars(_held(connection, statement, read=True) if hold else statement))
     return found
 
 

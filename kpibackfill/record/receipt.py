@@ -32,6 +32,8 @@ RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
     "report.html",
     "SHA256SUMS",
 )
+# Under this name the run's id stands in the metadata of an output of its notebook.
+RUN_METADATA = "kpibackfill"
 FINAL = ("dry_run", "applied", "refused", "failed")
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_-]+-[0-9a-f]{6}")
 

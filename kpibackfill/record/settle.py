@@ -2,11 +2,79 @@
 
 from __future__ import annotations
 
-from kpibackfill.config import Target
-from kpibackfill.database import store
-from kpibackfill.database.engine import writing
-from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
-from kpibackfill.plan import Plan
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
+from kpibackfill.record import files
+from kpibackfill.record.receipt import PLAN, RunRecord
+
+if TYPE_CHECKING:
+    from kpibackfill.config import Config, Target
+    from kpibackfill.database.store import Image
+    from kpibackfill.plan import Plan, PlanRow
+
+Outcome = Literal["applied", "not_in_effect", "changed_since"]
+Found = Literal["written", "as_before", "changed_since"]
+Key = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What the database says of a run's plan as a whole, and of each of its rows in the plan's order.
+
+    ``changed_since``: what is stored is neither what the run wrote nor what was there before, in so many rows that
+    it is told row by row only.
+    """
+
+    outcome: Outcome
+    rows: tuple[Found, ...]
+
+
+def settle(config: Config, run_id: str) -> dict[str, Any]:
+    """Decide a run that was cut off while it was writing, and put that on record as ``settlement.json``.
+
+    A closed file is never changed: the receipt goes on saying ``applying``, and the settlement says what is so.
+
+    Returns
+    -------
+    The settlement's document; that of an earlier settlement where there is one.
+
+    Raises
+    ------
+    Refused : the run is still running, or there is nothing unknown about it.
+    KpiBackfillError : the database can't be asked now; nothing was changed.
+    """
+    from kpibackfill.database import store
+    from kpibackfill.database.engine import writing
+    from kpibackfill.plan import read_plan, row_of
+
+    record = RunRecord(config.runs_dir, run_id)
+    receipt = record.receipt
+    if record.settlement is not None:
+        return record.settlement
+    if receipt["ended_at"] is not None or receipt["state"] not in ("applying", "applied"):
+        known = receipt["state"] if receipt["ended_at"] else "planned: it ended, or still is, before its writing"
+        raise Refused(f"There is nothing to settle: {run_id} is {known}. Nothing was changed.", code="nothing_unknown")
+    target = config.target(receipt["target"]["name"])
+    document = read_plan(record.folder / PLAN)
+    rows = [row_of(row) for row in document["rows"]]
+    try:
+        with writing(target.store_url, wait=1) as connection:
+            fact = store.layout(connection)
+            current = store.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in rows])
+            # Put on record under the writers' lock: a run that is not dead yet finds it when it gets the lock.
+            return _recorded(record, rows, judge(rows, current, run_id, document["fingerprint"]), current, receipt)
+    except Refused as error:
+        if error.code != "locked":
+            raise
+        raise Refused(
+            f"{run_id} may still be running: somebody writes to {target.name}. Nothing was changed; "
+            "settle when that has ended.",
+            code="still_running",
+        ) from None
 
 
 def committed(target: Target, plan: Plan, unknown: OutcomeUnknown) -> bool:
@@ -14,26 +82,105 @@ def committed(target: Target, plan: Plan, unknown: OutcomeUnknown) -> bool:
 
     Raises
     ------
-    OutcomeUnknown : the database can't be asked now.
+    OutcomeUnknown : the database can't be asked now, or can't tell.
     """
-    from kpibackfill.apply import after_image
+    from kpibackfill.database import store
+    from kpibackfill.database.engine import writing
 
     assert plan.run.run_id is not None
-    keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
     try:
         with writing(target.store_url) as connection:
+            keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
             current = store.locked_rows(connection, store.layout(connection), keys)
     except KpiBackfillError:
-        raise OutcomeUnknown(
-            f"{unknown.message} The database can't be asked whether it was carried out. "
-            f"`kpibackfill settle {plan.run.run_id}` finds out; run nothing else before.",
-            code=unknown.code,
-        ) from None
-    for row, key in zip(plan.rows, keys, strict=True):
-        image = after_image(row, plan.run.run_id, plan.fingerprint)
-        found = current.get(key)
-        if (image is None) != (found is None):
-            return False
-        if image and found and not (found.meta == image.meta or found.equals(image)):
-            return False
-    return True
+        raise _unknown(unknown, plan.run.run_id, "The database can't be asked whether it was carried out.") from None
+    found = judge(plan.rows, current, plan.run.run_id, plan.fingerprint)
+    if found.outcome == "changed_since":
+        raise _unknown(unknown, plan.run.run_id, "Somebody has changed the rows since, so that they don't tell.")
+    return found.outcome == "applied"
+
+
+def judge(rows: Iterable[PlanRow], current: Mapping[Key, Image], run_id: str, plan_fingerprint: str) -> Settlement:
+    """Hold what is stored against what the plan found and what it would leave; all its rows were one transaction.
+
+    A row that carries the run's id proves the commit. A row put back or deleted carries no id: it counts where no
+    other row speaks against it.
+    """
+    from kpibackfill.apply import after_image
+    from kpibackfill.revert import is_image
+
+    found: list[Found] = []
+    proved = denied = False
+    for row in rows:
+        stored = current.get((row.snapshot_id, row.kpi_id))
+        left = after_image(row, run_id, plan_fingerprint)
+        marked = left is not None and row.restore is None
+        carries = marked and stored is not None and stored.meta == left.meta if left is not None else False
+        proved = proved or carries
+        if is_image(stored, left):
+            found.append("written")
+        elif is_image(stored, row.before):
+            found.append("as_before")
+            denied = denied or marked
+        else:
+            found.append("changed_since")
+    if proved or ("written" in found and "as_before" not in found):
+        return Settlement("applied", tuple(found))
+    if denied or ("as_before" in found and "written" not in found):
+        return Settlement("not_in_effect", tuple(found))
+    return Settlement("changed_since", tuple(found))
+
+
+def state_of(record: RunRecord) -> str:
+    """A run's state as it is known by now: its receipt's, or what a settlement found."""
+    settlement = record.settlement
+    return str(record.receipt["state"] if settlement is None else settlement["outcome"])
+
+
+def sentence(document: Mapping[str, Any]) -> str:
+    """What a settlement found, for people."""
+    run_id, rows = document["run_id"], document["rows"]
+    text = {
+        "applied": f"{run_id} was carried out: its transaction was committed.",
+        "not_in_effect": f"{run_id} is not in effect: nothing of it is in the database.",
+        "changed_since": f"{run_id} can't be told as a whole: somebody has changed its rows since.",
+    }[document["outcome"]]
+    changed = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == "changed_since"]
+    if changed:
+        text += f" Changed since by somebody else: {', '.join(changed)}."
+    return text
+
+
+def _recorded(
+    record: RunRecord, rows: list[PlanRow], judged: Settlement, current: Mapping[Key, Image], receipt: Mapping[str, Any]
+) -> dict[str, Any]:
+    from kpibackfill.apply import changes
+    from kpibackfill.parameters import system_user
+
+    stored = [current.get((row.snapshot_id, row.kpi_id)) for row in rows]
+    document = {
+        "schema": 1,
+        "run_id": record.run_id,
+        "outcome": judged.outcome,
+        "settled_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": system_user(),
+        "rows": [
+            {
+                "snapshot_id": row.snapshot_id,
+                "kpi_id": row.kpi_id,
+                "action": row.action,
+                "found": told,
+                "stored": None if image is None else files.number(image.metric_value),
+            }
+            for row, told, image in zip(rows, judged.rows, stored, strict=True)
+        ],
+    }
+    units = {receipt["site"]["kpi_id_prefix"] + entry["kpi_id"]: entry["unit"] for entry in receipt.get("kpis", [])}
+    record.close_settled(document, changes(rows, units) if judged.outcome == "applied" else [])
+    return document
+
+
+def _unknown(unknown: OutcomeUnknown, run_id: str, why: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{unknown.message} {why} `kpibackfill settle {run_id}` finds out; run nothing else before.", code=unknown.code
+    )

@@ -1,0 +1,268 @@
+"""What a run proposes to a person row by row, and what becomes the plan by that person's decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.compute import Readings
+from kpibackfill.database.store import Image
+from kpibackfill.decisions import Decision, Decisions, contradiction, refuse_lines
+from kpibackfill.drift import records
+from kpibackfill.numbers import same
+from kpibackfill.plan import PlanRow, databases, fingerprint, row_document
+from kpibackfill.run import Run
+
+Key = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A row to decide about, under the registry's KPI id.
+
+    `row` is what an acceptance would write; of an unsupported row, what a removal would. `planned` rows are written
+    where there is no decisions file. `numbers` stands for the numbers that a decision rests on.
+    """
+
+    row: PlanRow
+    kpi_id: str
+    status: str
+    snapshot_date: str
+    planned: bool
+    numbers: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.row.snapshot_id, self.kpi_id
+
+    def document(self) -> dict[str, Any]:
+        """The row for a person to decide about, as plain JSON values."""
+        document = row_document(self.row)
+        return {
+            "snapshot_id": self.row.snapshot_id,
+            "kpi_id": self.kpi_id,
+            "year": self.row.year,
+            "snapshot_date": self.snapshot_date,
+            "status": self.status,
+            "stored": document["before"] and document["before"]["metric_value"],
+            "computed": document["value"],
+            "basis": self.row.basis,
+            "population": self.row.population,
+            "warnings": list(self.warnings),
+            "numbers": self.numbers,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """What a run proposes; `settled` are keys at which there is nothing to write, as stored and wanted agree."""
+
+    proposals: tuple[Proposal, ...]
+    settled: frozenset[Key]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of the plan, and for the record each decision with the row that it is about."""
+
+    rows: tuple[PlanRow, ...]
+    decided: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def numbers_of(run: Run, row: PlanRow) -> str:
+    """A short text that stands for the numbers of a row; it begins with a letter, so that no spreadsheet counts it."""
+    return "n" + fingerprint(databases(run), [row_document(row)])[:15]
+
+
+def proposed(run: Run, readings: Readings, drift: pd.DataFrame) -> Proposed:
+    """The new and the changed rows, and the unsupported ones, which only a decision ever touches."""
+    prefix = run.site.kpi_id_prefix
+    found = []
+    for told in records(drift[drift["status"].isin(["new", "changed", "unsupported"])]):
+        before = readings.stored.get((told["snapshot_id"], told["kpi_id"]))
+        supported = told["status"] != "unsupported"
+        row = PlanRow(
+            snapshot_id=told["snapshot_id"],
+            kpi_id=prefix + told["kpi_id"],
+            action="delete" if not supported else "insert" if before is None else "update",
+            value=told["computed"],
+            period_year=told["period_year"] if supported else None,
+            period_month=told["period_month"] if supported else None,
+            year=told["year"],
+            basis=told["basis"],
+            population=told["population"],
+            before=before,
+            origin="computed" if supported else "remove",
+        )
+        found.append(
+            Proposal(
+                row,
+                told["kpi_id"],
+                told["status"],
+                told["snapshot_date"],
+                supported,
+                numbers_of(run, row),
+                tuple(told["warnings"]),
+            )
+        )
+    unchanged = drift[drift["status"] == "unchanged"]
+    return Proposed(
+        tuple(found),
+        frozenset(zip(unchanged["snapshot_id"].tolist(), unchanged["kpi_id"].tolist(), strict=True)),
+    )
+
+
+def choose(run: Run, readings: Readings, proposed: Proposed) -> Chosen:
+    """The planned proposals; with a decisions file exactly what it says, all that it does not name being deferred.
+
+    Raises
+    ------
+    Refused : a line is about a row that this run has not, or was decided on numbers that changed since, or two lines
+        contradict each other; the message names the lines, and nothing was written.
+    """
+    decisions = run.decisions
+    if decisions is None:
+        return Chosen(tuple(proposal.row for proposal in proposed.proposals if proposal.planned))
+    desk = _Desk(run, readings, proposed)
+    problems: list[tuple[Decision, str]] = []
+    first: dict[Key, Decision] = {}
+    rows: list[PlanRow] = []
+    already: list[int] = []
+    for decision in decisions.lines:
+        try:
+            keys = list(desk.keys(decision))
+            for key in keys:
+                known = first.setdefault(key, decision)
+                if not known.same_as(decision):
+                    raise contradiction(known, decision, decisions.name)
+                if known is not decision:
+                    continue
+                row = desk.row(decision, key)
+                if row is not None:
+                    rows.append(row)
+                elif decision.word != "reject":
+                    already.append(decision.line)
+        except _Unfit as unfit:
+            problems.append((decision, str(unfit)))
+    refuse_lines(decisions, problems)
+    return Chosen(tuple(rows), tuple(desk.decided(first)), (_told(decisions, rows, first, already),))
+
+
+class _Unfit(Exception):
+    """Why a decision doesn't fit this run."""
+
+
+class _Desk:
+    """A run's proposals and stored rows, laid out for one decision after the other."""
+
+    def __init__(self, run: Run, readings: Readings, proposed: Proposed) -> None:
+        self._run, self._readings = run, readings
+        self._settled = proposed.settled
+        self._by_key = {proposal.key: proposal for proposal in proposed.proposals}
+        snapshots = readings.snapshots
+        self._snapshots: dict[int, tuple[int, str]] = {
+            snapshot_id: (year, date)
+            for snapshot_id, year, date in zip(
+                snapshots["snapshot_id"].tolist(),
+                snapshots["year"].tolist(),
+                snapshots["snapshot_date"].tolist(),
+                strict=True,
+            )
+        }
+
+    def keys(self, decision: Decision) -> Iterator[Key]:
+        if decision.snapshot_id is None:
+            found = [snapshot_id for snapshot_id, (year, _) in self._snapshots.items() if year == decision.year]
+            if not found:
+                raise _Unfit(f"this run has no target snapshot of {decision.year}")
+            yield from ((snapshot_id, decision.kpi_id) for snapshot_id in found)
+            return
+        key = (decision.snapshot_id, decision.kpi_id)
+        proposal = self._by_key.get(key)
+        if decision.snapshot_id not in self._snapshots and proposal is None:
+            raise _Unfit(f"snapshot {decision.snapshot_id} is none of this run's target snapshots")
+        year = proposal.row.year if proposal else self._snapshots[decision.snapshot_id][0]
+        if decision.year is not None and decision.year != year:
+            raise _Unfit(f"snapshot {decision.snapshot_id} is of {year}, not of {decision.year}")
+        yield key
+
+    def row(self, decision: Decision, key: Key) -> PlanRow | None:
+        """The row that the decision puts into the plan; ``None`` where there is nothing to write."""
+        proposal = self._by_key.get(key)
+        reverts = bool(self._run.parameters.revert_of)
+        if reverts and decision.word in ("set", "remove"):
+            raise _Unfit(f"a revert only puts rows back; {decision.word} is for another run")
+        if decision.word == "set":
+            row = self._set(decision, key)
+        elif decision.word == "remove" and key not in self._settled and key not in self._readings.stored:
+            return None
+        elif key in self._settled:
+            if decision.word == "remove":
+                raise _Unfit("the stored row is what the sources give now; there is nothing false to remove")
+            return None
+        elif proposal is None:
+            raise _Unfit("this run has nothing to decide about that row: it computes no value for it, or stores none")
+        else:
+            row = proposal.row
+        if row is not None and decision.numbers and (proposal is None or proposal.numbers != decision.numbers):
+            raise _Unfit("decided on numbers that have changed since; review a new dry run")
+        if decision.word == "reject":
+            return None
+        if decision.word == "accept" and proposal and proposal.status == "unsupported":
+            raise _Unfit("nothing was computed for that row, so there is nothing to accept; remove it, or set a value")
+        if decision.word == "remove" and row is not None:
+            if row.before is None:
+                raise _Unfit("there is no stored row to remove")
+            return PlanRow(
+                row.snapshot_id, row.kpi_id, "delete", None, None, None, row.year, before=row.before, origin="remove"
+            )
+        return row
+
+    def _set(self, decision: Decision, key: Key) -> PlanRow | None:
+        year, date = self._snapshots[key[0]]
+        before: Image | None = self._readings.stored.get(key)
+        period = int(date[:4]), int(date[5:7])
+        assert decision.value is not None
+        if (
+            before is not None
+            and same(before.metric_value, decision.value)
+            and period == (before.period_year, before.period_month)
+        ):
+            return None
+        return PlanRow(
+            snapshot_id=key[0],
+            kpi_id=self._run.site.kpi_id_prefix + key[1],
+            action="insert" if before is None else "update",
+            value=decision.value,
+            period_year=period[0],
+            period_month=period[1],
+            year=year,
+            before=before,
+            origin="set",
+        )
+
+    def decided(self, first: Mapping[Key, Decision]) -> Iterator[dict[str, Any]]:
+        for (snapshot_id, _), decision in first.items():
+            proposal = self._by_key.get((snapshot_id, decision.kpi_id))
+            year = proposal.row.year if proposal else self._snapshots[snapshot_id][0]
+            told = asdict(decision) | {"snapshot_id": snapshot_id, "year": year}
+            told["decision"] = told.pop("word")
+            yield told
+
+
+def _told(decisions: Decisions, rows: Sequence[PlanRow], first: Mapping[Key, Decision], already: Iterable[int]) -> str:
+    words = [decision.word for decision in first.values()]
+    past = {"accept": "accepted", "set": "set", "remove": "to remove", "reject": "rejected"}
+    counts = ", ".join(f"{words.count(word)} {text}" for word, text in past.items() if word in words) or "none"
+    lines = ", ".join(map(str, dict.fromkeys(already)))
+    nothing = f" Nothing is left to do for line{'s' * (',' in lines)} {lines}." if lines else ""
+    return (
+        f"By the decisions in {decisions.name}: {counts}; {len(rows)} row{'s' * (len(rows) != 1)} in the plan, every "
+        f"row that it does not name is deferred.{nothing}"
+    )

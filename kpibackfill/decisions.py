@@ -1,0 +1,267 @@
+"""What a person decided about single rows: the decisions file, as spreadsheets save it, read and held to its rules.
+
+Here the file stands alone; what its lines mean for the rows of a run is worked out in ``deciding``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from kpibackfill.errors import Refused
+
+Word = Literal["accept", "reject", "defer", "set", "remove"]
+WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")
+LARGEST = 16 * 2**20
+
+_REQUIRED = ("kpi_id", "decision")
+_KNOWN = (*_REQUIRED, "snapshot_id", "year", "numbers", "value", "reason", "reviewer")
+_WHOLE = re.compile(r"(\d{1,18})(?:[.,]0+)?", re.ASCII)
+# Four ways in which people and spreadsheets write a number; the second and the third group by thousands.
+_PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_GROUPED_BY_COMMA = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
+_GROUPED_BY_DOT = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_TWO_READINGS = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One line: about the row of a snapshot, or with `set` about those of all target snapshots of a year.
+
+    `numbers` stands for the numbers that were decided on; only a `set` may be without.
+    """
+
+    line: int
+    kpi_id: str
+    word: Word
+    snapshot_id: int | None
+    year: int | None
+    value: float | None
+    numbers: str
+    reason: str
+    reviewer: str
+
+    def same_as(self, other: Decision) -> bool:
+        return (self.word, self.value) == (other.word, other.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """A decisions file: its lines that decide anything, and its bytes for the record."""
+
+    name: str
+    raw: bytes
+    lines: tuple[Decision, ...]
+
+    def kpi_ids(self) -> set[str]:
+        return {decision.kpi_id for decision in self.lines}
+
+
+def read(path: str | Path, units: Mapping[str, str]) -> Decisions:
+    """Read a decisions file: CSV with commas, semicolons or tabs, in UTF-8, UTF-16 or a Western Windows code page.
+
+    Parameters
+    ----------
+    path : the file.
+    units : the unit of each KPI id that may be decided on; the empty text where there is none.
+
+    Raises
+    ------
+    Refused : the file can't be read, or a line is unknown, incomplete or contradicts another; the message names the
+        line, and nothing was written.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise _refused(path.name, f"is larger than {LARGEST // 2**20} MiB, which no list of decisions is")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _refused(str(path), f"can't be read ({error.strerror})") from None
+    return parse(raw, path.name, units)
+
+
+def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:
+    """The decisions in the bytes of a file called `name`. Raises Refused as ``read`` does."""
+    header, lines, delimiter = _table(_text(raw, name), name)
+    found: list[Decision] = []
+    for number, cells in lines:
+        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
+            raise _refused(name, f"line {number}: more cells than the header has; put quotes around text with commas")
+        told = dict(zip(header, (_one_line(cell) for cell in cells), strict=False))
+        decision = _decision(number, {key: told.get(key, "") for key in _KNOWN}, name, units, delimiter)
+        if decision is not None:
+            found.append(decision)
+    _refuse_contradictions(found, name)
+    return Decisions(name, raw, tuple(decision for decision in found if decision.word != "defer"))
+
+
+def number(text: str, *, decimal_comma_likely: bool = False) -> float:
+    """The number that a person or a spreadsheet meant.
+
+    Raises
+    ------
+    ValueError : it is no finite number, or can be read in two ways, such as ``1,234``; the message says which.
+    """
+    text = re.sub(r"(?<=\d)[\u00a0\u202f\u2009 '’](?=\d{3}(?!\d))", "", text.strip()).replace("\u2212", "-")
+    two = _TWO_READINGS.fullmatch(text)
+    if two and (two[1] == "," or decimal_comma_likely):
+        digits = text.replace(two[1], "")
+        raise ValueError(f"{text!r} may mean {digits} or {text.replace(two[1], '.')}: write {digits} or {text}0")
+    if _PLAIN.fullmatch(text):
+        found = float(text)
+    elif _GROUPED_BY_COMMA.fullmatch(text):
+        found = float(text.replace(",", ""))
+    elif _GROUPED_BY_DOT.fullmatch(text):
+        found = float(text.replace(".", "").replace(",", "."))
+    elif _DECIMAL_COMMA.fullmatch(text):
+        found = float(text.replace(",", "."))
+    else:
+        raise ValueError(f"{text[:40]!r} is no number")
+    if not math.isfinite(found) or abs(found) > 3.4028234663852886e38:
+        raise ValueError(f"{text[:40]!r} is more than the fact table can hold")
+    return found
+
+
+def _text(raw: bytes, name: str) -> str:
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings: tuple[str, ...] = ("utf-16",)
+    else:
+        encodings = ("utf-8-sig", "cp1252")
+    for encoding in encodings:
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise _refused(name, "is no CSV text; save it from the spreadsheet as CSV UTF-8")
+
+
+def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]], str]:
+    """Header, non-empty lines with the number of the line that each begins on, and the delimiter."""
+    skipped = 0
+    if re.match(r"sep=.\r?\n", text):  # a spreadsheet's own first line, which names the delimiter
+        skipped, text = 1, text.partition("\n")[2]
+    for delimiter in (",", ";", "\t"):
+        rows = _rows(text, delimiter, name, skipped)
+        _, header = next(rows, (0, []))
+        header = [cell.strip().lower() for cell in header]
+        if all(column in header for column in _REQUIRED):
+            for column in _KNOWN:
+                if header.count(column) > 1:
+                    raise _refused(name, f"has the column {column!r} twice")
+            return header, rows, delimiter
+    raise _refused(
+        name,
+        "lacks a header with the columns kpi_id and decision, separated by commas, semicolons or tabs; "
+        "`kpibackfill review RUN` writes such a file",
+    )
+
+
+def _rows(text: str, delimiter: str, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    begins = skipped + 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield begins, cells
+            begins = skipped + reader.line_num + 1
+    except csv.Error as error:
+        raise _refused(name, f"line {begins}: {error}; are the quotes in pairs?") from None
+
+
+def _decision(
+    line: int, told: Mapping[str, str], name: str, units: Mapping[str, str], delimiter: str
+) -> Decision | None:
+    def wrong(problem: str) -> Refused:
+        return _refused(name, f"line {line}: {problem}")
+
+    word = told["decision"].lower()
+    if not word and not told["value"]:
+        return None  # not decided yet
+    if word and word not in WORDS:
+        raise wrong(f"{told['decision'][:40]!r} is no decision; there are {', '.join(WORDS)}")
+    snapshot_id, year = (_whole(told[key]) for key in ("snapshot_id", "year"))
+    for key, whole in (("snapshot_id", snapshot_id), ("year", year)):
+        if told[key] and whole is None:
+            raise wrong(f"{key} {told[key][:40]!r} is no whole number")
+    if told["value"] and word != "set":
+        raise wrong(f"a value stands only beside the decision set, not beside {told['decision'] or 'none'}")
+    kpi_id = told["kpi_id"]
+    if kpi_id not in units:
+        raise wrong(f"there is no KPI {kpi_id[:64]!r} in the registry or in manual_kpis")
+    value = None
+    if word == "set":
+        if snapshot_id is None and year is None:
+            raise wrong("set needs a snapshot_id or a year")
+        try:
+            value = number(told["value"], decimal_comma_likely=delimiter == ";") if told["value"] else None
+        except ValueError as error:
+            raise wrong(f"value {error}") from None
+        if value is None:
+            raise wrong("set needs a value")
+        if units[kpi_id] == "fraction" and not 0 <= value <= 1:
+            raise wrong(f"{kpi_id} is a fraction from 0 to 1: write 0.35 for 35 %, not {told['value']}")
+    elif snapshot_id is None:
+        raise wrong(f"{word} needs a snapshot_id")
+    elif word != "defer" and not told["numbers"]:
+        raise wrong(f"{word} needs the column numbers of `kpibackfill review RUN`, so that it meets no other numbers")
+    if word in ("set", "remove"):
+        for key in ("reason", "reviewer"):
+            if not told[key]:
+                raise wrong(f"{word} needs a {key}")
+    return Decision(
+        line,
+        kpi_id,
+        cast(Word, word),
+        snapshot_id,
+        year,
+        value,
+        told["numbers"].lower(),
+        told["reason"],
+        told["reviewer"],
+    )
+
+
+def _refuse_contradictions(found: Sequence[Decision], name: str) -> None:
+    first: dict[tuple[Any, ...], Decision] = {}
+    for decision in found:
+        about = ("snapshot", decision.snapshot_id) if decision.snapshot_id is not None else ("year", decision.year)
+        known = first.setdefault((decision.kpi_id, *about), decision)
+        if not known.same_as(decision):
+            raise contradiction(known, decision, name)
+
+
+def contradiction(one: Decision, other: Decision, name: str) -> Refused:
+    return _refused(name, f"lines {one.line} and {other.line} decide differently about one row of {one.kpi_id}")
+
+
+def _one_line(cell: str) -> str:
+    """A cell as one line of printable text."""
+    return " ".join("".join(char if char.isprintable() else " " for char in cell).split())
+
+
+def _whole(text: str) -> int | None:
+    # Spreadsheets and data frames write a column with empty cells as 283.0.
+    match = _WHOLE.fullmatch(text)
+    return int(match[1]) if match else None
+
+
+def _refused(what: str, problem: str) -> Refused:
+    return Refused(f"Decisions: {what}: {problem}. Nothing was written.", code="decisions")
+
+
+def refuse_lines(decisions: Decisions, problems: Iterable[tuple[Decision, str]]) -> None:
+    """Refuse the file where there are problems: the first five are told with their lines."""
+    found = list(problems)
+    if found:
+        some = "; ".join(f"line {decision.line}: {problem}" for decision, problem in found[:5])
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+        raise _refused(decisions.name, some + more)
