@@ -11,6 +11,11 @@ from kpibackfill.views import apply_command, drift_rows
 
 def run_summary(receipt: Mapping[str, Any], folder: Path) -> str:
     """Counts by year, what differs, what was written, where the record is, and the next command."""
+    return "\n".join([*findings(receipt), "", *_ending(receipt, folder)]).lstrip("\n")
+
+
+def findings(receipt: Mapping[str, Any]) -> list[str]:
+    """Notes, counts by year and the rows that differ, as lines."""
     lines = [*receipt["notes"], "", "year  snapshots  KPI rows"]
     lines += [f"{year}  {counts['snapshots']:9}  {counts['kpi_rows']:8}" for year, counts in receipt["years"].items()]
     lines += [f"total {sum(c['snapshots'] for c in receipt['years'].values()):9}  {receipt['total_kpi_rows']:8}", ""]
@@ -25,7 +30,7 @@ def run_summary(receipt: Mapping[str, Any], folder: Path) -> str:
             f"{row['period']:7}  {row['snapshot_id']:8}  {row['kpi_id']:{width}}  {row['stored_text']:>10}  "
             f"{row['computed_text']:>10}  {row['drift_text']:>14}  {row['status'].replace('_', ' ')}"
         )
-    return "\n".join([*lines, "", *_ending(receipt, folder)]).lstrip("\n")
+    return lines
 
 
 def _ending(receipt: Mapping[str, Any], folder: Path) -> list[str]:

@@ -1,3 +1,188 @@
 """Commands that read the archive: runs, show, diff, history, verify, archive."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from kpibackfill.cli import main
+from kpibackfill.cli.base import begin, config_of, json_option, print_json
+
+
+@main.command()
+@click.option("--target", help="Only runs of this target.")
+@click.option("--year", type=int, help="Only runs that asked for this year.")
+@click.option("--kpi", help="Only runs that computed this KPI.")
+@click.option("--state", help="Only runs in this state: applied, dry_run, refused, failed, planned, unsettled.")
+@json_option
+@click.pass_context
+def runs(
+    ctx: click.Context, target: str | None, year: int | None, kpi: str | None, state: str | None, as_json: bool
+) -> None:
+    """List the runs on record, the oldest first, with their states.
+
+    \b
+    Examples:
+      kpibackfill runs
+      kpibackfill runs --target live --year 2019 --state applied
+    """
+    from kpibackfill.record import archive, texts
+
+    begin(ctx, as_json)
+    found = archive.runs(config_of(ctx).runs_dir, target=target, year=year, kpi=kpi, state=state)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(texts.runs_text(found))
+
+
+@main.command()
+@click.argument("run")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, run: str, as_json: bool) -> None:
+    """Show a run: findings first, then what it wrote, who and why, and how the values were computed.
+
+    RUN is a run's id, its beginning or end, or `latest`.
+
+    \b
+    Examples:
+      kpibackfill show latest
+      kpibackfill show 9e7593 --json
+    """
+    from kpibackfill.record import archive, history, texts
+
+    begin(ctx, as_json)
+    runs_dir = config_of(ctx).runs_dir
+    shown = archive.show(runs_dir, archive.resolve_run(runs_dir, run))
+    if as_json:
+        print_json(shown)
+    else:
+        changes = [change for change in history.changes(runs_dir) if change["run_id"] == shown["run_id"]]
+        click.echo(texts.show_text(shown, changes))
+
+
+@main.command()
+@click.argument("one")
+@click.argument("other")
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
+    """Compare two runs: which rows differ and why, parameters, code, SQL and packages.
+
+    ONE and OTHER are runs' ids, their beginnings or ends, or `latest`.
+
+    \b
+    Examples:
+      kpibackfill diff 9e7593 latest
+      kpibackfill diff 20250114 20260113 --json
+    """
+    from kpibackfill.record import archive, texts
+    from kpibackfill.record.diff import compare_receipts
+    from kpibackfill.record.receipt import RunRecord
+
+    begin(ctx, as_json)
+    runs_dir = config_of(ctx).runs_dir
+    receipts = [RunRecord(runs_dir, archive.resolve_run(runs_dir, text)).receipt for text in (one, other)]
+    found = compare_receipts(*receipts)
+    if as_json:
+        print_json(found)
+    else:
+        units = {entry["kpi_id"]: entry["unit"] for receipt in receipts for entry in receipt.get("kpis", [])}
+        click.echo(texts.diff_text(found, units))
+
+
+@main.command()
+@click.option("--target", help="Only rows of this target.")
+@click.option("--year", type=int, help="Only rows of this year.")
+@click.option("--kpi", help="Only rows of this KPI.")
+@click.option("--snapshot", "snapshot_id", type=int, help="Only rows of this snapshot.")
+@json_option
+@click.pass_context
+def history(
+    ctx: click.Context,
+    target: str | None,
+    year: int | None,
+    kpi: str | None,
+    snapshot_id: int | None,
+    as_json: bool,
+) -> None:
+    """List every value that a row was ever given: when, by which run, from what, and why.
+
+    \b
+    Examples:
+      kpibackfill history --kpi education_nps
+      kpibackfill history --target live --year 2019 --json
+    """
+    from kpibackfill.record import texts
+    from kpibackfill.record.files import number
+    from kpibackfill.record.history import select
+
+    begin(ctx, as_json)
+    found = select(config_of(ctx), target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
+    if as_json:
+        print_json([{**c, "before": number(c["before"]), "after": number(c["after"])} for c in found])
+    else:
+        click.echo(texts.history_text(found))
+
+
+@main.command()
+@click.option("--head", default="", metavar="DIGEST", help="A head that was noted elsewhere: is it still contained?")
+@click.option("--target", help="Also hold the rows in this target's database against the archive.")
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> None:
+    """Check the archive against its ledger, name each file or line that is not as it was, and print the head digest.
+
+    Note the head somewhere else: with --head it shows later that nothing noted then was taken away or rewritten.
+    Exits with 2 when there is a finding.
+
+    \b
+    Examples:
+      kpibackfill verify
+      kpibackfill verify --head 7d34e7a7d00da61c551c055318f40ae2a6034fcb57e51c2034a5f79c801c9510
+      kpibackfill verify --target live
+    """
+    from dataclasses import replace
+
+    from kpibackfill.record import texts
+    from kpibackfill.record.verify import verify as look
+
+    begin(ctx, as_json)
+    config = config_of(ctx)
+    wanted = None if target is None else config.target(target)
+    verdict = look(config.runs_dir, head)
+    if wanted is not None:
+        from kpibackfill.record.against_store import verify_target
+
+        verdict = replace(verdict, findings=(*verdict.findings, *verify_target(config.runs_dir, wanted)))
+    if as_json:
+        print_json({"ok": not verdict.findings, **asdict(verdict)})
+    else:
+        click.echo(texts.verify_text(verdict))
+    if verdict.findings:
+        ctx.exit(2)
+
+
+@main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
+    """Bring the output notebook of a plain papermill execution into the record of its run.
+
+    \b
+    Examples:
+      papermill kpi_backfill.ipynb out.ipynb -p from_year 2024
+      kpibackfill archive out.ipynb
+    """
+    from kpibackfill.record.bring_in import bring_in
+
+    begin(ctx, as_json)
+    record = bring_in(config_of(ctx).runs_dir, notebook)
+    if as_json:
+        print_json({"run_id": record.run_id, "run_dir": str(record.folder)})
+    else:
+        click.echo(f"{record.run_id} has its notebook now: {record.folder / 'notebook.ipynb'}")

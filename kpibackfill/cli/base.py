@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.printable import json_escape, printable
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config
@@ -26,7 +27,7 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except KpiBackfillError as error:
-            click.echo(f"{click.style('kpibackfill:', bold=True)} {error.message}", err=True)
+            click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(error.message)}", err=True)
             self._told(ctx, error.code, error.message, "unknown" if isinstance(error, OutcomeUnknown) else error.state)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
@@ -81,4 +82,5 @@ def progress_line() -> Callable[[str], None]:
 
 
 def print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    click.echo(printable(text, escape=json_escape))

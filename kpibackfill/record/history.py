@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpibackfill.kpis.registry import Unit
 from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.record import ledger
 from kpibackfill.record.receipt import receipt_of
+
+if TYPE_CHECKING:
+    from kpibackfill.config import Config
 
 Key = tuple[int, str]
 
@@ -28,6 +31,25 @@ def changes(runs_dir: Path, *, target: str | None = None) -> list[dict[str, Any]
     """
     found = changes_of(ledger.entries(runs_dir), runs_dir)
     return [change for change in found if target in (None, change["target"])]
+
+
+def select(
+    config: Config,
+    *,
+    target: str | None = None,
+    year: int | None = None,
+    kpi: str | None = None,
+    snapshot_id: int | None = None,
+) -> list[dict[str, Any]]:
+    """The `changes` of one target, year, KPI (its registry's id, or as stored) or snapshot, where these are given."""
+    spelled = (kpi, f"{config.site.kpi_id_prefix}{kpi}")
+    return [
+        change
+        for change in changes(config.runs_dir, target=target)
+        if year in (None, change["year"])
+        and (kpi is None or change["kpi_id"] in spelled)
+        and snapshot_id in (None, change["snapshot_id"])
+    ]
 
 
 def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[str, Any]]:

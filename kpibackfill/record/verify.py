@@ -15,7 +15,7 @@ from typing import Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.record import archive, files, index, ledger
-from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, SUMS, is_run_id, receipt_of
+from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, is_run_id, receipt_of
 
 _LEFT_OVER = re.compile(r"\..+\.\d+")
 
