@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "KpiBackfillError": "kpibackfill.errors",
+    "check": "kpibackfill.checks",
     "begin": "kpibackfill.run",
     "compute_kpis": "kpibackfill.compute",
     "compare": "kpibackfill.drift",
@@ -21,6 +22,12 @@ _PUBLIC = {
     "plot_drift": "kpibackfill.plots",
     "make_plan": "kpibackfill.plan",
     "apply_plan": "kpibackfill.apply",
+    "runs": "kpibackfill.record.tables",
+    "show": "kpibackfill.record.tables",
+    "diff": "kpibackfill.record.tables",
+    "history": "kpibackfill.record.tables",
+    "verify": "kpibackfill.record.tables",
+    "plot_history": "kpibackfill.plots",
     "kpi": "kpibackfill.kpis.registry",
     "Value": "kpibackfill.kpis.registry",
     "Window": "kpibackfill.kpis.registry",

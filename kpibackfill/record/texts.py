@@ -23,7 +23,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterabl
 
 
 def state_words(run: Mapping[str, Any]) -> str:
-    return run["state"].replace("_", " ") + (" (settled)" if run["settled"] else "")
+    return str(run["state"]).replace("_", " ") + (" (settled)" if run["settled"] else "")
 
 
 def runs_text(runs: Sequence[Mapping[str, Any]]) -> str:

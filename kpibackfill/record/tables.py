@@ -1,0 +1,143 @@
+"""The archive in a notebook: what the commands print, as DataFrames, without a database.
+
+``latest`` and shortened run ids are understood wherever a run is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.config import load_config
+from kpibackfill.record import archive, texts
+from kpibackfill.record import history as record_history
+from kpibackfill.record.diff import compare_receipts
+from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.verify import Verdict
+from kpibackfill.record.verify import verify as verify_files
+
+
+@dataclass(frozen=True, repr=False)
+class Shown:
+    """All that is on record of a run: `values` as ``kpibackfill show --json`` prints them, and the text for people."""
+
+    values: Mapping[str, Any]
+    text: str
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def runs(
+    target: str | None = None, year: int | None = None, kpi: str | None = None, state: str | None = None
+) -> pd.DataFrame:
+    """The runs on record, the oldest first; of one target, year, KPI or state where these are given.
+
+    Returns
+    -------
+    DataFrame, a row per run: `run_id`, `target`, `from_year`, `to_year` (int), `apply` (bool), `state`, `settled`
+    (bool), `started_at`, `ended_at` (UTC; missing while it has not ended), `operator`, `reason`, `revert_of`, `kpis`
+    (list), `planned`, `written` (numbers of rows), `fingerprint`, `notebook` (``as shipped``, ``edited`` or ``not
+    archived``), `cells` (SHA-256), `approvals` (list).
+    """
+    found = archive.runs(load_config().runs_dir, target=target, year=year, kpi=kpi, state=state)
+    names = ["run_id", "target", "from_year", "to_year", "apply", "state", "settled", "started_at", "ended_at"]
+    names += ["operator", "reason", "revert_of", "kpis", "planned", "written", "fingerprint", "notebook", "cells"]
+    rows = [{**run, "from_year": run["years"][0], "to_year": run["years"][-1]} for run in found]
+    frame = pd.DataFrame(rows, columns=[*names, "approvals"])
+    for name in ("started_at", "ended_at"):
+        frame[name] = pd.to_datetime(frame[name], utc=True)
+    return frame
+
+
+def show(run: str) -> Shown:
+    """All that is on record of one run; as the last expression of a cell its findings, shown as text."""
+    runs_dir = load_config().runs_dir
+    shown = archive.show(runs_dir, archive.resolve_run(runs_dir, run))
+    changes = [change for change in record_history.changes(runs_dir) if change["run_id"] == shown["run_id"]]
+    return Shown(shown, texts.show_text(shown, changes))
+
+
+def diff(one: str, other: str) -> pd.DataFrame:
+    """What differs between two runs.
+
+    Returns
+    -------
+    DataFrame, a row per difference: `about` (``computed``, ``stored``, ``status``, ``parameter``, ``setting``,
+    ``database``, ``package``, ``code`` or ``KPI``), `name` (of a row: year, snapshot and KPI), `one`, `other` (the two
+    values), `why` (of a computed value).
+    """
+    runs_dir = load_config().runs_dir
+    receipts = [RunRecord(runs_dir, archive.resolve_run(runs_dir, text)).receipt for text in (one, other)]
+    rows = list(_differences(compare_receipts(*receipts)))
+    return pd.DataFrame(rows, columns=["about", "name", "one", "other", "why"], dtype=object)
+
+
+def history(
+    kpi: str | None = None, target: str | None = None, year: int | None = None, snapshot_id: int | None = None
+) -> pd.DataFrame:
+    """Every value that a row was ever given; of one KPI, target, year or snapshot where these are given.
+
+    Returns
+    -------
+    DataFrame, a row per value written, the oldest first: `when` (UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as
+    stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float; missing without a row),
+    `basis_before`, `basis` (Int64, what these rest on, missing where unknown), `origin`, `reverts`, `reason`,
+    `operator`. ``attrs["kpis"]`` has each KPI's `label` and `unit`.
+    """
+    from kpibackfill.kpis import registry
+
+    config = load_config()
+    found = record_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
+    names = ["when", "run_id", "target", "snapshot_id", "kpi_id", "year", "action", "before", "value", "basis_before"]
+    names += ["basis", "origin", "reverts", "reason", "operator"]
+    rows = [{**change, "when": change["at"], "value": change["after"]} for change in found]
+    frame = pd.DataFrame(rows, columns=names).astype(
+        {"before": "float64", "value": "float64", "basis_before": "Int64", "basis": "Int64"}
+        | dict.fromkeys(("snapshot_id", "year"), "int64")
+    )
+    frame["when"] = pd.to_datetime(frame["when"], utc=True)
+    known = {config.site.kpi_id_prefix + name: entry for name, entry in registry.load(config.site.kpi_modules).items()}
+    frame.attrs["kpis"] = {
+        change["kpi_id"]: {
+            "label": known[change["kpi_id"]].label if change["kpi_id"] in known else change["kpi_id"],
+            "unit": change["unit"] or "points",
+        }
+        for change in found
+    }
+    return frame
+
+
+def verify(head: str = "", target: str | None = None) -> Verdict:
+    """Check the archive against its ledger, and with `target` that database's rows against the archive."""
+    from dataclasses import replace
+
+    config = load_config()
+    wanted = None if target is None else config.target(target)
+    verdict = verify_files(config.runs_dir, head)
+    if wanted is None:
+        return verdict
+    from kpibackfill.record.against_store import verify_target
+
+    return replace(verdict, findings=(*verdict.findings, *verify_target(config.runs_dir, wanted)))
+
+
+def _differences(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for row in found["rows"]:
+        name = f"{row['year']}, snapshot {row['snapshot_id']}, {row['kpi_id']}"
+        for about in ("computed", "stored", "status"):
+            if row[about][0] != row[about][1]:
+                yield about, name, *row[about], row["why"] if about == "computed" else ""
+    for about in ("parameters", "settings", "databases", "packages"):
+        yield from ((about.removesuffix("s"), name, *pair, "") for name, pair in found[about].items())
+    if not found["code"]["same"]:
+        yield from (("code", name, *found["code"][name], "") for name in ("git_commit", "sources_sha256"))
+    for kpi_id, words in found["kpis"].items():
+        other = [name for name in ("definition", "sql", "bound_values", "result") if words[name] == "other"]
+        yield from (("KPI", f"{kpi_id}: {name.replace('_', ' ')}", "–", "other", "") for name in other)
