@@ -17,8 +17,8 @@ from kpibackfill.database.engine import writing
 from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.numbers import float4
-from kpibackfill.plan import Plan, PlanRow
-from kpibackfill.record import files
+from kpibackfill.plan import Plan, PlanRow, fingerprint, row_document
+from kpibackfill.record import approval, files
 from kpibackfill.run import Run, close_failed, step
 from kpibackfill.tables import cachetags, kpi_fact
 
@@ -60,15 +60,12 @@ def apply_plan(run: Run, plan: Plan) -> Any:
     Refused : the plan is not the approved one, or a row or snapshot changed since it was read; nothing was written.
     OutcomeUnknown : the commit was not confirmed and the database can't be asked; ``kpibackfill settle`` will tell.
     """
-    if plan.run is not run:
-        raise Refused("This plan belongs to another run; nothing was written. Run the cells in order.", code="order")
+    _check_own(run, plan)
     record = run.record
     if not run.parameters.apply:
         if record is not None:
             record.close("dry_run")
         return Receipt("dry_run", {}, "", run, plan)
-    from kpibackfill.record import approval
-
     approved = approval.check(run, plan)
     if record is None:
         from kpibackfill.execute import hand_over
@@ -100,6 +97,17 @@ def apply_plan(run: Run, plan: Plan) -> Any:
     record.update(state="applied", **facts)
     record.close("applied", after_apply=_after_apply(run.target))
     return Receipt("applied", counts, told, run, plan)
+
+
+def _check_own(run: Run, plan: Plan) -> None:
+    """The plan must be what `make_plan` gave this run."""
+    if plan.run is not run:
+        raise Refused("This plan belongs to another run; nothing was written. Run the cells in order.", code="order")
+    if plan.fingerprint != fingerprint(plan.databases, [row_document(row) for row in plan.rows]):
+        raise Refused(
+            "This plan was changed by hand; nothing was written. Use a decisions file to set a value by hand.",
+            code="edited_plan",
+        )
 
 
 def after_image(row: PlanRow, run_id: str, plan_fingerprint: str) -> Image | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from kpibackfill.snapshots import misdated, read_snapshots, targets
 from kpibackfill.tables import kpi_fact, snapshot
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Readings:
     """What a run read, all of it as of one moment.
 
@@ -104,8 +105,8 @@ def compute_kpis(run: Run) -> Readings:
         run=run,
         snapshots=sealed(snapshots[columns], run),
         computed=sealed(_frame(snapshots, run.kpis, values), run),
-        stored=stored,
-        queries=queries,
+        stored=MappingProxyType(stored),
+        queries=MappingProxyType(queries),
         databases=databases,
         notes=tuple(notes),
         reverted=reverted,

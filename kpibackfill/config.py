@@ -6,12 +6,11 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from kpibackfill.errors import Refused
 
@@ -66,8 +65,8 @@ class Site(_Strict):
 class Target(_Strict):
     """A database whose KPI rows are kept. Its URLs hold passwords: read them only to connect."""
 
-    store: str = Field(min_length=1, repr=False)
-    sources: str | None = Field(None, min_length=1, repr=False)
+    store: SecretStr = Field(min_length=1)
+    sources: SecretStr | None = Field(None, min_length=1)
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     require_approval: bool = False
     four_eyes: bool = False
@@ -84,15 +83,15 @@ class Target(_Strict):
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
-    @cached_property
+    @property
     def store_url(self) -> URL:
-        """The URL of the store with its variables filled in."""
-        return self._url("store", self.store)
+        """The URL of the store with its variables filled in; it is kept nowhere, so that nothing can show it."""
+        return self._url("store", self.store.get_secret_value())
 
-    @cached_property
+    @property
     def sources_url(self) -> URL:
         """The URL of the database where the source tables are read: the store's where no other is set."""
-        return self._url("sources", self.sources) if self.sources else self.store_url
+        return self._url("sources", self.sources.get_secret_value()) if self.sources else self.store_url
 
     @property
     def sources_are_store(self) -> bool:

@@ -38,8 +38,9 @@ def compare(readings: Readings) -> pd.DataFrame:
 
     Raises
     ------
-    Refused : `readings.computed` was edited since.
+    Refused : a table of the readings was edited since.
     """
+    seal_of(readings.snapshots)
     seal_of(readings.computed)
     computed = readings.computed
     keys = list(zip(computed["snapshot_id"].tolist(), computed["kpi_id"].tolist(), strict=True))

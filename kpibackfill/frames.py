@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KEY = "kpibackfill"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seal:
     """Where a frame comes from: the run, the digest of its content, and what a later step needs of it."""
 

@@ -57,5 +57,5 @@ def measure(delta: float | None, change: float | None, unit: Unit) -> str:
 
 
 def too_few(unit: Unit, basis: int | None) -> bool:
-    """Whether a rate rests on so few people that what people read must not show it."""
-    return unit == "fraction" and basis is not None and basis < FEW_PEOPLE
+    """Whether a rate rests on so few people that what people read must not show it; on nobody's word there is none."""
+    return unit == "fraction" and basis is not None and 0 < basis < FEW_PEOPLE

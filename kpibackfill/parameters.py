@@ -127,7 +127,15 @@ def injected_names(executed: Iterable[str]) -> list[str]:
     if not cells:
         return []
     names: list[str] = []
-    for statement in ast.parse(cells[-1]).body:
+    try:
+        statements = ast.parse(cells[-1]).body
+    except SyntaxError:
+        raise Refused(
+            "The cell of parameters holds more than Python's name = value; nothing was read or written. "
+            "Keep other lines in cells of their own.",
+            code="parameter",
+        ) from None
+    for statement in statements:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         names += [target.id for target in targets if isinstance(target, ast.Name)]
     return names

@@ -98,6 +98,14 @@ def begin(
     run_id = os.environ.get(RUN_VARIABLE)
     if run_id:
         record: RunRecord | None = RunRecord(config.runs_dir, run_id)
+        if record.receipt["parameters"] != parameters.as_notebook():
+            other = Refused(
+                "The notebook asks for something else than the run was begun with; nothing was read or written. "
+                "Give parameters on the command line, and leave the notebook's own at their defaults.",
+                code="parameter",
+            )
+            record.close(other.state, other)
+            raise other
     elif archives_by_itself():
         record = RunRecord.create(config, target_, parameters, "papermill")
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Sequence
 from datetime import date, datetime
 
 import pandas as pd
@@ -107,9 +106,3 @@ def misdated(site: Site, snapshots: pd.DataFrame) -> list[str]:
         'By dated = "first_of_next_month" each snapshot stands for the period before the one its date lies in, but '
         f"these are not dated on a period's first day: {some}."
     ]
-
-
-def per_year(snapshots: pd.DataFrame, years: Sequence[int]) -> dict[int, int]:
-    """How many target snapshots each year has, the years without any included."""
-    counts = snapshots["year"].value_counts()
-    return {year: int(counts.get(year, 0)) for year in years}

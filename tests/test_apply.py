@@ -98,16 +98,16 @@ def test_a_second_apply_has_an_empty_plan_and_writes_nothing(bench: Workbench) -
 
 REJECT = {
     "sqlite": [
-        "CREATE TRIGGER t BEFORE INSERT ON ms_fact_kpi_snapshot WHEN NEW.snapshot_id = 273"
+        "CREATE TRIGGER t BEFORE INSERT ON ms_fact_kpi_snapshot WHEN NEW.snapshot_id = 272"
         " BEGIN SELECT RAISE(ABORT, 'not this one'); END"
     ],
     "mariadb": [
-        "CREATE TRIGGER t BEFORE INSERT ON ms_fact_kpi_snapshot FOR EACH ROW IF NEW.snapshot_id = 273 THEN"
+        "CREATE TRIGGER t BEFORE INSERT ON ms_fact_kpi_snapshot FOR EACH ROW IF NEW.snapshot_id = 272 THEN"
         " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'; END IF"
     ],
     "postgresql": [
         "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN IF NEW.snapshot_id = 273 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$",
+        " $$ BEGIN IF NEW.snapshot_id = 272 THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$",
         "CREATE TRIGGER t BEFORE INSERT ON ms_fact_kpi_snapshot FOR EACH ROW EXECUTE FUNCTION f()",
     ],
 }
@@ -140,7 +140,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
     add_cachetags(bench.database)
     steps = recorded(bench, **FEW)
     inserted = {row.snapshot_id for row in steps.plan.rows if row.action == "insert"}
-    assert 273 in inserted
+    assert 272 in inserted
     assert len(inserted) > 1
     change(bench.database, *(sa.DDL(text.replace("%", "%%")) for text in triggers[bench.database.name]))
     before = dump(bench.database)

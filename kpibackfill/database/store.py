@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,10 +19,9 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a site's fact table is laid out: with a surrogate ``id`` or without, on which storage engine."""
+    """How a site's fact table is laid out: with a surrogate ``id`` or without."""
 
     surrogate: bool
-    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Image:
     metric_value: float
     period_year: int | None
     period_month: int | None
-    meta: bytes | str | None
+    meta: bytes | str | None = field(repr=False)
     row_id: int | None = None
 
     def equals(self, other: Image) -> bool:
@@ -59,7 +58,7 @@ def layout(connection: Connection) -> Layout:
     for column in kpi_fact.columns:
         if column.name not in columns | {"id"}:
             raise _missing(f"the column {column.name} of {kpi_fact.name}")
-    return Layout("id" in columns, _storage_engine(connection, kpi_fact.name))
+    return Layout("id" in columns)
 
 
 def transactional(connection: Connection, table: sa.Table) -> bool:
