@@ -194,55 +194,61 @@ class _Desk:
 
     def row(self, decision: Decision, key: Key) -> PlanRow | None:
         """The row that the decision puts into the plan; ``None`` where there is nothing to write."""
-        proposal = self._by_key.get(key)
-        reverts = bool(self._run.parameters.revert_of)
-        if reverts and decision.word in ("set", "remove"):
+        if self._run.parameters.revert_of and decision.word in ("set", "remove"):
             raise _Unfit(f"a revert only puts rows back; {decision.word} is for another run")
-        if decision.word == "set":
-            row = self._set(decision, key)
-        elif decision.word == "remove" and key not in self._settled and key not in self._readings.stored:
+        if self._is_done(decision, key):
             return None
-        elif key in self._settled:
-            if decision.word == "remove":
-                raise _Unfit("the stored row is what the sources give now; there is nothing false to remove")
-            return None
-        elif proposal is None:
-            raise _Unfit("this run has nothing to decide about that row: it computes no value for it, or stores none")
-        else:
-            row = proposal.row
-        if row is not None and decision.numbers and (proposal is None or proposal.numbers != decision.numbers):
+        proposal = self._by_key.get(key)
+        if decision.numbers and proposal is None:
+            raise _Unfit("this run has nothing to decide there: its numbers changed since, or its KPI is not computed")
+        if decision.numbers and proposal and proposal.numbers != decision.numbers:
             raise _Unfit("decided on numbers that have changed since; review a new dry run")
-        if decision.word == "reject":
-            return None
-        if decision.word == "accept" and proposal and proposal.status == "unsupported":
+        if decision.word == "set":
+            return self._set(decision, key)
+        assert proposal is not None
+        if decision.word == "remove":
+            return self._removal(proposal)
+        if decision.word == "accept" and proposal.status == "unsupported":
             raise _Unfit("nothing was computed for that row, so there is nothing to accept; remove it, or set a value")
-        if decision.word == "remove" and row is not None:
-            if row.before is None:
-                raise _Unfit("there is no stored row to remove")
-            return PlanRow(
-                row.snapshot_id, row.kpi_id, "delete", None, None, None, row.year, before=row.before, origin="remove"
-            )
-        return row
+        return proposal.row if decision.word == "accept" else None
 
-    def _set(self, decision: Decision, key: Key) -> PlanRow | None:
-        year, date = self._snapshots[key[0]]
+    def _is_done(self, decision: Decision, key: Key) -> bool:
+        """Whether what is stored is what was decided already, as it is once the decisions were applied."""
+        before = self._readings.stored.get(key)
+        if decision.word == "set":
+            assert decision.value is not None
+            period = self._period(key)
+            return (
+                before is not None
+                and same(before.metric_value, decision.value)
+                and (before.period_year, before.period_month) == period
+            )
+        if decision.word == "remove":
+            return before is None
+        return key in self._settled
+
+    @staticmethod
+    def _removal(proposal: Proposal) -> PlanRow:
+        row = proposal.row
+        return PlanRow(
+            row.snapshot_id, row.kpi_id, "delete", None, None, None, row.year, before=row.before, origin="remove"
+        )
+
+    def _period(self, key: Key) -> tuple[int, int]:
+        _, date = self._snapshots[key[0]]
+        return int(date[:4]), int(date[5:7])
+
+    def _set(self, decision: Decision, key: Key) -> PlanRow:
         before: Image | None = self._readings.stored.get(key)
-        period = int(date[:4]), int(date[5:7])
-        assert decision.value is not None
-        if (
-            before is not None
-            and same(before.metric_value, decision.value)
-            and period == (before.period_year, before.period_month)
-        ):
-            return None
+        year, month = self._period(key)
         return PlanRow(
             snapshot_id=key[0],
             kpi_id=self._run.site.kpi_id_prefix + key[1],
             action="insert" if before is None else "update",
             value=decision.value,
-            period_year=period[0],
-            period_month=period[1],
-            year=year,
+            period_year=year,
+            period_month=month,
+            year=self._snapshots[key[0]][0],
             before=before,
             origin="set",
         )

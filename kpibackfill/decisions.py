@@ -180,47 +180,24 @@ def _rows(text: str, delimiter: str, name: str, skipped: int) -> Iterator[tuple[
 def _decision(
     line: int, told: Mapping[str, str], name: str, units: Mapping[str, str], delimiter: str
 ) -> Decision | None:
-    def wrong(problem: str) -> Refused:
-        return _refused(name, f"line {line}: {problem}")
-
-    word = told["decision"].lower()
-    if not word and not told["value"]:
-        return None  # not decided yet
-    if word and word not in WORDS:
-        raise wrong(f"{told['decision'][:40]!r} is no decision; there are {', '.join(WORDS)}")
-    snapshot_id, year = (_whole(told[key]) for key in ("snapshot_id", "year"))
-    for key, whole in (("snapshot_id", snapshot_id), ("year", year)):
-        if told[key] and whole is None:
-            raise wrong(f"{key} {told[key][:40]!r} is no whole number")
-    if told["value"] and word != "set":
-        raise wrong(f"a value stands only beside the decision set, not beside {told['decision'] or 'none'}")
-    kpi_id = told["kpi_id"]
-    if kpi_id not in units:
-        raise wrong(f"there is no KPI {kpi_id[:64]!r} in the registry or in manual_kpis")
-    value = None
-    if word == "set":
-        if snapshot_id is None and year is None:
-            raise wrong("set needs a snapshot_id or a year")
-        try:
-            value = number(told["value"], decimal_comma_likely=delimiter == ";") if told["value"] else None
-        except ValueError as error:
-            raise wrong(f"value {error}") from None
-        if value is None:
-            raise wrong("set needs a value")
-        if units[kpi_id] == "fraction" and not 0 <= value <= 1:
-            raise wrong(f"{kpi_id} is a fraction from 0 to 1: write 0.35 for 35 %, not {told['value']}")
-    elif snapshot_id is None:
-        raise wrong(f"{word} needs a snapshot_id")
-    elif word != "defer" and not told["numbers"]:
-        raise wrong(f"{word} needs the column numbers of `kpibackfill review RUN`, so that it meets no other numbers")
-    if word in ("set", "remove"):
-        for key in ("reason", "reviewer"):
-            if not told[key]:
-                raise wrong(f"{word} needs a {key}")
+    """The decision of a line; ``None`` where nothing is decided yet."""
+    if not told["decision"] and not told["value"]:
+        return None
+    try:
+        word = _word(told)
+        snapshot_id, year = _whole("snapshot_id", told), _whole("year", told)
+        if told["kpi_id"] not in units:
+            raise ValueError(f"there is no KPI {told['kpi_id'][:64]!r} in the registry or in manual_kpis")
+        if snapshot_id is None and not (word == "set" and year is not None):
+            raise ValueError(f"{word} needs a snapshot_id" + " or a year" * (word == "set"))
+        value = _value(told, units[told["kpi_id"]], delimiter) if word == "set" else None
+        _refuse_incomplete(word, told)
+    except ValueError as error:
+        raise _refused(name, f"line {line}: {error}") from None
     return Decision(
         line,
-        kpi_id,
-        cast(Word, word),
+        told["kpi_id"],
+        word,
         snapshot_id,
         year,
         value,
@@ -228,6 +205,37 @@ def _decision(
         told["reason"],
         told["reviewer"],
     )
+
+
+def _word(told: Mapping[str, str]) -> Word:
+    word = told["decision"].lower()
+    if word and word not in WORDS:
+        raise ValueError(f"{told['decision'][:40]!r} is no decision; there are {', '.join(WORDS)}")
+    if told["value"] and word != "set":
+        raise ValueError(f"a value stands only beside the decision set, not beside {word or 'none'}")
+    return cast(Word, word)
+
+
+def _value(told: Mapping[str, str], unit: str, delimiter: str) -> float:
+    if not told["value"]:
+        raise ValueError("set needs a value")
+    try:
+        value = number(told["value"], decimal_comma_likely=delimiter == ";")
+    except ValueError as error:
+        raise ValueError(f"value {error}") from None
+    if unit == "fraction" and not 0 <= value <= 1:
+        raise ValueError(f"{told['kpi_id']} is a fraction from 0 to 1: write 0.35 for 35 %, not {told['value']}")
+    return value
+
+
+def _refuse_incomplete(word: Word, told: Mapping[str, str]) -> None:
+    if word in ("accept", "reject", "remove") and not told["numbers"]:
+        raise ValueError(
+            f"{word} needs the column numbers of `kpibackfill review RUN`, so that it meets no other numbers"
+        )
+    for name in ("reason", "reviewer"):
+        if word in ("set", "remove") and not told[name]:
+            raise ValueError(f"{word} needs a {name}")
 
 
 def _refuse_contradictions(found: Sequence[Decision], name: str) -> None:
@@ -248,9 +256,11 @@ def _one_line(cell: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in cell).split())
 
 
-def _whole(text: str) -> int | None:
+def _whole(name: str, told: Mapping[str, str]) -> int | None:
     # Spreadsheets and data frames write a column with empty cells as 283.0.
-    match = _WHOLE.fullmatch(text)
+    match = _WHOLE.fullmatch(told[name])
+    if told[name] and match is None:
+        raise ValueError(f"{name} {told[name][:40]!r} is no whole number")
     return int(match[1]) if match else None
 
 

@@ -107,11 +107,11 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
         kpis=tuple(dict.fromkeys(_names("kpis", given["kpis"]))),
         include_risky=_flag("include_risky", given["include_risky"]),
         apply=_flag("apply", given["apply"]),
-        approved_plan=_text("approved_plan", given["approved_plan"]),
-        decisions=_text("decisions", given["decisions"]),
-        revert_of=_text("revert_of", given["revert_of"]),
-        reason=_text("reason", given["reason"]),
-        operator=_text("operator", given["operator"]) or system_user(),
+        approved_plan=one_line("approved_plan", given["approved_plan"]),
+        decisions=one_line("decisions", given["decisions"]),
+        revert_of=one_line("revert_of", given["revert_of"]),
+        reason=one_line("reason", given["reason"]),
+        operator=one_line("operator", given["operator"]) or system_user(),
         as_of=as_of,
         notes=tuple(notes),
     )
@@ -204,7 +204,8 @@ def _flag(name: str, value: Any) -> bool:
     raise _refused(name, f"must be exactly True or False, not {_shown(value)}{hint}")
 
 
-def _text(name: str, value: Any) -> str:
+def one_line(name: str, value: Any) -> str:
+    """A text that a person gave, without the space around it; refused where it is no single line of text."""
     if not isinstance(value, str):
         raise _refused(name, f"must be text, not {_shown(value)} (papermill's -r passes text as it is)")
     if _CONTROL.search(value) or len(value) > 2000:
@@ -221,7 +222,7 @@ def _names(name: str, value: Any) -> list[str]:
         value = value.split(",")
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise _refused(name, f"must be text with commas or a list of texts, not {_shown(value)}")
-    return [text for text in (_text(name, item) for item in value) if text]
+    return [text for text in (one_line(name, item) for item in value) if text]
 
 
 def _instant(value: Any, target: Target) -> datetime:

@@ -3,15 +3,67 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
-from kpibackfill.plan import Plan, read_plan
-from kpibackfill.record import ledger
+from kpibackfill.record import files, ledger
 from kpibackfill.record.receipt import PLAN, RunRecord
 
 if TYPE_CHECKING:
+    from kpibackfill.config import Config
+    from kpibackfill.plan import Plan
     from kpibackfill.run import Run
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str, Any]:
+    """Put on record that somebody has looked at a dry run and approves of its plan.
+
+    Parameters
+    ----------
+    run_id : the whole id of a closed dry run.
+    note : why, in a sentence.
+    by : who; by default the system's user.
+
+    Returns
+    -------
+    The approval: `run_id`, `by`, `note`, `plan` (its fingerprint) and `rows`.
+
+    Raises
+    ------
+    Refused : it is no closed dry run, its plan is empty, its files are not those of the ledger, or `by` is the run's
+        operator where the target wants four eyes; nothing was changed.
+    """
+    from kpibackfill.parameters import one_line, system_user
+    from kpibackfill.plan import read_plan
+
+    note, by = one_line("note", note), one_line("by", by) or system_user()
+    if not note:
+        raise Refused("An approval needs a note that says why; nothing was changed. Give --note.", code="approval")
+    record = RunRecord(config.runs_dir, run_id)
+    receipt = record.receipt
+    if receipt["state"] != "dry_run" or not record.closed:
+        raise Refused(
+            f"{run_id} is no dry run that has ended ({receipt['state']}), and only those can be approved; "
+            "nothing was changed.",
+            code="approval",
+        )
+    refuse_altered(record)
+    document = read_plan(record.folder / PLAN)
+    if not document["rows"]:
+        raise Refused(f"The plan of {run_id} is empty; there is nothing to approve.", code="approval")
+    target = config.targets.get(receipt["target"]["name"])
+    if target is not None and target.four_eyes and _same_person(by, receipt["operator"]):
+        raise Refused(
+            f"{target.name} wants four eyes: {by} was the operator of {run_id}, so somebody else must approve; "
+            "nothing was changed.",
+            code="four_eyes",
+        )
+    facts = {"by": by, "note": note, "plan": document["fingerprint"], "system_user": system_user()}
+    ledger.append(config.runs_dir, "approved", run_id, {}, **facts)
+    return {"run_id": run_id, **facts, "rows": len(document["rows"])}
 
 
 def check(run: Run, plan: Plan) -> dict[str, Any] | None:
@@ -34,79 +86,133 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
                 code="approval",
             )
         return None
-    reviewed_by, reviewed = _reviewed(run, parameters.approved_plan)
-    if plan.fingerprint != parameters.approved_plan:
-        if reviewed is None:
+    reviewed = _reviewed(run, parameters.approved_plan)
+    if reviewed is None:
+        if plan.fingerprint != parameters.approved_plan:
             raise Refused(
-                "This run's plan is not the approved one, which is in no record here; nothing was written. "
+                "This run's plan is not the reviewed one, which is in no record here; nothing was written. "
                 "Look at a new dry run.",
                 code="stale_plan",
             )
-        _compare(plan, reviewed)
-    found: dict[str, Any] = {"approved_plan": parameters.approved_plan, "reviewed_run": reviewed_by, "word": "reviewed"}
+        fingerprint = plan.fingerprint
+    else:
+        document, operator = reviewed
+        _compare(plan, document)
+        fingerprint = document["fingerprint"]
+    found: dict[str, Any] = {
+        "approved_plan": parameters.approved_plan,
+        "reviewed_run": reviewed[0]["run_id"] if reviewed else None,
+        "word": "reviewed",
+    }
     if target.require_approval and plan.rows:
-        found |= _approval(run, reviewed_by, parameters.approved_plan)
+        found |= _approval(run, fingerprint, operator if reviewed else "")
     return found
 
 
-def _reviewed(run: Run, wanted: str) -> tuple[str | None, dict[str, Any] | None]:
-    """The run whose plan is meant, and that plan: by run id, or by fingerprint among the runs on record."""
+def refuse_altered(record: RunRecord) -> None:
+    """Refuse a run whose files are not those that the ledger lists.
+
+    Raises
+    ------
+    Refused : a file is missing or altered; the message names it.
+    """
+    sealed: dict[str, str] = {}
+    for entry in ledger.entries(record.runs_dir):
+        if entry["run_id"] == record.run_id:
+            sealed |= entry["files"]
+    for name, digest in sealed.items():
+        path = record.folder / name
+        if not path.is_file() or files.sha256(path) != digest:
+            what = "was altered" if path.is_file() else "is missing"
+            raise Refused(
+                f"{record.run_id}/{name} {what} since it was archived; nothing was written. "
+                "`kpibackfill verify` says more.",
+                code="altered",
+            )
+
+
+def _reviewed(run: Run, wanted: str) -> tuple[dict[str, Any], str] | None:
+    """The reviewed plan and its run's operator: by run id, or by fingerprint among the dry runs on record."""
+    from kpibackfill.plan import read_plan
+
+    for record in _candidates(run, wanted):
+        receipt = record.receipt
+        if receipt["state"] != "dry_run" or not record.closed:
+            raise Refused(f"{record.run_id} is no dry run that has ended; nothing was written.", code="stale_plan")
+        if receipt["parameters"]["revert_of"] != run.parameters.revert_of:
+            raise Refused(
+                f"{record.run_id} is not about the same revert; nothing was written. Look at a new dry run.",
+                code="stale_plan",
+            )
+        refuse_altered(record)
+        return read_plan(record.folder / PLAN), receipt["operator"]
+    return None
+
+
+def _candidates(run: Run, wanted: str) -> Iterator[RunRecord]:
     runs_dir = run.config.runs_dir
-    if not re.fullmatch(r"[0-9a-f]{64}", wanted):
-        record = RunRecord(runs_dir, wanted)
-        if record.receipt["state"] == "planned" or record.receipt["plan"] is None:
-            raise Refused(f"{wanted} has no plan to go by; nothing was written.", code="stale_plan")
-        return wanted, read_plan(record.folder / PLAN)
+    if not _FINGERPRINT.fullmatch(wanted):
+        yield RunRecord(runs_dir, wanted)
+        return
     for entry in ledger.entries(runs_dir):
-        if entry["event"] == "closed" and (entry.get("plan") or {}).get("fingerprint") == wanted:
-            record = RunRecord(runs_dir, entry["run_id"])
-            return record.run_id, read_plan(record.folder / PLAN)
-    return None, None
+        if (
+            entry["event"] == "closed"
+            and entry.get("state") == "dry_run"
+            and (entry.get("plan") or {}).get("fingerprint") == wanted
+        ):
+            yield RunRecord(runs_dir, entry["run_id"])
 
 
-def _compare(plan: Plan, reviewed: dict[str, Any]) -> None:
+def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     """The plan must be the reviewed one, or that one less rows that decisions took out."""
     from kpibackfill.plan import fingerprint, row_document
 
     now = {(row.snapshot_id, row.kpi_id): row_document(row) for row in plan.rows}
     then = {(row["snapshot_id"], row["kpi_id"]): row for row in reviewed["rows"]}
-    kept = [row for key, row in then.items() if key in now]
     databases = reviewed["databases"]
     differing = [
-        key for key, row in now.items() if key not in then or _alone(databases, row) != _alone(databases, then[key])
+        key
+        for key, row in now.items()
+        if key not in then or fingerprint(databases, [row]) != fingerprint(databases, [then[key]])
     ]
     missing = [key for key in then if key not in now]
-    taken_out = bool(plan.run.parameters.decisions)
-    if fingerprint(plan.databases, kept) == plan.fingerprint and (taken_out or not missing):
+    if plan.run.parameters.decisions:
+        prefix = plan.run.site.kpi_id_prefix
+        wanted = {
+            (told["snapshot_id"], prefix + told["kpi_id"]) for told in plan.decided if told["decision"] != "reject"
+        }
+        missing = [key for key in missing if key in wanted]
+    differing += missing
+    kept = [row for key, row in then.items() if key in now]
+    if not differing and fingerprint(plan.databases, kept) == plan.fingerprint:
         return
-    named = differing + ([] if taken_out else missing)
-    some = ", ".join(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in named[:5])
-    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
-    where = f"differs in {some}{more}" if named else "is for another database"
+    some = ", ".join(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in differing[:5])
+    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+    where = f"differs in {some}{more}" if differing else "is for another database"
     raise Refused(
-        f"This run's plan is not the approved one: it {where}. Nothing was written; look at a new dry run.",
+        f"This run's plan is not the reviewed one: it {where}. Nothing was written; look at a new dry run.",
         code="stale_plan",
     )
 
 
-def _alone(databases: dict[str, Any], row: dict[str, Any]) -> str:
-    from kpibackfill.plan import fingerprint
-
-    return fingerprint(databases, [row])
-
-
-def _approval(run: Run, reviewed_by: str | None, wanted: str) -> dict[str, Any]:
-    """The ledger's approval of the reviewed dry run, or of another run with the same plan."""
+def _approval(run: Run, fingerprint: str, reviewed_operator: str) -> dict[str, Any]:
+    """The ledger's approval of the reviewed plan, by whichever dry run."""
     for entry in ledger.entries(run.config.runs_dir):
-        if entry["event"] != "approved":
+        if entry["event"] != "approved" or entry.get("plan") != fingerprint:
             continue
-        if entry["run_id"] == reviewed_by or entry.get("plan") == wanted:
-            if run.target.four_eyes and entry.get("by") == run.parameters.operator:
-                continue
-            return {"word": "approved", "approved_run": entry["run_id"], "by": entry.get("by"), "at": entry["at"]}
+        by = str(entry.get("by", ""))
+        if run.target.four_eyes and any(
+            _same_person(by, operator) for operator in (run.parameters.operator, reviewed_operator)
+        ):
+            continue
+        return {"word": "approved", "approved_run": entry["run_id"], "by": by, "at": entry["at"]}
     again = " by somebody else than the operator" if run.target.four_eyes else ""
     raise Refused(
         f"{run.target.name} applies only a plan that was approved{again}; nothing was written. "
-        f"`kpibackfill approve {reviewed_by or 'RUN'} --note …` puts an approval on record.",
+        "`kpibackfill approve RUN --note …` puts an approval on record.",
         code="approval",
     )
+
+
+def _same_person(one: str, other: str) -> bool:
+    return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()

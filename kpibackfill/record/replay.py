@@ -1,0 +1,105 @@
+"""A run asked again: the archived parameters at the archived instant, as a dry run, and what came out otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kpibackfill.errors import Refused
+from kpibackfill.record.approval import refuse_altered
+from kpibackfill.record.diff import DATA, compare_receipts
+from kpibackfill.record.receipt import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kpibackfill.config import Config
+
+NUMBERS = ("computed", "basis", "population")
+
+
+@dataclass(frozen=True, repr=False)
+class Replay:
+    """What a replay gave.
+
+    `rows` are those whose numbers differ, each a dict with `snapshot_id`, `kpi_id`, `year`, the pairs `computed`,
+    `basis`, `population` (then and now; ``None`` for none), and `why`: ``source data``, ``definition``, ``code``,
+    ``parameters or settings`` or ``cannot tell``. `document` is all that differs between the two runs.
+    """
+
+    run_id: str
+    replayed_by: str
+    compared: int
+    rows: tuple[Mapping[str, Any], ...]
+    document: Mapping[str, Any]
+
+    @property
+    def same(self) -> bool:
+        return not self.rows
+
+    def frame(self) -> pd.DataFrame:
+        """The differing rows: `snapshot_id`, `kpi_id`, `year`, `then` and `now` (float), `why`."""
+        import pandas as pd
+
+        told = [(r["snapshot_id"], r["kpi_id"], r["year"], *r["computed"], r["why"]) for r in self.rows]
+        columns = ["snapshot_id", "kpi_id", "year", "then", "now", "why"]
+        return pd.DataFrame(told, columns=columns).astype({"then": "float64", "now": "float64"})
+
+    def __repr__(self) -> str:
+        if self.same:
+            return f"Same numbers: all {self.compared} are those of {self.run_id}."
+        why = ", ".join(dict.fromkeys(str(row["why"]) for row in self.rows))
+        return f"{len(self.rows)} of {self.compared} rows differ from those of {self.run_id}: {why}."
+
+
+def replay(config: Config, run_id: str, progress: Callable[[str], None] | None = None) -> Replay:
+    """Execute a run's archived parameters as a dry run, as of its own instant, and compare the numbers.
+
+    Raises
+    ------
+    Refused : there is no such run, it computed nothing, or its files were altered.
+    """
+    from kpibackfill.execute import run_notebook
+
+    record = RunRecord(config.runs_dir, run_id)
+    before = record.receipt
+    if "rows" not in before:
+        raise Refused(f"{run_id} ended before it computed anything; there is nothing to replay.", code="replay")
+    refuse_altered(record)
+    values = before["parameters"] | {
+        "apply": False,
+        "approved_plan": "",
+        # Neither bears on what is computed, and decisions on numbers that differ by now would be refused.
+        "decisions": "",
+        "revert_of": "",
+        "reason": f"Replay of {run_id}",
+        "operator": "",
+    }
+    return compare(before, run_notebook(values, config, progress).receipt)
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Replay:
+    """Two receipts of the same question, held against each other number by number, to the last digit."""
+    document = compare_receipts({**before, "parameters": after["parameters"]}, after)
+    sides = [{(row["snapshot_id"], row["kpi_id"]): row for row in receipt["rows"]} for receipt in (before, after)]
+    keys = list(dict.fromkeys([*sides[0], *sides[1]]))
+    rows = tuple(_differing(keys, sides, document["kpis"]))
+    return Replay(before["run_id"], after["run_id"], len(keys), rows, document)
+
+
+def _differing(
+    keys: list[tuple[int, str]],
+    sides: list[dict[tuple[int, str], Mapping[str, Any]]],
+    kpis: Mapping[str, Mapping[str, str]],
+) -> Iterator[dict[str, Any]]:
+    for key in keys:
+        then, now = (side.get(key) for side in sides)
+        row = then or now
+        assert row is not None
+        pairs = {name: [None if one is None else one[name] for one in (then, now)] for name in NUMBERS}
+        if then and now and all(one == other for one, other in pairs.values()):
+            continue
+        # A snapshot that only one of the runs found is other data; a KPI that only one has is another question.
+        why = kpis[key[1]]["why"] if then and now else DATA if key[1] in kpis else "definition"
+        yield {"snapshot_id": key[0], "kpi_id": key[1], "year": row["year"], **pairs, "why": why}
