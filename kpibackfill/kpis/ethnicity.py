@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import after, counted, exact, has_word, is_type, start, windowed
+from kpibackfill.database.expressions import after, counted, exact, has_word, in_order, is_type, start, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import contact, demographics, event, option_value, participant
@@ -61,25 +62,24 @@ def workshop_participants_bipoc(
     workshop = is_type(has_word(option_value.c.label, site.settings.workshop_word))
     events = windowed([event.c.id], start(), spans, event.c.is_active == 1, workshop)
     participants = (
-        sa.select(events.c.window_id, participant.c.contact_id)
+        in_order(sa.select(events.c.window_id, participant.c.contact_id))
         .join_from(participant, events, events.c.id == participant.c.event_id)
         .where(counted(), participant.c.is_test == 0)
         .distinct()
         .subquery("participants")
     )
+    answer = answers.greatest(contact.c.id).scalar_subquery()
     people = (
-        sa.select(participants.c.window_id, answers.greatest.label("answer"))
-        .join_from(participants, contact, contact.c.id == participants.c.contact_id)
-        .outerjoin(answers.table, answers.table.c.entity_id == contact.c.id)
+        in_order(sa.select(participants.c.window_id, answer.label("answer"), sa.func.count().label("number")))
+        .join_from(contact, participants, participants.c.contact_id == contact.c.id)
         .where(contact.c.is_deleted == 0)
-        .group_by(participants.c.window_id, contact.c.id)
-        .subquery("people")
+        .group_by(participants.c.window_id, "answer")
     )
     return rates(connection, windows, people, _SEPARATORS)
 
 
 class Answers:
-    """Where contacts' ethnicity is kept: `table` and a person's `greatest` answer, or why it is `missing`."""
+    """Where contacts' ethnicity is kept, or why it is `missing`."""
 
     def __init__(self, connection: RecordedConnection, site: SiteAt) -> None:
         name = site.settings.demographics_table
@@ -91,8 +91,11 @@ class Answers:
         elif column is None:
             self.missing = f"{name} has none of the columns {', '.join(site.settings.ethnicity_columns)}."
         self.table = demographics(name, column)
-        text = sa.null() if column is None else self.table.c[column]
-        self.greatest = sa.func.max(exact(text), type_=exact.type)
+        self._text = sa.null() if column is None else self.table.c[column]
+
+    def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.Select[tuple[bytes]]:
+        """The contact's answer, the greatest if there are several."""
+        return sa.select(sa.func.max(exact(self._text), type_=exact.type)).where(self.table.c.entity_id == contact_id)
 
 
 def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
@@ -101,16 +104,11 @@ def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
 
 
 def rates(
-    connection: RecordedConnection, windows: Iterable[Window], people: sa.Subquery, separators: re.Pattern[bytes]
+    connection: RecordedConnection, windows: Iterable[Window], people: sa.Select[Any], separators: re.Pattern[bytes]
 ) -> list[Value]:
-    """People who are BIPOC out of those who reported, from a row a person: ``window_id``, ``answer`` (bytes)."""
-    rows = connection.execute(
-        sa.select(people.c.window_id, people.c.answer, sa.func.count().label("number")).group_by(
-            people.c.window_id, people.c.answer
-        )
-    )
+    """People who are BIPOC out of those who reported, from rows of ``window_id``, ``answer`` (bytes) and ``number``."""
     counts: dict[int, dict[bool | None, int]] = {}
-    for window_id, answer, number in rows:
+    for window_id, answer, number in connection.execute(people):
         of_window = counts.setdefault(window_id, {})
         kind = is_bipoc(answer or b"", separators)
         of_window[kind] = of_window.get(kind, 0) + number

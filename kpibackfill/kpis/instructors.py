@@ -59,15 +59,17 @@ def active_instructors_bipoc(
     instructors = sa.select(user_role.c.entity_id).where(
         same_text(user_role.c.roles_target_id, site.settings.instructor_role)
     )
-    person = (taught_in.c.window_id, user.c.uid, exact(user.c.name), exact(contact.c.display_name))
-    people = (
-        sa.select(taught_in.c.window_id, answers.greatest.label("answer"))
+    answer = answers.greatest(contact.c.id).scalar_subquery()
+    person = (
+        sa.select(taught_in.c.window_id, sa.func.max(answer, type_=answer.type).label("answer"))
         .join_from(taught_in, user, user.c.uid == taught_in.c.uid)
         .join(uf_match, uf_match.c.uf_id == user.c.uid)
         .join(contact, contact.c.id == uf_match.c.contact_id)
-        .outerjoin(answers.table, answers.table.c.entity_id == contact.c.id)
         .where(user.c.status == 1, contact.c.is_deleted == 0, user.c.uid.in_(instructors))
-        .group_by(*person)
-        .subquery("people")
+        .group_by(taught_in.c.window_id, user.c.uid, exact(user.c.name), exact(contact.c.display_name))
+        .subquery("person")
+    )
+    people = sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")).group_by(
+        person.c.window_id, person.c.answer
     )
     return rates(connection, windows, people, _SEPARATORS)

@@ -13,6 +13,7 @@ from kpibackfill.database.expressions import (
     event_labels,
     exact,
     has_word,
+    in_order,
     is_type,
     start,
     windowed,
@@ -45,8 +46,10 @@ def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Se
     attended = is_type(exact(option_value.c.label) == exact(sa.literal(site.settings.attendance_label)))
     events = windowed([event.c.id, sa.case((attended, 1), else_=0).label("attended")], start(), spans)
     rows = connection.execute(
-        sa.select(
-            events.c.window_id, sa.func.sum(events.c.attended).label("value"), sa.func.count().label("population")
+        in_order(
+            sa.select(
+                events.c.window_id, sa.func.sum(events.c.attended).label("value"), sa.func.count().label("population")
+            )
         )
         .join_from(participant, events, events.c.id == participant.c.event_id)
         .where(counted())
@@ -78,37 +81,65 @@ def total_first_time_workshop_participants(
     spans = finished(site, windows)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
+    labels = event_labels(has_word(option_value.c.label, site.settings.workshop_word))
+    kinds = (
+        sa.select(labels.c.event_type_id, sa.func.count().label("labels")).group_by(labels.c.event_type_id).subquery()
+    )
+    # Every start and type has two places in time: among types that start together, once in their order and once in
+    # the reverse. A person whose first places in both belong to one type began with that type alone.
+    kind = event.c.event_type_id
+    moments = (
+        sa.select(
+            event.c.id,
+            kind,
+            start().label("start"),
+            sa.func.dense_rank().over(order_by=(start(), kind)).label("place"),
+            sa.func.dense_rank().over(order_by=(start(), kind.desc())).label("reverse"),
+        )
+        .where(event.c.start_date.is_not(None))
+        .subquery("moments")
+    )
     first = (
-        sa.select(participant.c.contact_id, sa.func.min(start(), type_=start().type).label("start"))
-        .join_from(participant, event, event.c.id == participant.c.event_id)
-        .where(counted(), event.c.start_date.is_not(None))
+        in_order(
+            sa.select(
+                participant.c.contact_id,
+                sa.func.min(moments.c.place).label("place"),
+                sa.func.min(moments.c.reverse).label("reverse"),
+            )
+        )
+        .join_from(participant, moments, moments.c.id == participant.c.event_id)
+        .where(counted())
         .group_by(participant.c.contact_id)
         .subquery("first")
     )
-    labels = event_labels(has_word(option_value.c.label, site.settings.workshop_word))
-    workshops = (
-        sa.select(participant.c.contact_id, start().label("start"), labels.c.label)
-        .join_from(participant, event, event.c.id == participant.c.event_id)
-        .join(labels, labels.c.event_type_id == event.c.event_type_id)
-        .where(counted())
-        .subquery("workshops")
+    begun = windowed(
+        [
+            moments.c.place,
+            moments.c.reverse,
+            moments.c.start,
+            sa.func.coalesce(kinds.c.labels, 0).label("labels"),
+        ],
+        moments.c.start,
+        spans,
+        source=sa.outerjoin(moments, kinds, kinds.c.event_type_id == moments.c.event_type_id),
     )
-    people = (
-        sa.select(first.c.contact_id, first.c.start, sa.func.count(workshops.c.label.distinct()).label("labels"))
-        .join_from(
-            first,
-            workshops,
-            (workshops.c.contact_id == first.c.contact_id) & (workshops.c.start == first.c.start),
-            isouter=True,
+    registration, workshop = participant.alias(), event.alias()
+    several = (
+        sa.select(sa.func.count(labels.c.label.distinct()))
+        .join_from(registration, workshop, workshop.c.id == registration.c.event_id)
+        .join(labels, labels.c.event_type_id == workshop.c.event_type_id)
+        .where(
+            registration.c.contact_id == first.c.contact_id,
+            workshop.c.start_date == begun.c.start,
+            counted(registration),
         )
-        .group_by(first.c.contact_id, first.c.start)
-        .cte("people")
+        .scalar_subquery()
     )
-    inside = windowed([people.c.labels], people.c.start, spans)
+    number = sa.case((first.c.reverse == begun.c.reverse, begun.c.labels), else_=several)
     rows = connection.execute(
-        sa.select(
-            inside.c.window_id, sa.func.sum(inside.c.labels).label("value"), sa.func.count().label("population")
-        ).group_by(inside.c.window_id)
+        in_order(sa.select(begun.c.window_id, sa.func.sum(number).label("value"), sa.func.count().label("population")))
+        .join_from(first, begun, begun.c.place == first.c.place)
+        .group_by(begun.c.window_id)
     )
     return _counts(windows, spans, rows)
 
