@@ -22,6 +22,7 @@ snapshot = sa.Table(
     sa.Column("snapshot_type", sa.String(255)),
     sa.Column("snapshot_date", sa.String(10)),
     sa.Column("source", sa.String(32)),
+    sa.Column("created_at", sa.Integer),
 )
 
 org_fact = sa.Table(

@@ -149,14 +149,21 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
       kpibackfill check
       kpibackfill check --target live
     """
-    from kpibackfill.check import check_target, next_command
+    from kpibackfill.checks import check_target, next_command
 
     begin(ctx, as_json)
     config = config_of(ctx)
     findings = check_target(config, config.target(target))
     failed = any(finding.level == "wrong" for finding in findings)
     if as_json:
-        print_json({"target": target, "ok": not failed, "findings": [finding.as_dict() for finding in findings]})
+        print_json(
+            {
+                "target": target,
+                "ok": not failed,
+                "findings": [finding.as_dict() for finding in findings],
+                "next": next_command(findings, target).removeprefix("Next: "),
+            }
+        )
     else:
         colours = {"ok": "green", "note": "yellow", "wrong": "red"}
         for finding in findings:

@@ -94,7 +94,7 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
             connection.commit()
         except BaseException as error:  # noqa: BLE001  an interrupt, too, leaves open whether the commit went through
             _end(connection)
-            reason = _first_line(error) if isinstance(error, DBAPIError) else type(error).__name__
+            reason = first_line(error) if isinstance(error, DBAPIError) else type(error).__name__
             raise OutcomeUnknown(
                 f"The commit on {masked_url(url)} was not confirmed ({reason}).", code="outcome_unknown"
             ) from None
@@ -154,7 +154,7 @@ def _told(url: URL, verb: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if verb == "write":
             message = f"{masked_url(url)} could not be written: {reason}. It was rolled back; nothing was written."
         else:
@@ -162,7 +162,8 @@ def _told(url: URL, verb: str) -> Iterator[None]:
         raise KpiBackfillError(f"{message} `kpibackfill check` says what is missing.", code="database") from None
 
 
-def _first_line(error: DBAPIError) -> str:
+def first_line(error: DBAPIError) -> str:
+    """What the database said, without the statement."""
     original = error.orig
     arguments: tuple[Any, ...] = getattr(original, "args", ())
     # MariaDB's errors are (number, text).

@@ -147,13 +147,14 @@ def _evaluations(rows: list[Evaluation]) -> Iterator[Insert]:
 
 
 def store_inserts(snapshots: list[Snapshot], kpi_rows: list[KpiRow]) -> Iterator[Insert]:
-    """The tables of the snapshot module."""
+    """The tables of the snapshot module; a snapshot is made when its period is over."""
     yield (
         "INSERT INTO ms_snapshot (id, definition, snapshot_type, snapshot_date, source, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (row.id, row.definition, row.type, str(row.date), row.source, timegm(row.date.timetuple()) + 90_000)
+            (row.id, row.definition, row.type, str(row.date), row.source, timegm(made.timetuple()) + 90_000)
             for row in snapshots
+            for made in [row.date + dt.timedelta(days=31 if row.type == "monthly" else 0)]
         ],
     )
     yield (

@@ -1,0 +1,133 @@
+"""Looks whether everything is in place for a target: each line is fine, or says what to do.
+
+Nothing is written, and an account that may only SELECT suffices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from kpibackfill.checks.finding import Finding, note, ok, wrong
+from kpibackfill.checks.snapshots import check_snapshots
+from kpibackfill.checks.sources import check_sources
+from kpibackfill.checks.store import check_store
+from kpibackfill.config import Config, Target, load_config, masked_url
+from kpibackfill.database.engine import reading
+from kpibackfill.errors import KpiBackfillError
+from kpibackfill.kpis import registry
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+__all__ = ["Finding", "check", "check_target", "next_command"]
+
+_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&][^=&]*(?:pass|pwd|token|secret|key)[^=&]*=[^&]", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$\{\w+\}")
+
+
+class _Lines(pd.DataFrame):  # type: ignore[misc]
+    """Shows its sentences at their full length."""
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return str(super()._repr_html_())
+
+
+def check(target: str = "demo") -> pd.DataFrame:
+    """Look whether everything is in place for a target; nothing is written.
+
+    Parameters
+    ----------
+    target : a target of ``kpibackfill.toml``.
+
+    Returns
+    -------
+    DataFrame with a row per line: `level` (``ok``, ``note`` or ``wrong``), `text`, and `command`, the next one to
+    type ("" for none).
+
+    Raises
+    ------
+    Refused : there is no configuration, or no such target.
+    """
+    config = load_config()
+    return _Lines([finding.as_dict() for finding in check_target(config, config.target(target))])
+
+
+def check_target(config: Config, target: Target) -> list[Finding]:
+    """The findings for a target in the order in which one would mend them; a database that is down is one of them."""
+    findings: list[Finding] = []
+    try:
+        findings.extend(_configuration(config, target))
+        for finding in _databases(config, target):
+            findings.append(finding)  # noqa: PERF402  one by one, so that those before a failure stay
+    except KpiBackfillError as error:
+        findings.append(_failed(error, target))
+    return findings
+
+
+def next_command(findings: Sequence[Finding], target_name: str) -> str:
+    """The line that ends a check: what to type next."""
+    if any(finding.level == "wrong" for finding in findings):
+        command = next((finding.command for finding in findings if finding.level == "wrong" and finding.command), "")
+        return f"Next: {command}" if command else f"Next: mend that, then kpibackfill check --target {target_name}"
+    command = next((finding.command for finding in reversed(findings) if finding.command), "")
+    return f"Next: {command or f'kpibackfill run --target {target_name}'}"
+
+
+def _configuration(config: Config, target: Target) -> Iterator[Finding]:
+    kpis = registry.load(config.site.kpi_modules)
+    _ = target.store_url, target.sources_url
+    yield ok(f"{config.path}: the target {target.name!r}, and {len(kpis)} KPIs.")
+    for key, url in (("store", target.store), ("sources", target.sources)):
+        if url is not None and _PASSWORD.search(_VARIABLE.sub("", url.get_secret_value())):
+            yield note(
+                f"targets.{target.name}.{key} holds a password in {config.path.name} itself. Write ${{VARIABLE}} in "
+                "its place, and set that variable in the environment."
+            )
+    now = f"{datetime.now(target.zone):%Y-%m-%d %H:%M}"
+    if "timezone" in target.model_fields_set:
+        yield ok(f"Time zone {target.timezone}: it is {now} there.")
+    else:
+        yield note(
+            f"No time zone is set, so UTC is used (it is {now}). Set targets.{target.name}.timezone to the site's, as "
+            "Drupal shows it under Configuration, Regional settings: years begin and end by it."
+        )
+
+
+def _databases(config: Config, target: Target) -> Iterator[Finding]:
+    site = config.site
+    kpis = list(registry.load(site.kpi_modules).values())
+    with reading(target.store_url, site.civicrm_schema) as connection:
+        yield _connected("store", connection, target)
+        findings = list(check_store(connection, site, kpis))
+        yield from findings
+        if not any(finding.level == "wrong" and finding.text.startswith("ms_snapshot") for finding in findings):
+            yield from check_snapshots(connection, site, target)
+        if target.sources_are_store:
+            yield from check_sources(connection, site, kpis)
+    if not target.sources_are_store:
+        with reading(target.sources_url, site.civicrm_schema) as connection:
+            yield _connected("sources", connection, target)
+            yield from check_sources(connection, site, kpis)
+
+
+def _connected(key: str, connection: Connection, target: Target) -> Finding:
+    version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
+    url = target.store_url if key == "store" else target.sources_url
+    return ok(f"Connected to the {key}, {connection.dialect.name} {version}: {masked_url(url)}".replace(" :", ":"))
+
+
+def _failed(error: KpiBackfillError, target: Target) -> Finding:
+    text = error.message.removesuffix(" `kpibackfill check` says what is missing.")
+    for secret in target.secrets() if error.code != "configuration" else ():
+        text = text.replace(secret, "***")
+    if error.code == "database":
+        return wrong(
+            f"{text} Is the server up, the tunnel open, the host, account and password right? See docs/connecting.md."
+        )
+    return wrong(text, "kpibackfill demo" if error.code == "database_missing" and target.name == "demo" else "")

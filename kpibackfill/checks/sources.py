@@ -1,0 +1,154 @@
+"""Looks at the source tables: those that the KPIs read, the site's labels and names in them, and their indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from kpibackfill.checks.finding import Finding, note, ok, wrong
+from kpibackfill.config import Site
+from kpibackfill.database import inspection
+from kpibackfill.database.expressions import exact, same_text
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.tables import (
+    CIVICRM,
+    civicrm,
+    demographics,
+    drupal,
+    option_group,
+    option_value,
+    participant,
+    store,
+    submission,
+    submission_data,
+    user_role,
+)
+
+_TABLES = {table.name: table for part in (civicrm, drupal) for table in part.tables.values()}
+DEMOGRAPHICS = Site().demographics_table
+LARGE = 200_000
+"""Rows from which on a missing index costs more than seconds."""
+_INDEXES = (
+    (participant, ("event_id", "contact_id", "status_id"), "registrations are then read from the index alone"),
+    (submission_data, ("sid", "name"), "the answers of a form's submissions are else looked for in all answers"),
+)
+
+
+def check_sources(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
+    readers: dict[str, list[Kpi]] = {}
+    for entry in kpis:
+        for name in entry.sources:
+            readers.setdefault(name, []).append(entry)
+    readable = set()
+    for name, entries in readers.items():
+        if name in store.tables or name == DEMOGRAPHICS:
+            continue
+        reason = _refused(connection, name)
+        if not reason:
+            readable.add(name)
+            continue
+        text = f"{name} can't be used: {reason}. It is read by {', '.join(entry.kpi_id for entry in entries)}."
+        # A run computes risky KPIs on request only.
+        yield note(text) if all(entry.risky for entry in entries) else wrong(text)
+    yield ok(f"{len(readable)} source tables are there with the columns that the KPIs read, and may be read.")
+    if DEMOGRAPHICS in readers:
+        yield _demographics(connection, site)
+    yield from _names(connection, site, readable)
+    yield from _indexes(connection, readable)
+
+
+def _refused(connection: Connection, name: str) -> str:
+    if name in _TABLES:
+        return inspection.reading_refused(connection, _TABLES[name], _TABLES[name].c.keys())
+    # A table that only the site's own KPIs read: in CiviCRM's schema or beside it.
+    places = [sa.table(name, sa.column("*", is_literal=True), schema=schema) for schema in (None, CIVICRM)]
+    reasons = [
+        inspection.refusal(connection, sa.select(sa.text("*")).select_from(place).where(sa.false())) for place in places
+    ]
+    return reasons[0] if all(reasons) else ""
+
+
+def _demographics(connection: Connection, site: Site) -> Finding:
+    name = site.demographics_table
+    reason = inspection.reading_refused(connection, demographics(name), ["entity_id"])
+    if reason:
+        return note(
+            f"{name} can't be used: {reason}. Rates by ethnicity are no data then; demographics_table names it."
+        )
+    for column in site.ethnicity_columns:
+        if inspection.has_column(connection, demographics(name, column), column):
+            return ok(f"Ethnicity is read from {name}.{column}.")
+    columns = ", ".join(site.ethnicity_columns)
+    return note(f"{name} has none of the columns {columns}, so rates by ethnicity are no data: set ethnicity_columns.")
+
+
+def _names(connection: Connection, site: Site, readable: set[str]) -> Iterator[Finding]:
+    """Whether the labels, form, field and role of the settings occur in the sources."""
+    missing: list[str] = []
+    if {option_group.name, option_value.name} <= readable:
+        missing += _labels(connection, site)
+    if {submission.name, submission_data.name} <= readable:
+        missing += _form(connection, site)
+    role = same_text(user_role.c.roles_target_id, site.instructor_role)
+    if user_role.name in readable and not _any(connection, sa.select(user_role.c.entity_id).where(role)):
+        missing.append(f"Nobody has the role {site.instructor_role!r} (instructor_role).")
+    for text in missing:
+        yield note(f"{text} The KPIs that need it are 0 or no data: see [site] in kpibackfill.toml.")
+    if not missing:
+        yield ok("The labels, form, field and role of the settings occur in the sources.")
+
+
+def _labels(connection: Connection, site: Site) -> Iterator[str]:
+    statement = (
+        sa.select(exact(option_value.c.label))
+        .join_from(option_value, option_group, option_group.c.id == option_value.c.option_group_id)
+        .where(same_text(option_group.c.name, "event_type"), option_value.c.label.is_not(None))
+        .distinct()
+    )
+    labels = {bytes(label).decode("utf-8", "replace") for label in connection.scalars(statement)}
+    lower = {label.lower() for label in labels}
+    there = f"there are: {', '.join(sorted(map(repr, labels))) or 'none'}."
+    if site.attendance_label not in labels:
+        yield f"No event type is labelled {site.attendance_label!r} (attendance_label); {there}"
+    if not any(site.workshop_word.lower() in label for label in lower):
+        yield f"No event type's label holds {site.workshop_word!r} (workshop_word); {there}"
+    if not lower & {label.lower() for label in site.instructor_labels}:
+        yield f"No event type has one of the instructor_labels; {there}"
+
+
+def _form(connection: Connection, site: Site) -> Iterator[str]:
+    form = same_text(submission.c.webform_id, site.evaluation_webform)
+    answers = (
+        sa.select(submission.c.sid)
+        .join(submission_data, submission_data.c.sid == submission.c.sid)
+        .where(form, same_text(submission_data.c.name, site.recommend_field))
+    )
+    if not _any(connection, sa.select(submission.c.sid).where(form)):
+        forms = connection.scalars(sa.select(submission.c.webform_id).distinct().limit(20)).all()
+        yield (
+            f"No submission is of the form {site.evaluation_webform!r} (evaluation_webform); there are: "
+            f"{', '.join(sorted(forms)) or 'none'}."
+        )
+    elif not _any(connection, answers):
+        yield f"No submission answers {site.recommend_field!r} (recommend_field)."
+
+
+def _indexes(connection: Connection, readable: set[str]) -> Iterator[Finding]:
+    for table, columns, why in _INDEXES:
+        if table.name not in readable or connection.dialect.name not in (*inspection.SERVERS, "sqlite"):
+            continue
+        rows = inspection.rows_about(connection, table)
+        served = any(
+            found[:1] == [columns[0]] and set(columns) <= set(found) for found in inspection.indexes(connection, table)
+        )
+        if rows >= LARGE and not served:
+            yield note(
+                f"{table.name} has some {rows:,} rows and no index on ({', '.join(columns)}): {why}. "
+                "An administrator may create it; kpibackfill never does."
+            )
+
+
+def _any(connection: Connection, statement: sa.Select[tuple[int]]) -> bool:
+    return connection.execute(statement.limit(1)).first() is not None

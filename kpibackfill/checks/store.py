@@ -1,0 +1,133 @@
+"""Looks at the store: its tables, the fact table's layout, the ids in use, and what the account may write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from kpibackfill.checks.finding import Finding, note, ok, wrong
+from kpibackfill.config import Site
+from kpibackfill.database import inspection, store
+from kpibackfill.database.expressions import exact
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.tables import cachetags, kpi_fact, org_fact, snapshot
+
+FACT = ["snapshot_id", "kpi_id", "metric_value", "period_year", "period_month", "meta"]
+TAGS = ["tag", "invalidations"]
+_READ = {
+    snapshot: ["id", "definition", "snapshot_type", "snapshot_date", "source"],
+    org_fact: ["snapshot_id", "joins"],
+    kpi_fact: FACT,
+}
+
+
+def check_store(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
+    refused = {table: inspection.reading_refused(connection, table, columns) for table, columns in _READ.items()}
+    for table, reason in refused.items():
+        if reason:
+            yield wrong(f"{table.name} can't be used: {reason}. Is this the database of Drupal's snapshot module?")
+    if not any(refused.values()):
+        yield ok("ms_snapshot, ms_fact_org_snapshot and ms_fact_kpi_snapshot are there and may be read.")
+    if not refused[kpi_fact]:
+        yield from _layout(connection, site, kpis)
+        yield from _ids(connection, site, kpis)
+        yield from _rights(connection)
+
+
+def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
+    surrogate = store.layout(connection).surrogate
+    layout = "a surrogate id" if surrogate else "no surrogate id"
+    if inspection.unique_key(connection, kpi_fact, ("snapshot_id", "kpi_id")):
+        yield ok(f"The fact table has {layout}, and a unique key on (snapshot_id, kpi_id).")
+    else:
+        yield note(
+            f"The fact table has {layout}, and no unique key on (snapshot_id, kpi_id), so other programs could store a "
+            "key twice. kpibackfill writes under a lock and refuses a key that is there twice."
+        )
+    length = inspection.text_length(connection, kpi_fact, "kpi_id")
+    for entry in kpis:
+        if length is not None and len(site.kpi_id_prefix + entry.kpi_id) > length:
+            yield wrong(f"{site.kpi_id_prefix + entry.kpi_id} is longer than the {length} characters of kpi_id.")
+    for table in (kpi_fact, cachetags):
+        if not store.transactional(connection, table):
+            yield wrong(
+                f"{table.name} is on a storage engine that can't roll back, so an apply is refused. "
+                f"ALTER TABLE {table.name} ENGINE=InnoDB makes it fit."
+            )
+        elif table is kpi_fact and connection.dialect.name in ("mysql", "mariadb"):
+            yield ok("The fact table's storage engine is InnoDB.")
+
+
+def _ids(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
+    """How the stored ids are spelled, and whether a key is there twice."""
+    own = {site.kpi_id_prefix + entry.kpi_id for entry in kpis}
+    other = {entry.kpi_id if site.kpi_id_prefix else f"kpi_{entry.kpi_id}" for entry in kpis}
+    spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
+    name = exact(kpi_fact.c.kpi_id)
+    found = connection.execute(
+        sa.select(name.label("kpi_id"), sa.func.count().label("rows"))
+        .where(spelled.in_(sorted(text.lower() for text in own | other)))
+        .group_by(name)
+    ).all()
+    rows = {bytes(row.kpi_id).decode("utf-8", "replace"): int(row.rows) for row in found}
+    for text in sorted(set(rows) - own - other):
+        yield wrong(
+            f"{rows[text]} stored rows have the id {text!r}, which differs from a KPI's by case or blanks only, and a "
+            "run that meets them is refused. Rename or delete them."
+        )
+    twice = connection.execute(
+        sa.select(kpi_fact.c.snapshot_id, spelled.label("kpi_id"))
+        .where(spelled.in_(sorted(text.lower() for text in own)))
+        .group_by(kpi_fact.c.snapshot_id, spelled)
+        .having(sa.func.count() > 1)
+        .limit(5)
+    ).all()
+    if twice:
+        keys = ", ".join(f"({row.snapshot_id}, {row.kpi_id})" for row in twice)
+        yield wrong(
+            f"Keys that the fact table holds twice: {keys}. A run of their years is refused: delete one of each."
+        )
+    yield _prefix(site.kpi_id_prefix, sum(rows.get(text, 0) for text in own), sum(rows.get(text, 0) for text in other))
+
+
+def _prefix(prefix: str, own: int, other: int) -> Finding:
+    as_set = f"with the prefix {prefix!r}" if prefix else "without a prefix"
+    as_other = "without a prefix" if prefix else "with the prefix 'kpi_'"
+    setting = f'kpi_id_prefix = "{"" if prefix else "kpi_"}" in [site]'
+    if not other:
+        return ok(f"{own} rows of these KPIs are stored {as_set}, as kpi_id_prefix has it.")
+    if not own:
+        return note(f"All {other} rows of these KPIs are stored {as_other}. Set {setting}, or each would be new.")
+    return note(
+        f"{own} rows of these KPIs are stored {as_set}, and {other} {as_other}; newer dashboards read prefixed ids. "
+        f"This configuration writes ids {as_set}: set {setting} if your dashboards read the others."
+    )
+
+
+def _rights(connection: Connection) -> Iterator[Finding]:
+    if inspection.is_replica(connection):
+        yield note("This server takes no writes, since it follows another one: dry runs only.")
+        return
+    denied = inspection.denied(connection, kpi_fact, FACT)
+    if denied == ["DELETE"]:
+        yield note("The account may INSERT and UPDATE KPI rows: an apply works, but for reverts and removals (DELETE).")
+    elif denied:
+        yield note(
+            f"The account may not {', '.join(denied)} on {kpi_fact.name}: dry runs work, an apply is refused by the "
+            "database. docs/connecting.md has the GRANTs."
+        )
+    else:
+        yield ok("The account may INSERT, UPDATE and DELETE KPI rows: an apply is possible.")
+    reason = inspection.reading_refused(connection, cachetags, TAGS)
+    if reason:
+        yield note(
+            f"cachetags is not in use: {reason}. After an apply clear Drupal's caches, for example by after_apply."
+        )
+        return
+    locked = [right for right in inspection.denied(connection, cachetags, TAGS) if right != "DELETE"]
+    if not locked:
+        yield ok("The account may invalidate Drupal's cache tags (cachetags).")
+    elif not denied:
+        yield note(f"The account may not {', '.join(locked)} on cachetags, so an apply fails. GRANT it.")

@@ -1,0 +1,167 @@
+"""What a database tells of itself: what the account may do, how its tables are made, how large they are.
+
+Nothing is written: whether a statement would be allowed is asked with EXPLAIN, which needs the same rights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, NoSuchTableError
+from sqlalchemy.ext.compiler import compiles
+
+from kpibackfill.database.engine import first_line
+from kpibackfill.tables import CIVICRM
+
+SERVERS = ("mysql", "mariadb", "postgresql")
+
+
+class _Explained(sa.Executable, sa.ClauseElement):
+    inherit_cache = False
+
+    def __init__(self, statement: sa.ClauseElement) -> None:
+        self.statement = statement
+
+
+@compiles(_Explained)
+def _explain(element: _Explained, compiler: Any, **options: Any) -> str:
+    return f"EXPLAIN {compiler.process(element.statement, **options)}"
+
+
+def refusal(connection: Connection, statement: sa.Executable) -> str:
+    """Why the database refuses a statement, or nothing; the transaction goes on either way."""
+    savepoint = connection.begin_nested() if connection.dialect.name in (*SERVERS, "sqlite") else nullcontext()
+    try:
+        with savepoint:
+            connection.execute(statement).close()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        return first_line(error)
+    return ""
+
+
+def reading_refused(connection: Connection, table: sa.Table, columns: Iterable[str]) -> str:
+    """Why these columns of a table can't be read, or nothing; no row is read."""
+    statement = sa.select(*(table.c[name] for name in columns)).where(sa.false())
+    reason = refusal(connection, statement)
+    if not reason:
+        return ""
+    try:
+        there = {
+            column["name"] for column in _inspector(connection).get_columns(table.name, schema_of(connection, table))
+        }
+    except (NoSuchTableError, DBAPIError):
+        return f"it is not there, or the account may not SELECT from it ({reason})"
+    missing = [name for name in columns if name not in there]
+    return f"it lacks {', '.join(missing)}" if missing else f"the account may not SELECT from it ({reason})"
+
+
+def has_column(connection: Connection, table: sa.Table, column: str) -> bool:
+    return not refusal(connection, sa.select(table.c[column]).where(sa.false()))
+
+
+def denied(connection: Connection, table: sa.Table, columns: Sequence[str]) -> list[str]:
+    """Which of INSERT, UPDATE and DELETE the account may not do on a table of the store."""
+    if connection.dialect.name == "sqlite":
+        path = Path(connection.engine.url.database or "")
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        return [] if writable else ["INSERT", "UPDATE", "DELETE"]
+    chosen = [table.c[name] for name in columns]
+    statements: dict[str, sa.ClauseElement] = {
+        "INSERT": sa.insert(table).from_select(chosen, sa.select(*chosen).where(sa.false())),
+        "UPDATE": sa.update(table).values({column: column for column in chosen}).where(sa.false()),
+        "DELETE": sa.delete(table).where(sa.false()),
+    }
+    found = [name for name, statement in statements.items() if refusal(connection, _Explained(statement))]
+    if "INSERT" not in found and not _may_count_on(connection, table):
+        found.insert(0, "INSERT (USAGE on the sequence of its id)")
+    return found
+
+
+def is_replica(connection: Connection) -> bool:
+    """Whether the server takes no writes from anyone, such as a copy that follows another server."""
+    if connection.dialect.name == "postgresql":
+        return bool(connection.scalar(sa.select(sa.func.pg_is_in_recovery())))
+    if connection.dialect.name in ("mysql", "mariadb"):
+        return bool(connection.scalar(sa.text("SELECT @@global.read_only")))
+    return False
+
+
+def unique_key(connection: Connection, table: sa.Table, columns: Iterable[str]) -> bool:
+    """Whether the database itself keeps two rows with the same values in these columns out."""
+    inspector, schema = _inspector(connection), schema_of(connection, table)
+    keys = [inspector.get_pk_constraint(table.name, schema)["constrained_columns"]]
+    keys += [found["column_names"] for found in inspector.get_unique_constraints(table.name, schema)]
+    keys += [found["column_names"] for found in inspector.get_indexes(table.name, schema) if found["unique"]]
+    return any(key and set(key) <= set(columns) for key in keys)
+
+
+def text_length(connection: Connection, table: sa.Table, column: str) -> int | None:
+    """How many characters a column holds; None without a limit."""
+    for found in _inspector(connection).get_columns(table.name, schema_of(connection, table)):
+        if found["name"] == column:
+            return getattr(found["type"], "length", None)
+    return None
+
+
+def indexes(connection: Connection, table: sa.Table) -> list[list[str]]:
+    """The columns of each index, the primary key included, in their order."""
+    inspector, schema = _inspector(connection), schema_of(connection, table)
+    found = [inspector.get_pk_constraint(table.name, schema)["constrained_columns"]]
+    found += [entry["column_names"] for entry in inspector.get_unique_constraints(table.name, schema)]
+    found += [[name or "" for name in entry["column_names"]] for entry in inspector.get_indexes(table.name, schema)]
+    return found
+
+
+def rows_about(connection: Connection, table: sa.Table) -> int:
+    """How many rows a table has by the server's own estimate; 0 where it has none to give at once."""
+    schema = schema_of(connection, table)
+    statement: sa.Select[Any] | None = None
+    if connection.dialect.name in ("mysql", "mariadb"):
+        names = ("table_schema", "table_name", "table_rows")
+        tables = sa.table("tables", *map(sa.column, names), schema="information_schema")
+        statement = sa.select(tables.c.table_rows).where(
+            tables.c.table_name == table.name, tables.c.table_schema == (schema or sa.func.database())
+        )
+    elif connection.dialect.name == "postgresql":
+        name = f"{schema}.{table.name}" if schema else table.name
+        relation = sa.func.to_regclass(name)
+        classes = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
+        # A table that was never analyzed has -1 there: then some 100 bytes a row.
+        size = sa.func.pg_relation_size(relation) / 100
+        statement = sa.select(sa.func.greatest(classes.c.reltuples, sa.case((classes.c.reltuples < 0, size)))).where(
+            classes.c.oid == relation
+        )
+    elif connection.dialect.name == "sqlite":
+        statement = sa.select(sa.func.max(sa.text("rowid"))).select_from(table)
+    if statement is None or refusal(connection, statement):
+        return 0
+    return int(connection.scalar(statement) or 0)
+
+
+def schema_of(connection: Connection, table: sa.Table) -> str | None:
+    """The schema that a table is read in: CiviCRM's own, where it has one."""
+    translated: dict[str | None, str | None] = connection.get_execution_options().get("schema_translate_map", {})
+    return translated.get(table.schema) if table.schema == CIVICRM else table.schema
+
+
+def _may_count_on(connection: Connection, table: sa.Table) -> bool:
+    """PostgreSQL numbers rows from a sequence, which needs a right of its own."""
+    if connection.dialect.name != "postgresql":
+        return True
+    defaults = {column["name"]: column.get("default") for column in _inspector(connection).get_columns(table.name)}
+    if not str(defaults.get("id") or "").startswith("nextval"):
+        return True
+    sequence = sa.func.pg_get_serial_sequence(table.name, "id")
+    return bool(connection.scalar(sa.select(sa.func.has_sequence_privilege(sequence, "USAGE"))))
+
+
+def _inspector(connection: Connection) -> Any:
+    return sa.inspect(connection)
