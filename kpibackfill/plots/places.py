@@ -62,7 +62,7 @@ class Arranged:
     def without(self, kpi_id: str, name: str) -> set[int]:
         """The slots in which one KPI has no ``stored`` or no ``computed`` value; one withheld is a value."""
         places = self.of(kpi_id)
-        there = places[name].notna() | ((places["kind"] == "withheld") & (name == "computed"))
+        there = places[name].notna() | (places["kind"] == "withheld")
         return set(range(len(self.slots))) - set(places.loc[there, "slot"])
 
     def gaps(self, kpi_id: str) -> set[int]:
@@ -88,7 +88,7 @@ def arrange(drift: pd.DataFrame) -> Arranged:
         _kind(*row)
         for row in zip(units, drift["basis"], drift["status"], places["computed"], places["delta"], strict=True)
     ]
-    places.loc[places["kind"] == "withheld", ["computed", "delta", "change"]] = np.nan
+    places.loc[places["kind"] == "withheld", ["stored", "computed", "delta", "change"]] = np.nan
     scale = units.map({"count": np.nan, "points": 0.01, "fraction": 1.0}).astype(float)
     places["size"] = (places["delta"] * scale).where(units != "count", places["change"])
     return _placed(entries, places)

@@ -66,11 +66,10 @@ def _panel(axes: Axes, arranged: Arranged, entry: Entry, width: float, height: f
     axes.plot(xs, lead["computed"], "-", color=COMPUTED, linewidth=1.3, zorder=4, label="computed")
     _marks(axes, places, size=min(RING, max(2.8, 0.8 * 72 * width / (len(xs) + 0.5))))
     for place in rows(places[places["kind"] == "withheld"]):
-        low = place.stored < 0.2 * axes.get_ylim()[1]  # then a ring lies there already
         axes.annotate(
             FEW,
             (place.x, 0),
-            (0, 11 if low else 4),
+            (0, 4),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             ha="center",
