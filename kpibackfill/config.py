@@ -125,11 +125,11 @@ class Target(_Strict):
             )
             dialect = url.get_dialect()
             dialect.import_dbapi()
+        except NoSuchModuleError:
+            raise _config_error(f"{where}: there is no database driver {text.partition(':')[0]!r} here") from None
         except (ArgumentError, ValueError):
             example = "mysql+pymysql://user:${PASSWORD}@host/db"
             raise _config_error(f"{where} is not a database URL such as {example}") from None
-        except NoSuchModuleError:
-            raise _config_error(f"{where}: there is no database driver {text.partition(':')[0]!r} here") from None
         except ImportError as error:
             raise _config_error(
                 f"{where}: the driver of {text.partition(':')[0]!r} is not installed ({error.name}); "

@@ -26,7 +26,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
       kpibackfill run --target live --from-year 2015 --to-year 2024
       kpibackfill check --target live              is everything in place?
     """
-    ctx.obj = {"config": config, "json": False, "run_id": None}
+    ctx.obj["config"] = config
 
 
 @main.command()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,22 +18,36 @@ from kpibackfill.printable import json_escape, printable
 if TYPE_CHECKING:
     from kpibackfill.config import Config
 
+PROGRESS_SECONDS = 15
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Cli(click.Group):
     """Tells expected failures in one or two lines and gives every ending its exit status."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        # How failures are to be told has to be known before the options are read, since that may fail as well.
+        extra.setdefault("obj", {"config": None, "json": "--json" in args, "run_id": None})
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            return self._misused(extra["obj"], error)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            self._misused(ctx.obj, error)
         except KpiBackfillError as error:
             click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(error.message)}", err=True)
-            self._told(ctx, error.code, error.message, "unknown" if isinstance(error, OutcomeUnknown) else error.state)
+            state = "unknown" if isinstance(error, OutcomeUnknown) else error.state
+            self._told(ctx.obj, error.code, error.message, state)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
-            self._told(ctx, "interrupted", "The run was interrupted.", "failed")
+            self._told(ctx.obj, "interrupted", "The run was interrupted.", "failed")
             ctx.exit(130)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
@@ -40,13 +55,21 @@ class Cli(click.Group):
             text = str(error) if type(error).__name__ == "Bug" else traceback.format_exc()
             click.echo(text, err=True)
             click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
-            self._told(ctx, "bug", type(error).__name__, "failed")
+            self._told(ctx.obj, "bug", type(error).__name__, "failed")
             ctx.exit(70)
 
-    def _told(self, ctx: click.Context, code: str, message: str, state: str) -> None:
-        found = ctx.find_object(dict) or {}
-        if found.get("json"):
-            print_json({"run_id": found.get("run_id"), "state": state, "error": {"code": code, "message": message}})
+    def _misused(self, told: Mapping[str, Any], error: click.UsageError) -> NoReturn:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            raise error
+        command = error.ctx.command_path if error.ctx else "kpibackfill"
+        message = f"{error.format_message()} Nothing was read or written; `{command} --help` shows what there is."
+        click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
+        self._told(told, "usage", message, "refused")
+        raise click.exceptions.Exit(2)
+
+    def _told(self, told: Mapping[str, Any], code: str, message: str, state: str) -> None:
+        if told["json"]:
+            print_json({"run_id": told["run_id"], "state": state, "error": {"code": code, "message": message}})
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
@@ -69,14 +92,17 @@ def absolute(path: str) -> str:
 
 
 def progress_line() -> Callable[[str], None]:
-    """Writes one line that is renewed on a terminal, and a line each where the output goes to a file."""
+    """Writes one line that is renewed on a terminal; where the output goes to a file, a line at a time of long work."""
     terminal = sys.stderr.isatty()
+    last = time.monotonic()
 
     def show(text: str) -> None:
+        nonlocal last
         if terminal:
             click.echo(f"\r\x1b[2K{text}", err=True, nl=False)
-        elif text:
+        elif text and time.monotonic() - last > PROGRESS_SECONDS:
             click.echo(text, err=True)
+            last = time.monotonic()
 
     return show
 

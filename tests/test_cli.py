@@ -1,0 +1,141 @@
+"""The command line: what it prints and how it ends, refusals above all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kpibackfill.cli import main
+from kpibackfill.parameters import DEFAULTS
+from tests.databases import dump, on
+from tests.workbench import Workbench, error_of, told
+
+# Loading these takes longer than a person waits for help.
+HEAVY = ("pandas", "numpy", "sqlalchemy", "papermill", "matplotlib", "nbclient", "IPython", "jinja2")
+
+
+def test_the_options_of_run_are_the_parameters_of_the_notebook() -> None:
+    run = main.commands["run"]
+    assert run.make_context("run", []).params == {**DEFAULTS, "as_json": False, "exit_code": False}
+    options = {option.name: option.opts for option in run.params}
+    assert all(options[name] == [f"--{name.replace('_', '-')}"] for name in DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["runs"], ["runs", "--json"], ["--version"], ["kpis", "--help"]]
+)
+def test_help_and_the_archive_load_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n')
+    program = (
+        "import sys\nfrom kpibackfill.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit as end: assert not end.code, end.code\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1] == "[]", ended.stderr
+
+
+WRONG_PARAMETERS: list[tuple[list[str], str, str]] = [
+    (["--from-year", "abc"], "usage", "'abc' is not a valid integer"),
+    (["--from-year", "99999"], "parameter", "four digits"),
+    (["--from-year", "-1"], "parameter", "four digits"),
+    (["--from-year", "0"], "parameter", "four digits"),
+    (["--from-year", "2024", "--to-year", "20255"], "parameter", "to_year"),
+    (["--to-year", "2024"], "parameter", "to_year stands alone"),
+    (["--target", "nowhere"], "unknown_target", "It has: test"),
+    (["--kpis", "education_npss"], "unknown_kpi", "'education_nps'"),
+    (["--kpis", "entirely different"], "unknown_kpi", "kpibackfill kpis"),
+    (["--snapshot-types", "fortnightly"], "parameter", "'fortnightly'"),
+    (["--snapshot-types", " , "], "parameter", "snapshot_types is empty"),
+    (["--as-of", "yesterday"], "parameter", "as_of must be an instant"),
+    (["--as-of", "0000-01-01"], "parameter", "as_of must be an instant"),
+    (["--reason", "one\ntwo"], "parameter", "one line"),
+    (["--apply=true"], "usage", "does not take a value"),
+    (["--aply"], "usage", "--apply"),
+    (["--frm-year", "2024"], "usage", "--from-year"),
+    (["2024"], "usage", "unexpected extra argument"),
+]
+
+
+@on("sqlite")
+@pytest.mark.parametrize(("arguments", "code", "words"), WRONG_PARAMETERS)
+def test_wrong_parameters_are_refused_before_anything_is_read(
+    bench: Workbench, arguments: list[str], code: str, words: str
+) -> None:
+    before = dump(bench.database)
+    target = [] if "--target" in arguments else ["--target", "test"]
+    plain = told(bench.command("run", *target, *arguments))
+    assert words in plain
+    assert "othing was read or written" in plain
+    as_json = bench.command("run", *target, *arguments, "--json")
+    told(as_json)
+    error = error_of(as_json)
+    assert (error["code"], words in error["message"]) == (code, True)
+    assert json.loads(as_json.stdout) == {"run_id": None, "state": "refused", "error": error}
+    assert not bench.runs
+    assert dump(bench.database) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--conf", "x", "run", "--json"], ["runn", "--json"], ["run", "--json", "--to-year"]]
+)
+def test_a_misused_command_line_is_told_as_any_refusal(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(main, arguments)
+    told(ended)
+    assert error_of(ended)["code"] == "usage"
+
+
+CONFIGURATIONS: dict[str, tuple[str, str]] = {
+    "unknown key": ('colour = "red"\n[targets.test]\nstore = "sqlite:///x"\n', "unknown key 'colour'"),
+    "unknown key of a target": ('[targets.test]\nstore = "sqlite:///x"\nstor = 1\n', "unknown key 'targets.test.stor'"),
+    "unknown key of the site": (
+        '[targets.test]\nstore = "sqlite:///x"\n[site]\nwebform = "x"\n',
+        "unknown key 'site.webform'",
+    ),
+    "no store": ("[targets.test]\n", "targets.test.store"),
+    "no targets": ('runs = "runs"\n', "targets"),
+    "not TOML": ("[targets.test\n", "not valid TOML"),
+    "no zone": ('[targets.test]\nstore = "sqlite:///x"\ntimezone = "Mars"\n', "targets.test.timezone: 'Mars'"),
+    "no URL": ('[targets.test]\nstore = "hunter2"\n', "targets.test.store is not a database URL"),
+    "no such driver": ('[targets.test]\nstore = "oracle9://h/d"\n', "there is no database driver 'oracle9'"),
+    "driver not installed": ('[targets.test]\nstore = "mssql+pymssql://u@h/d"\n', "is not installed (pymssql)"),
+    "missing variable": (
+        '[targets.test]\nstore = "mysql+pymysql://u:${NOWHERE_SET}@h/d"\n',
+        "targets.test.store needs the environment variable NOWHERE_SET",
+    ),
+    "no number for a port": ('[targets.test]\nstore = "mysql+pymysql://u@h:${WORD}/d"\n', "is not a database URL"),
+    "a module that is not there": (
+        '[targets.test]\nstore = "sqlite:///x"\n[site]\nkpi_modules = ["no_such_module"]\n',
+        "'no_such_module' could not be imported",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_wrong_configuration_is_refused_by_its_key(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, words = CONFIGURATIONS[name]
+    (tmp_path / "kpibackfill.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORD", "hunter2")
+    ended = CliRunner().invoke(main, ["run", "--target", "test", "--json"])
+    assert words in told(ended)
+    assert "hunter2" not in ended.output
+    assert words in error_of(ended)["message"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_a_configuration_the_first_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
+    assert "kpibackfill notebooks DIR" in told(CliRunner().invoke(main, ["run"]))
+    assert "can't be read" in told(CliRunner().invoke(main, ["--config", "nowhere.toml", "run"]))
