@@ -11,6 +11,18 @@ from kpibackfill.cli import main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json
 
 
+def _warn(runs_dir: Path) -> None:
+    """Say what the ledger could not be relied on for."""
+    from kpibackfill.record import ledger
+
+    numbers = ledger.passed_over(runs_dir)
+    if numbers:
+        some = ", ".join(map(str, numbers[:5])) + (" …" if len(numbers) > 5 else "")
+        click.echo(
+            f"Left out: line {some} of the ledger, altered or cut off; `kpibackfill verify` says more.", err=True
+        )
+
+
 @main.command()
 @click.option("--target", help="Only runs of this target.")
 @click.option("--year", type=int, help="Only runs that asked for this year.")
@@ -31,7 +43,9 @@ def runs(
     from kpibackfill.record import archive, texts
 
     begin(ctx, as_json)
-    found = archive.runs(config_of(ctx).runs_dir, target=target, year=year, kpi=kpi, state=state)
+    runs_dir = config_of(ctx).runs_dir
+    found = archive.runs(runs_dir, target=target, year=year, kpi=kpi, state=state)
+    _warn(runs_dir)
     if as_json:
         print_json(found)
     else:
@@ -121,7 +135,9 @@ def history(
     from kpibackfill.record.history import select
 
     begin(ctx, as_json)
-    found = select(config_of(ctx), target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
+    config = config_of(ctx)
+    found = select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
+    _warn(config.runs_dir)
     if as_json:
         print_json([{**c, "before": number(c["before"]), "after": number(c["after"])} for c in found])
     else:

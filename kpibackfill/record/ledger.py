@@ -94,7 +94,7 @@ def is_whole(line: bytes) -> bool:
 
 
 def entry_of(line: bytes) -> dict[str, Any] | None:
-    """The event that a line tells; ``None`` where it tells none."""
+    """The event that a line tells, altered or not; ``None`` where it tells none."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -104,12 +104,23 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
 
 
 def entries(runs_dir: Path) -> Iterator[dict[str, Any]]:
-    """The events in order; a line that is no event is passed over here and named by ``verify``."""
+    """The events in order, less what `passed_over` names."""
+    for line in _lines(runs_dir):
+        entry = entry_of(line) if is_whole(line) else None
+        if entry is not None:
+            yield entry
+
+
+def passed_over(runs_dir: Path) -> list[int]:
+    """The numbers of lines that were altered or cut off, so that nothing is read from them."""
+    return [number for number, line in enumerate(_lines(runs_dir), 1) if not is_whole(line)]
+
+
+def _lines(runs_dir: Path) -> Iterator[bytes]:
     path = runs_dir / FILE_NAME
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        yield from filter(None, map(entry_of, file))
+    if path.is_file():
+        with path.open("rb") as file:
+            yield from (line.rstrip(b"\n") for line in file)
 
 
 def _last_line(file: IO[bytes]) -> bytes:

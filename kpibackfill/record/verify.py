@@ -111,7 +111,8 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
         count += len(expected)
         findings += [finding for finding, is_note in found if not is_note]
         notes += [finding for finding, is_note in found if is_note]
-    findings += _disagreeing(runs_dir, entries)
+    whole = [entry for line in lines if ledger.is_whole(line.raw) and (entry := ledger.entry_of(line.raw))]
+    findings += _disagreeing(runs_dir, whole)
     for path in sorted(runs_dir.iterdir()):
         if path.name not in (ledger.FILE_NAME, index.FILE_NAME, *listed):
             kind = Finding(path.name, "is in no line of the ledger")
