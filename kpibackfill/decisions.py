@@ -89,17 +89,20 @@ def read(path: str | Path, units: Mapping[str, str]) -> Decisions:
 
 def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:
     """The decisions in the bytes of a file called `name`. Raises Refused as ``read`` does."""
-    header, lines, delimiter = _table(_text(raw, name), name)
+    _, lines, delimiter = _table(_text(raw, name), name)
     found: list[Decision] = []
-    for number, cells in lines:
-        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-            raise _refused(name, f"line {number}: more cells than the header has; put quotes around text with commas")
-        told = dict(zip(header, (_one_line(cell) for cell in cells), strict=False))
-        decision = _decision(number, {key: told.get(key, "") for key in _KNOWN}, name, units, delimiter)
+    for line, told in lines:
+        decision = _decision(line, {key: told.get(key, "") for key in _KNOWN}, name, units, delimiter)
         if decision is not None:
             found.append(decision)
     _refuse_contradictions(found, name)
     return Decisions(name, raw, tuple(decision for decision in found if decision.word != "defer"))
+
+
+def table(raw: bytes, name: str) -> tuple[list[str], list[dict[str, str]]]:
+    """The header of a decisions file and its lines as they stand, decided or not. Raises Refused as ``read`` does."""
+    header, lines, _ = _table(_text(raw, name), name)
+    return header, [told for _, told in lines]
 
 
 def number(text: str, *, decimal_comma_likely: bool = False) -> float:
@@ -144,7 +147,7 @@ def _text(raw: bytes, name: str) -> str:
     raise _refused(name, "is no CSV text; save it from the spreadsheet as CSV UTF-8")
 
 
-def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]], str]:
+def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]], str]:
     """Header, non-empty lines with the number of the line that each begins on, and the delimiter."""
     skipped = 0
     if re.match(r"sep=.\r?\n", text):  # a spreadsheet's own first line, which names the delimiter
@@ -157,12 +160,21 @@ def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, list[st
             for column in _KNOWN:
                 if header.count(column) > 1:
                     raise _refused(name, f"has the column {column!r} twice")
-            return header, rows, delimiter
+            return header, _told(header, rows, name), delimiter
     raise _refused(
         name,
         "lacks a header with the columns kpi_id and decision, separated by commas, semicolons or tabs; "
         "`kpibackfill review RUN` writes such a file",
     )
+
+
+def _told(
+    header: Sequence[str], rows: Iterable[tuple[int, list[str]]], name: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    for line, cells in rows:
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise _refused(name, f"line {line}: more cells than the header has; put quotes around text with commas")
+        yield line, dict(zip(header, map(_one_line, cells), strict=False))
 
 
 def _rows(text: str, delimiter: str, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:

@@ -55,10 +55,16 @@ def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) ->
       kpibackfill run --target live --from-year 2024 --kpis education_nps
       kpibackfill run --target live --from-year 2024 --apply --approved-plan RUN --reason "runbook, step 4"
     """
+    begin(ctx, as_json)
+    execute(ctx, values, as_json=as_json, exit_code=exit_code)
+
+
+def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_code: bool) -> None:
+    """Run the notebook with these parameters and print how it ended."""
     from kpibackfill.execute import run_notebook
     from kpibackfill.record.receipt import as_json as document
 
-    begin(ctx, as_json)
+
     progress = progress_line()
     try:
         record = run_notebook(values | {"decisions": absolute(values["decisions"])}, config_of(ctx), progress, ctx.obj)

@@ -1,3 +1,154 @@
 """Commands around a run's review: review, approve, settle, revert, replay."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kpibackfill.cli import execute, main
+from kpibackfill.cli.base import begin, config_of, json_option, print_json, progress_line
+
+
+@main.command()
+@click.argument("run")
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write instead of decisions-RUN.csv here.")
+@json_option
+@click.pass_context
+def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> None:
+    """Write the decisions file of a dry run: a line per planned or unsupported row, for a person to fill in.
+
+    In the column decision stands accept, reject, defer, set (with a value) or remove; what is empty is deferred.
+    RUN is a run's id, its beginning or end, or `latest`.
+
+    \b
+    Examples:
+      kpibackfill review latest
+      kpibackfill run --target live --from-year 2024 --decisions decisions-RUN.csv
+    """
+    from kpibackfill.review import review as write
+
+    begin(ctx, as_json)
+    written = write(run, output, config=config_of(ctx))
+    if as_json:
+        print_json({"path": str(written.path), "rows": len(written.frame)})
+        return
+    click.echo(str(written.path))
+    click.echo(
+        "Fill in decision, reason and reviewer, then run the same years with --decisions and this file.", err=True
+    )
+
+
+@main.command()
+@click.argument("run")
+@click.option("--note", required=True, help="Why, in a sentence.")
+@click.option("--by", default="", help="Who approves; by default the system's user.")
+@json_option
+@click.pass_context
+def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> None:
+    """Put on record that you looked at a dry run and approve of its plan.
+
+    RUN is the whole id of a dry run.
+
+    \b
+    Examples:
+      kpibackfill approve RUN --note "numbers agree with the annual report"
+    """
+    from kpibackfill.record.approval import approve as put
+
+    begin(ctx, as_json)
+    found = put(config_of(ctx), run, note=note, by=by)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['by']} approved the plan of {run}: {found['rows']} row{'s' * (found['rows'] != 1)}.")
+        click.echo(f"Next: the same run with --apply --approved-plan {run}")
+
+
+@main.command()
+@click.argument("run")
+@json_option
+@click.pass_context
+def settle(ctx: click.Context, run: str, as_json: bool) -> None:
+    """Find out whether a run that was cut off while it was writing has written, and put that on record.
+
+    RUN is the run's whole id.
+
+    \b
+    Examples:
+      kpibackfill settle RUN
+    """
+    from kpibackfill.record import settle as settling
+
+    begin(ctx, as_json)
+    document = settling.settle(config_of(ctx), run)
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(settling.sentence(document))
+
+
+@main.command()
+@click.argument("run")
+@click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
+@click.option("--approved-plan", default="", help="Fingerprint or run id of the revert's reviewed dry run.")
+@click.option("--decisions", default="", help="CSV file with decisions on single rows.")
+@click.option("--reason", default="", help="Why, in a sentence.")
+@click.option("--operator", default="", help="Who; by default the system's user.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 after a dry run whose plan is not empty.")
+@json_option
+@click.pass_context
+def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **values: Any) -> None:
+    """Put the rows that a run wrote back as they were before: a dry run, unless --apply is given.
+
+    A row that somebody changed since is left alone and reported. RUN is the run's whole id.
+
+    \b
+    Examples:
+      kpibackfill revert RUN
+      kpibackfill revert RUN --apply --approved-plan DRY-RUN --reason "wrong definition"
+    """
+    from kpibackfill.revert import written_by
+
+    begin(ctx, as_json)
+    target = written_by(config_of(ctx), run)["parameters"]["target"]
+    execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
+
+
+@main.command()
+@click.argument("run")
+@json_option
+@click.pass_context
+def replay(ctx: click.Context, run: str, as_json: bool) -> None:
+    """Ask a run again: its parameters, as of its own instant, as a dry run; and compare the numbers.
+
+    Exits with 2 when a number differs. RUN is the run's whole id.
+
+    \b
+    Examples:
+      kpibackfill replay RUN
+    """
+    from kpibackfill.record.replay import replay as ask
+    from kpibackfill.record.replay import text
+
+    begin(ctx, as_json)
+    progress = progress_line()
+    try:
+        found = ask(config_of(ctx), run, progress)
+    finally:
+        progress("")
+    if as_json:
+        print_json(
+            {
+                "run_id": found.run_id,
+                "replayed_by": found.replayed_by,
+                "same": found.same,
+                "compared": found.compared,
+                "rows": list(found.rows),
+            }
+        )
+    else:
+        click.echo(text(found))
+    if not found.same:
+        ctx.exit(2)

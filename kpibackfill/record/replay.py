@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
+from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.record.approval import refuse_altered
 from kpibackfill.record.diff import DATA, compare_receipts
 from kpibackfill.record.receipt import RunRecord
@@ -33,6 +34,7 @@ class Replay:
     compared: int
     rows: tuple[Mapping[str, Any], ...]
     document: Mapping[str, Any]
+    units: Mapping[str, Any]
 
     @property
     def same(self) -> bool:
@@ -79,13 +81,35 @@ def replay(config: Config, run_id: str, progress: Callable[[str], None] | None =
     return compare(before, run_notebook(values, config, progress).receipt)
 
 
+def text(found: Replay) -> str:
+    """What a replay found, for people; a rate that rests on too few is withheld."""
+    from kpibackfill.record.texts import table
+
+    rows = [
+        (
+            row["year"],
+            row["snapshot_id"],
+            row["kpi_id"],
+            *(
+                FEW if too_few(found.units[row["kpi_id"]], basis) else amount(value, found.units[row["kpi_id"]])
+                for value, basis in zip(row["computed"], row["basis"], strict=True)
+            ),
+            row["why"],
+        )
+        for row in found.rows
+    ]
+    heads = ["year", "snapshot", "KPI", "then", "now", "why"]
+    return "\n".join([repr(found), *(["", *table(heads, rows, right=(1, 3, 4))] if rows else [])])
+
+
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Replay:
     """Two receipts of the same question, held against each other number by number, to the last digit."""
     document = compare_receipts({**before, "parameters": after["parameters"]}, after)
     sides = [{(row["snapshot_id"], row["kpi_id"]): row for row in receipt["rows"]} for receipt in (before, after)]
     keys = list(dict.fromkeys([*sides[0], *sides[1]]))
     rows = tuple(_differing(keys, sides, document["kpis"]))
-    return Replay(before["run_id"], after["run_id"], len(keys), rows, document)
+    units = {entry["kpi_id"]: entry["unit"] for receipt in (after, before) for entry in receipt["kpis"]}
+    return Replay(before["run_id"], after["run_id"], len(keys), rows, document, units)
 
 
 def _differing(

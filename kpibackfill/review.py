@@ -1,0 +1,196 @@
+"""The decisions file from a reviewer's side: written for a run, filled in and checked, in a terminal or beside the table.
+
+The file lies where the reviewer works, never in the run's own folder, which is closed; a run that goes by it keeps a
+copy.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kpibackfill import decisions
+from kpibackfill.config import Config, load_config
+from kpibackfill.decisions import Decision, Decisions
+from kpibackfill.errors import Refused
+from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
+from kpibackfill.record import archive, files
+from kpibackfill.record.receipt import RunRecord
+from kpibackfill.run import decidable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kpibackfill.plan import Plan
+
+TOLD = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "computed", "basis", "population")
+COLUMNS = (*TOLD, "remarks", "numbers", "decision", "value", "reason", "reviewer")
+
+
+@dataclass(frozen=True, repr=False)
+class Review:
+    """A decisions file: where it lies, and what stands in it."""
+
+    path: Path
+    frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        count = len(self.frame)
+        return f"{self.path}: {count} row{'s' * (count != 1)}"
+
+    def _repr_html_(self) -> str:
+        from kpibackfill.views import templates
+
+        # JupyterLab opens a link beside the notebook in a tab of its own.
+        source = "<p><a href='{{ path.name }}'>{{ path.name }}</a></p>{{ table | safe }}"
+        table = self.frame.to_html(index=False, escape=True, border=0)
+        return templates().from_string(source).render(path=self.path, table=table)
+
+
+def review(run: str | Plan, output: str | Path | None = None, *, config: Config | None = None) -> Review:
+    """Write the decisions file of a dry run: a line per planned or unsupported row, to be decided by a person.
+
+    Parameters
+    ----------
+    run : the dry run's id, its beginning or end, or ``latest``; or in a session the plan on screen.
+    output : where to write it; by default ``decisions-<run>.csv`` in the current folder.
+    config : the configuration instead of the nearest one.
+
+    Returns
+    -------
+    Review : `path` and `frame`, and in a notebook a link that opens the file.
+
+    Raises
+    ------
+    Refused : it is no dry run that has ended, or the file is there already; nothing was overwritten.
+    """
+    config = config or load_config()
+    if isinstance(run, str):
+        run_id = archive.resolve_run(config.runs_dir, run)
+        rows, units = _archived(config, run_id)
+    else:
+        run_id = run.run.run_id or f"{run.run.target.name}-{run.fingerprint[:8]}"
+        rows, units = [proposal.document() for proposal in run.proposals], decidable(config)
+    path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
+    if path.resolve().is_relative_to(config.runs_dir):
+        raise Refused(f"{path} is in the archive, whose files are closed; give another output.", code="decisions")
+    if path.exists():
+        raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
+    lines = [_line(row, units.get(row["kpi_id"], "")) for row in rows]
+    files.write(path, _csv(COLUMNS, lines))
+    return Review(path, _frame(COLUMNS, lines))
+
+
+def decide(
+    path: str | Path,
+    kpi_id: str,
+    decision: str,
+    *,
+    snapshot_id: int | None = None,
+    year: int | None = None,
+    value: float | None = None,
+    reason: str = "",
+    reviewer: str = "",
+) -> Review:
+    """Fill in a decision in a decisions file; a file or a line that is not there yet is added.
+
+    Parameters
+    ----------
+    path : the file, as `review` or a spreadsheet wrote it.
+    decision : ``accept``, ``reject``, ``defer``, ``set`` or ``remove``.
+    snapshot_id, year : of the row; a ``set`` may give the year alone, for all target snapshots of it.
+    value, reason, reviewer : the value to set, why, and who decided.
+
+    Raises
+    ------
+    Refused : the file with this decision would not be accepted; it was left as it is.
+    """
+    path = Path(path).expanduser()
+    units = decidable(load_config())
+    header, lines = decisions.table(path.read_bytes(), path.name) if path.exists() else (list(COLUMNS), [])
+    header += [name for name in COLUMNS if name not in header]
+    given = {"kpi_id": kpi_id, "decision": decision, "reason": reason, "reviewer": reviewer}
+    given |= {"value": "" if value is None else repr(value)}
+    key = {"snapshot_id": snapshot_id, "year": year}
+    given |= {name: "" if whole is None else str(whole) for name, whole in key.items()}
+    meant = [line for line in lines if line.get("kpi_id") == kpi_id and line.get("snapshot_id") == given["snapshot_id"]]
+    if snapshot_id is None:
+        meant = [line for line in meant if line.get("year") == given["year"]]
+    changed = {name: text for name, text in given.items() if name != "year" or text}
+    filled = [{**line, **changed} if line in meant else line for line in lines] + ([] if meant else [given])
+    text = _csv(header, filled)
+    decisions.parse(text.encode(), path.name, units)
+    files.write(path, text)
+    return Review(path, _frame(header, filled))
+
+
+def check_decisions(path: str | Path) -> pd.DataFrame:
+    """Read a decisions file as a run would, without a database.
+
+    Returns
+    -------
+    DataFrame, a row per line that decides anything: `line`, `kpi_id`, `decision`, `snapshot_id`, `year` (Int64,
+    missing where not given), `value` (float), `reason`, `reviewer`.
+
+    Raises
+    ------
+    Refused : a line is unknown, incomplete or contradicts another; the message names it.
+    """
+    import pandas as pd
+
+    found: Decisions = decisions.read(path, decidable(load_config()))
+    names = [field.name for field in fields(Decision)]
+    frame = pd.DataFrame([[getattr(told, name) for name in names] for told in found.lines], columns=names)
+    frame = frame.rename(columns={"word": "decision"}).drop(columns="numbers")
+    return frame.astype({"line": "int64", "snapshot_id": "Int64", "year": "Int64", "value": "float64"})
+
+
+def _archived(config: Config, run_id: str) -> tuple[list[Mapping[str, Any]], Mapping[str, str]]:
+    record = RunRecord(config.runs_dir, run_id)
+    receipt = record.receipt
+    if receipt["state"] != "dry_run" or not record.closed:
+        raise Refused(f"{run_id} is no dry run that has ended; only those are reviewed.", code="decisions")
+    return receipt["review"], {entry["kpi_id"]: entry["unit"] for entry in receipt["kpis"]}
+
+
+def _line(row: Mapping[str, Any], unit: str) -> dict[str, str]:
+    """A row for people: where a rate rests on fewer than five, its numbers are withheld, as everywhere."""
+    line = {name: "" if row[name] is None else str(row[name]) for name in TOLD}
+    remarks = list(row["warnings"])
+    if row["computed"] is not None and unit == "fraction" and too_few("fraction", row["basis"]):
+        line |= {"stored": FEW if line["stored"] else "", "computed": FEW, "basis": FEW, "population": FEW}
+        remarks.insert(0, NOT_FOR_PUBLICATION)
+    return line | {"remarks": "; ".join(remarks), "numbers": row["numbers"]}
+
+
+def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: no_formula(line.get(name, "")) for name in header} for line in lines)
+    return "\ufeff" + text.getvalue()
+
+
+def no_formula(text: str) -> str:
+    """A text that no spreadsheet runs as a formula; a number stays one."""
+    return (
+        "'" + text if text[:1] in ("=", "@", "\t", "\r") or (text[:1] in ("+", "-") and not _is_number(text)) else text
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _frame(header: Sequence[str], lines: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([[line.get(name, "") for name in header] for line in lines], columns=list(header), dtype=str)
