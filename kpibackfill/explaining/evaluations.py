@@ -1,0 +1,112 @@
+"""How an NPS comes about: scores by score, by kind and by month."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from kpibackfill.database.expressions import exact, same_text, windowed
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.explaining.months import month_name, month_windows, unix_spans
+from kpibackfill.explaining.parts import Explained, Parts, explains
+from kpibackfill.kpis.evaluations import nps, score
+from kpibackfill.kpis.registry import SiteAt, Window
+from kpibackfill.tables import submission, submission_data
+
+MOST = 99
+"""Scores above are shown as one: a longer number may be what somebody typed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """So many answers that are alike: the score read in them, whether the text was a plain number, or was empty."""
+
+    window_id: int
+    draft: bool
+    score: int
+    plain: bool
+    empty: bool
+    number: int
+
+
+def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[Scores]:
+    """The answers to the question in the windows, drafts included; their texts stay in here."""
+    spans = unix_spans(windows, site)
+    if not spans:
+        return []
+    draft = sa.case((submission.c.in_draft == 0, 0), else_=1).label("draft")
+    submissions = windowed(
+        [submission.c.sid, draft],
+        submission.c.created,
+        spans,
+        same_text(submission.c.webform_id, site.settings.evaluation_webform),
+    )
+    answer = exact(submission_data.c.value)
+    rows = connection.execute(
+        sa.select(submissions.c.window_id, submissions.c.draft, answer, sa.func.count())
+        .join_from(submissions, submission_data, submission_data.c.sid == submissions.c.sid)
+        .where(same_text(submission_data.c.name, site.settings.recommend_field))
+        .group_by(submissions.c.window_id, submissions.c.draft, answer)
+    )
+    found = Counter[tuple[int, bool, int, bool, bool]]()
+    for window_id, is_draft, text, number in rows:
+        value, plain = score(text or b"")
+        found[window_id, bool(is_draft), value, plain, not (text or b"").strip()] += number
+    return [Scores(*alike, number) for alike, number in found.items()]
+
+
+@explains("education_nps")
+def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
+    """Of all answers of the period: those that are no drafts and hold a score above 0."""
+    months = month_windows(window.start, window.end)
+    answers = scores(connection, site, months)
+    final = [answer for answer in answers if not answer.draft]
+    counts = [answer for answer in final if answer.score > 0]
+    ignored = [answer for answer in final if answer.score <= 0]
+    by_month, by_score = Counter[int](), Counter[int]()
+    for answer in counts:
+        by_month[answer.window_id] += answer.number
+        by_score[answer.score] += answer.number
+    result = nps(*tally(by_score))
+    odd = _number(answer for answer in counts if not answer.plain)
+    return Explained(
+        [
+            Parts("score", _labelled(by_score), result=result),
+            Parts("kind of score", _kinds(by_score), result=result),
+            Parts("month", {month_name(month.window_id): by_month[month.window_id] for month in months}, "basis"),
+        ],
+        {
+            "drafts": _number(answers) - _number(final),
+            "empty": _number(answer for answer in ignored if answer.empty),
+            "not a number": _number(answer for answer in ignored if not answer.plain and not answer.empty),
+            "no score above 0": _number(answer for answer in ignored if answer.plain),
+        },
+        considered=_number(answers),
+        what="answers of the period",
+        arrives_at="basis",
+        notes=[f"Scores read as the digits in a longer text: {odd}."] if odd else [],
+    )
+
+
+def tally(by_score: Counter[int], promoter: int = 5, detractor: int = 3) -> tuple[int, int, int]:
+    """Promoters, detractors and all."""
+    promoters = sum(number for value, number in by_score.items() if value >= promoter)
+    return promoters, sum(number for value, number in by_score.items() if value <= detractor), by_score.total()
+
+
+def _kinds(by_score: Counter[int]) -> dict[str, float]:
+    promoters, detractors, every = tally(by_score)
+    return {"promoters": promoters, "passives": every - promoters - detractors, "detractors": detractors}
+
+
+def _labelled(by_score: Counter[int]) -> dict[str, float]:
+    labelled: dict[str, float] = {str(value): by_score[value] for value in sorted(by_score) if value <= MOST}
+    above = sum(number for value, number in by_score.items() if value > MOST)
+    return labelled | ({f"above {MOST}": above} if above else {})
+
+
+def _number(answers: Iterable[Scores]) -> int:
+    return sum(answer.number for answer in answers)

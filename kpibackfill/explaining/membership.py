@@ -1,0 +1,91 @@
+"""How signups come about: joins by month and by the source of the snapshots."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from kpibackfill.database.expressions import exact, in_any_case
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.explaining.months import month_name, month_windows
+from kpibackfill.explaining.parts import Explained, Parts, explains
+from kpibackfill.explaining.registrations import text_of
+from kpibackfill.kpis.registry import SiteAt, Window
+from kpibackfill.tables import org_fact, snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Joins:
+    """The snapshots of one kind and source dated in one month: how many, and the joins in them (``None``: empty)."""
+
+    month: int
+    kind: str
+    source: str
+    snapshots: int
+    joins: int | None
+
+
+def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -> list[Joins]:
+    """The organization's snapshots dated in these months, of every kind."""
+    date = exact(snapshot.c.snapshot_date)
+    rows = connection.execute(
+        sa.select(
+            date.label("date"),
+            exact(snapshot.c.snapshot_type).label("kind"),
+            exact(snapshot.c.source).label("source"),
+            sa.func.count(),
+            sa.func.sum(org_fact.c.joins),
+        )
+        .join_from(snapshot, org_fact, org_fact.c.snapshot_id == snapshot.c.id)
+        .where(
+            in_any_case(snapshot.c.definition, [site.settings.definition]),
+            date >= exact(sa.literal(f"{month_name(min(months))}-01")),
+            date <= exact(sa.literal(f"{month_name(max(months))}-31")),
+        )
+        .group_by("date", "kind", "source")
+    )
+    found = []
+    for day, kind, source, number, joined in rows:
+        year, month, _ = day.decode("utf-8", "replace").split("-")
+        found.append(
+            Joins(
+                int(year) * 12 + int(month) - 1,
+                kind.decode("utf-8", "replace").lower(),
+                text_of(source or b""),
+                int(number),
+                None if joined is None else int(joined),
+            )
+        )
+    return found
+
+
+@explains("total_new_member_signups")
+def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
+    """The joins of the period's monthly snapshots, and the months that have none or more than one."""
+    later = site.settings.dated == "first_of_next_month"
+    months = [month.window_id + later for month in month_windows(window.start, window.end)]
+    monthly = [row for row in joins(connection, site, months) if row.kind == "monthly"]
+    by_month, by_source, snapshots = Counter[int](), Counter[str](), Counter[int]()
+    for row in monthly:
+        snapshots[row.month] += row.snapshots
+        if row.joins is not None:
+            by_month[row.month] += row.joins
+            by_source[row.source] += row.joins
+    missing = [month for month in months if not snapshots[month]]
+    twice = [month for month in months if snapshots[month] > 1]
+    notes = []
+    if missing:
+        notes.append(f"No monthly snapshot: {', '.join(month_name(month - later) for month in missing)}.")
+    if twice:
+        notes.append(f"More than one monthly snapshot, all summed: {', '.join(month_name(m - later) for m in twice)}.")
+    return Explained(
+        [
+            Parts("month", {month_name(month - later): by_month[month] for month in months if month in by_month}),
+            Parts("snapshot source", dict(by_source.most_common())),
+        ],
+        {"months without a monthly snapshot": len(missing), "months counted more than once": len(twice)},
+        notes=notes,
+    )

@@ -1,0 +1,204 @@
+"""How the rates of who takes part come about: people who are BIPOC, other people who reported, and nothing finer."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from kpibackfill.database.expressions import counted, exact, same_text, start, windowed
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.explaining.months import local_spans
+from kpibackfill.explaining.parts import Explained, Parts, explains
+from kpibackfill.explaining.registrations import EventTypes
+from kpibackfill.kpis import ethnicity, instructors
+from kpibackfill.kpis.ethnicity import Answers, is_bipoc
+from kpibackfill.kpis.registry import SiteAt, Window
+from kpibackfill.tables import contact, event, event_instructor, participant, uf_match, user, user_role
+
+_WHITE_TOO = re.compile(rb"white|caucasian", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """So many people who are alike: the conditions that they meet, and what they report: ``bipoc`` (``None``: nothing),
+    whether they gave any answer at all, and whether white was in it."""
+
+    window_id: int
+    meets: frozenset[str]
+    bipoc: bool | None
+    answered: bool
+    white_too: bool
+    number: int
+
+
+@explains("workshop_participants_bipoc")
+def participants_rate(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
+    """Of all people registered for workshops of the period: those who take part in the rate and reported."""
+    reasons = {
+        "workshop": "",
+        "workshop counted": "not counted, by status",
+        "workshop counted no test": "test registrations only",
+        "workshop counted no test active": "inactive events only",
+        "here": "deleted contacts",
+    }
+    found = participants(connection, site, [window])
+    return _explained(found, reasons, "people registered for workshops of the period")
+
+
+@explains("active_instructors_bipoc")
+def instructors_rate(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
+    """Of all who were named as instructors in the period: those who are instructors today and reported."""
+    reasons = {
+        "named": "",
+        "teaching": "taken off the event again",
+        "account": "no user account",
+        "enabled": "user account blocked",
+        "role": "not an instructor today",
+        "here": "no contact, or a deleted one",
+    }
+    found = teachers(connection, site, [window])
+    return _explained(found, reasons, "people named as instructors of the period's events")
+
+
+def _explained(people: Iterable[People], reasons: Mapping[str, str], what: str) -> Explained:
+    """Each person is left out for the first condition that they don't meet."""
+    conditions = list(reasons)
+    left_out = dict.fromkeys([*list(reasons.values())[1:], "not reported"], 0)
+    parts = {"BIPOC": 0, "other reported": 0}
+    considered = 0
+    for group in people:
+        unmet = next((condition for condition in conditions if condition not in group.meets), None)
+        if unmet == conditions[0]:
+            continue
+        considered += group.number
+        if unmet is not None:
+            left_out[reasons[unmet]] += group.number
+        elif group.bipoc is None:
+            left_out["not reported"] += group.number
+        else:
+            parts["BIPOC" if group.bipoc else "other reported"] += group.number
+    reported = sum(parts.values())
+    share = [Parts("ethnicity", parts, result=parts["BIPOC"] / reported)] if reported else []
+    return Explained(share, left_out, considered=considered, what=what, arrives_at="basis")
+
+
+def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[People]:
+    """The people registered for any event of the windows, by the registrations they have and what they report."""
+    answers = Answers(connection, site)
+    if answers.missing or not windows:
+        return []
+    types = EventTypes(connection, site)
+    active = sa.case((event.c.is_active == 1, 1), else_=0).label("active")
+    events = windowed([event.c.id, event.c.event_type_id, active], start(), local_spans(windows))
+    workshop, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.workshops(), types.ticketed()))
+    no_test, is_active = participant.c.is_test == 0, events.c.active == 1
+    conditions = {
+        "workshop": workshop,
+        "workshop counted": workshop & counted(),
+        "workshop counted no test": workshop & counted() & no_test,
+        "workshop counted no test active": workshop & counted() & no_test & is_active,
+        "workshop no test active": workshop & no_test & is_active,
+        "ticketed counted no test active": ticketed & counted() & no_test & is_active,
+        "any counted no test active": counted() & no_test & is_active,
+    }
+    registered = (
+        sa.select(events.c.window_id, participant.c.contact_id, *_flags(conditions))
+        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .group_by(events.c.window_id, participant.c.contact_id)
+        .subquery("registered")
+    )
+    answer = _greatest(answers)
+    person = (
+        sa.select(
+            *(column for column in registered.c if column.name != "contact_id"),
+            sa.case((contact.c.is_deleted == 0, 1), else_=0).label("here"),
+            answer.c.answer,
+        )
+        .select_from(registered)
+        .outerjoin(contact, contact.c.id == registered.c.contact_id)
+        .outerjoin(answer, answer.c.entity_id == registered.c.contact_id)
+        .subquery("person")
+    )
+    return _people(connection, person, ethnicity._SEPARATORS)
+
+
+def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[People]:
+    """The people named as instructors of any event of the windows: one for each account and name of a contact."""
+    answers = Answers(connection, site)
+    if answers.missing or not windows:
+        return []
+    types = EventTypes(connection, site)
+    uid = event_instructor.c.field_civi_event_instructor_target_id
+    gone = sa.case((event_instructor.c.deleted == 0, 0), else_=1).label("gone")
+    events = windowed(
+        [event.c.event_type_id, uid.label("uid"), gone],
+        start(),
+        local_spans(windows),
+        uid > 0,
+        source=sa.join(event, event_instructor, event_instructor.c.entity_id == event.c.id),
+    )
+    taught, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.taught(), types.ticketed()))
+    kept = events.c.gone == 0
+    conditions = {"named": taught, "teaching": taught & kept, "ticketed": ticketed & kept, "any": kept}
+    named = (
+        sa.select(events.c.window_id, events.c.uid, *_flags(conditions))
+        .group_by(events.c.window_id, events.c.uid)
+        .subquery("named")
+    )
+    roles = sa.select(user_role.c.entity_id).where(
+        same_text(user_role.c.roles_target_id, site.settings.instructor_role)
+    )
+    answer = _greatest(answers)
+    known = sa.case((contact.c.is_deleted == 0, answer.c.answer))
+    held = [named.c[name] for name in conditions]
+    states = {
+        "account": user.c.uid.is_not(None),
+        "enabled": user.c.status == 1,
+        "role": user.c.uid.in_(roles),
+        "here": contact.c.is_deleted == 0,
+    }
+    person = (
+        sa.select(named.c.window_id, *held, *_flags(states), sa.func.max(known, type_=exact.type).label("answer"))
+        .select_from(named)
+        .outerjoin(user, user.c.uid == named.c.uid)
+        .outerjoin(uf_match, uf_match.c.uf_id == user.c.uid)
+        .outerjoin(contact, contact.c.id == uf_match.c.contact_id)
+        .outerjoin(answer, answer.c.entity_id == contact.c.id)
+        .group_by(named.c.window_id, named.c.uid, *held, exact(user.c.name), exact(contact.c.display_name))
+        .subquery("person")
+    )
+    return _people(connection, person, instructors._SEPARATORS)
+
+
+def _flags(conditions: Mapping[str, sa.ColumnElement[bool]]) -> list[sa.ColumnElement[int]]:
+    """For each condition whether any row of the group meets it."""
+    return [sa.func.max(sa.case((condition, 1), else_=0)).label(name) for name, condition in conditions.items()]
+
+
+def _greatest(answers: Answers) -> sa.Subquery:
+    """Each contact's answer, the greatest where there are several: ``entity_id``, ``answer``."""
+    entity, text = answers.table.c
+    return (
+        sa.select(entity, sa.func.max(exact(text), type_=exact.type).label("answer"))
+        .group_by(entity)
+        .subquery("greatest")
+    )
+
+
+def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.Pattern[bytes]) -> list[People]:
+    """The people counted by all that they have in common; their answers stay in here."""
+    flags = [column for column in person.c if column.name not in ("window_id", "answer")]
+    columns = (person.c.window_id, person.c.answer, *flags)
+    found = Counter[tuple[int, frozenset[str], bool | None, bool, bool]]()
+    for window_id, answer, *values, number in connection.execute(
+        sa.select(*columns, sa.func.count()).group_by(*columns)
+    ):
+        text = answer or b""
+        meets = frozenset(flag.name for flag, value in zip(flags, values, strict=True) if value)
+        bipoc = is_bipoc(text, separators)
+        found[window_id, meets, bipoc, bool(text.strip()), bool(_WHITE_TOO.search(text))] += number
+    return [People(*alike, number) for alike, number in found.items()]

@@ -1,0 +1,77 @@
+"""What an explanation needs at hand: the target's windows and stored rows, in one read-only transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy.engine import Connection
+
+from kpibackfill.compute import _connections, _stored, _values
+from kpibackfill.config import Config
+from kpibackfill.database import store
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
+from kpibackfill.run import Run, prepare
+from kpibackfill.snapshots import read_snapshots
+
+FIRST_YEAR, LAST_YEAR = 1000, 9998
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A target's annual snapshots and stored rows, and the connections of the transaction that read them."""
+
+    run: Run
+    site: SiteAt
+    snapshots: pd.DataFrame
+    stored: Mapping[tuple[int, str], store.Image]
+    store_connection: Connection
+    sources_connection: Connection
+
+    def connection(self, entry: Kpi) -> RecordedConnection:
+        """Where the KPI reads."""
+        return RecordedConnection(self.store_connection if entry.reads_store else self.sources_connection)
+
+    def values(self, entry: Kpi, windows: Sequence[Window]) -> dict[int, Value]:
+        """The KPI's own values by window."""
+        return _values(entry, self.connection(entry), self.site, windows) if windows else {}
+
+    def stored_rows(self, kpi_id: str) -> list[dict[str, Any]]:
+        """The stored values of a KPI with their snapshots: ``snapshot_id, snapshot_date, source, year, value``."""
+        rows = self.snapshots[["snapshot_id", "snapshot_date", "source", "year"]].to_dict("records")
+        found = ((row, self.stored.get((row["snapshot_id"], kpi_id))) for row in rows)
+        return [{**row, "value": float(image.metric_value)} for row, image in found if image is not None]
+
+
+@contextmanager
+def opened(
+    config: Config | None,
+    *,
+    target: str,
+    kpis: str | list[str] = "",
+    from_year: int | None,
+    to_year: int | None,
+    as_of: str | datetime | date | None,
+    every_year: bool = False,
+) -> Iterator[Opened]:
+    """Open a target for reading; with `every_year` all years that have a snapshot unless some are asked for."""
+    years = {"from_year": from_year, "to_year": to_year}
+    if every_year and from_year is None and to_year is None:
+        years = {"from_year": FIRST_YEAR, "to_year": LAST_YEAR}
+    config, parameters, chosen = prepare({"target": target, "kpis": kpis, "as_of": as_of, **years}, config)
+    run = Run(parameters, config, config.target(parameters.target), chosen)
+    with _connections(run.target, run.site) as (store_connection, sources_connection):
+        fact = store.layout(store_connection)
+        snapshots, _ = read_snapshots(store_connection, run.site, parameters)
+        stored, _ = _stored(store_connection, fact, run)
+        at = SiteAt(run.site, run.target.zone, parameters.as_of)
+        yield Opened(run, at, snapshots, stored, store_connection, sources_connection)
+
+
+def year_window(year: int) -> Window:
+    return Window(year, datetime(year, 1, 1), datetime(year, 12, 31, 23, 59, 59))

@@ -1,0 +1,97 @@
+"""Registrations counted by month, type of event, and all that decides whether a KPI counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from kpibackfill.database.expressions import counted, event_options, start, windowed
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.explaining.months import local_spans
+from kpibackfill.kpis.registry import SiteAt, Window
+from kpibackfill.printable import one_line
+from kpibackfill.tables import event, participant
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """So many registrations that are alike in everything that a KPI looks at."""
+
+    window_id: int
+    event_type_id: int | None
+    counted: bool
+    test: bool
+    active: bool
+    number: int
+
+
+def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> list[Group]:
+    """The registrations for events that start in the windows, of every status and type."""
+    if not windows:
+        return []
+    active = sa.case((event.c.is_active == 1, 1), else_=0).label("active")
+    events = windowed([event.c.id, event.c.event_type_id, active], start(), local_spans(windows))
+    single = (
+        sa.select(
+            events.c.window_id,
+            events.c.event_type_id,
+            sa.case((counted(), 1), else_=0).label("counted"),
+            sa.case((participant.c.is_test == 0, 0), else_=1).label("test"),
+            events.c.active,
+        )
+        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .subquery("single")
+    )
+    rows = connection.execute(sa.select(*single.c, sa.func.count()).group_by(*single.c))
+    return [Group(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), int(row[5])) for row in rows]
+
+
+class EventTypes:
+    """The labels of the event types; one type may have several."""
+
+    def __init__(self, connection: RecordedConnection, site: SiteAt) -> None:
+        options = event_options(sa.true())
+        self._labels: dict[int, list[bytes]] = {}
+        for value, label in connection.execute(sa.select(options.c.value, options.c.label)):
+            # An option's value is a text, and compared as one: "07" is the type of no event.
+            if value.isdigit() and str(int(value)).encode() == value:
+                self._labels.setdefault(int(value), []).append(label)
+        self._attendance = site.settings.attendance_label.encode()
+        self._word = _folded(site.settings.workshop_word.encode())
+        self._instructors = {_folded(text.encode()) for text in site.settings.instructor_labels}
+
+    def ticketed(self) -> list[int]:
+        """The types that the attendance counts."""
+        return self._having(lambda label: label == self._attendance)
+
+    def workshops(self) -> list[int]:
+        return self._having(lambda label: self._word in _folded(label))
+
+    def taught(self) -> list[int]:
+        """The types whose instructors count."""
+        return self._having(lambda label: _folded(label) in self._instructors)
+
+    def name(self, type_id: int | None) -> str:
+        """What people call the type."""
+        if type_id is None:
+            return "without a type"
+        labels = sorted(self._labels.get(type_id, ()))
+        return " / ".join(text_of(label) for label in labels) or f"type {type_id}, which has no label"
+
+    def _having(self, wanted: Callable[[bytes], bool]) -> list[int]:
+        return [type_id for type_id, labels in self._labels.items() if any(map(wanted, labels))]
+
+
+def text_of(label: bytes) -> str:
+    """A site's label for people, with nothing in it that steers a terminal."""
+    return one_line(label.decode("utf-8", "replace")) or "(no name)"
+
+
+def total(groups: Iterable[Group]) -> int:
+    return sum(group.number for group in groups)
+
+
+def _folded(text: bytes) -> bytes:
+    return text.lower()  # of bytes: ASCII only
