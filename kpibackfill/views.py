@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kpibackfill.plan import Plan
     from kpibackfill.run import Run
 
+FOLDED = 40  # a plan of more rows than so many is folded away, for whoever wants to see it
 Words = Mapping[str, Mapping[str, Any]]
 
 
@@ -75,30 +76,30 @@ def run_html(run: Run) -> str:
 
 
 def readings_html(readings: Readings) -> str:
-    """Target snapshots, then what each KPI gives for each period, with the warnings as numbered remarks."""
+    """A row per target snapshot with what each KPI gives for it, and the warnings as numbered remarks."""
     kpis = readings.run.kpis
-    remarks: dict[str, int] = {}
-    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    remarks: dict[str, list[str]] = {}
+    found: dict[tuple[int, str], dict[str, str]] = {}
     units = {entry.kpi_id: entry.unit for entry in kpis}
     for row in readings.computed.to_dict("records"):
         basis, population = _whole(row["basis"]), _whole(row["population"])
-        few = too_few(units[row["kpi_id"]], basis)
-        marks = [remarks.setdefault(f"{row['period']}: {text}", len(remarks) + 1) for text in row["warnings"]]
-        found.setdefault(row["period"], {})[row["kpi_id"]] = {
-            "text": FEW if few else amount(row["computed"], units[row["kpi_id"]]),
+        unit = units[row["kpi_id"]]
+        few = too_few(unit, basis)
+        for text in row["warnings"]:
+            remarks.setdefault(text, []).append(row["period"])
+        found[row["snapshot_id"], row["kpi_id"]] = {
+            "text": FEW if few and row["computed"] == row["computed"] else amount(row["computed"], unit),
             "title": NOT_FOR_PUBLICATION if few else _rests_on(basis, population),
-            "marks": ", ".join(map(str, marks)),
+            "marks": ", ".join(str(list(remarks).index(text) + 1) for text in row["warnings"]),
         }
-    nothing = {"text": "–", "title": "", "marks": ""}
-    periods = [(name, [cells.get(entry.kpi_id, nothing) for entry in kpis]) for name, cells in found.items()]
+    snapshots = readings.snapshots.to_dict("records")
     return _block(
-        "{{ t.style() }}<div class='kb'>{% if snapshots %}{{ t.snapshots(snapshots) }}{{ t.computed(periods, kpis) }}"
-        "{{ t.warnings(remarks) }}{% else %}<div class='kb-note'>There is no target snapshot in these years: nothing "
-        "to compute, and nothing to write.</div>{% endif %}{{ t.sentences(notes) }}</div>",
-        snapshots=readings.snapshots.to_dict("records"),
-        periods=periods,
+        "{{ t.style() }}<div class='kb'>{% if rows %}{{ t.computed(rows, kpis) }}{{ t.warnings(remarks) }}{% else %}"
+        "<div class='kb-note'>There is no target snapshot in these years: nothing to compute, and nothing to write."
+        "</div>{% endif %}{{ t.sentences(notes) }}</div>",
+        rows=[(row, [found[row["snapshot_id"], entry.kpi_id] for entry in kpis]) for row in snapshots],
         kpis=kpis,
-        remarks=list(remarks),
+        remarks=[{"text": text, "periods": dict.fromkeys(periods)} for text, periods in remarks.items()],
         notes=readings.notes,
     )
 
@@ -182,8 +183,13 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
     return shown
 
 
-def plan_rows(rows: Iterable[Mapping[str, Any]], words: Words, prefix: str) -> list[dict[str, Any]]:
-    """Rows of a plan document with what people read of them added."""
+def plan_rows(
+    rows: Iterable[Mapping[str, Any]],
+    words: Words,
+    prefix: str,
+    snapshots: Mapping[int, Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of a plan document with what people read of them added, and their snapshot where it is known."""
     shown = []
     for row in rows:
         told = words.get(row["kpi_id"].removeprefix(prefix), {})
@@ -194,7 +200,8 @@ def plan_rows(rows: Iterable[Mapping[str, Any]], words: Words, prefix: str) -> l
             FEW if few and value is not None else amount(value, unit) for value in (before, _number(row["value"]))
         )
         label = told.get("label", row["kpi_id"])
-        shown.append({**row, "label": label, "from_text": from_text, "to_text": to_text})
+        snapshot = (snapshots or {}).get(row["snapshot_id"])
+        shown.append({**row, "label": label, "snapshot": snapshot, "from_text": from_text, "to_text": to_text})
     return shown
 
 
@@ -206,8 +213,11 @@ def plan_html(plan: Plan) -> str:
     rows = plan_rows(map(row_document, plan.rows), words, plan.run.site.kpi_id_prefix)
     return _block(
         "{{ t.style() }}<div class='kb'>{% if rows %}<p>{{ sentence }} Fingerprint <code>{{ fingerprint }}</code>.</p>"
-        "{{ t.plan(rows) }}{% else %}<div class='kb-ok'>{{ sentence }}</div>{% endif %}</div>",
+        "{% if rows | length > folded %}<details><summary>All {{ rows | length }} rows</summary>"
+        "{{ t.plan(rows) }}</details>{% else %}{{ t.plan(rows) }}{% endif %}{% else %}"
+        "<div class='kb-ok'>{{ sentence }}</div>{% endif %}</div>",
         rows=rows,
+        folded=FOLDED,
         sentence=plan_sentence(plan),
         fingerprint=plan.fingerprint,
     )

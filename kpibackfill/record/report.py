@@ -83,10 +83,8 @@ def full_page(
     snapshots = {row["snapshot_id"]: row for row in rows}
     withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in rows if row["withheld"]}
     planned = [
-        row
-        | {"snapshot": snapshots.get(row["snapshot_id"])}
-        | (dict.fromkeys(("from_text", "to_text"), FEW) if (row["snapshot_id"], row["kpi_id"]) in withheld else {})
-        for row in views.plan_rows((plan or {}).get("rows", []), words, prefix)
+        row | (dict.fromkeys(("from_text", "to_text"), FEW) if (row["snapshot_id"], row["kpi_id"]) in withheld else {})
+        for row in views.plan_rows((plan or {}).get("rows", []), words, prefix, snapshots)
     ]
     script = views.templates().get_template("report.js").render()
     return (
@@ -104,6 +102,7 @@ def full_page(
             drift_sentence=views.drift_sentence(row["status"] for row in rows) if "rows" in receipt else "",
             largest=_largest(rows),
             planned=planned,
+            folded=views.FOLDED,
             plan_sentence=views.actions_sentence([row["action"] for row in planned]),
             remarks=_remarks(rows),
             figures=figures,
