@@ -1,4 +1,4 @@
-"""The decisions file from a reviewer's side: written for a run, filled in and checked, in a terminal or beside the table.
+"""A decisions file as its reviewer handles it: written for a run, filled in and checked, also beside the table.
 
 The file lies where the reviewer works, never in the run's own folder, which is closed; a run that goes by it keeps a
 copy.

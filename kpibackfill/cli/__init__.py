@@ -64,7 +64,6 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
     from kpibackfill.execute import run_notebook
     from kpibackfill.record.receipt import as_json as document
 
-
     progress = progress_line()
     try:
         record = run_notebook(values | {"decisions": absolute(values["decisions"])}, config_of(ctx), progress, ctx.obj)
