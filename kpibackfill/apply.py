@@ -170,7 +170,7 @@ def _write(run: Run, plan: Plan, tags: Sequence[str]) -> str:
         _check_written(connection, fact, after)
         if tagged:
             store.invalidate(connection, tags)
-    return "invalidated" if tagged else "there is no table cachetags: clear Drupal's caches"
+    return "invalidated" if tagged else "there is no table cachetags that the account may use: clear Drupal's caches"
 
 
 def _check_unmoved(connection: Connection, fact: store.Layout, plan: Plan) -> None:

@@ -31,7 +31,7 @@ class _Explained(sa.Executable, sa.ClauseElement):
 
 @compiles(_Explained)
 def _explain(element: _Explained, compiler: Any, **options: Any) -> str:
-    return f"EXPLAIN {compiler.process(element.statement, **options)}"
+    return f"EXPLAIN {element.statement.compile(dialect=compiler.dialect)}"
 
 
 def refusal(connection: Connection, statement: sa.Executable) -> str:
@@ -53,14 +53,24 @@ def reading_refused(connection: Connection, table: sa.Table, columns: Iterable[s
     reason = refusal(connection, statement)
     if not reason:
         return ""
-    try:
-        there = {
-            column["name"] for column in _inspector(connection).get_columns(table.name, schema_of(connection, table))
-        }
-    except (NoSuchTableError, DBAPIError):
+    there = columns_of(connection, table.name, schema_of(connection, table))
+    if not there:
         return f"it is not there, or the account may not SELECT from it ({reason})"
     missing = [name for name in columns if name not in there]
     return f"it lacks {', '.join(missing)}" if missing else f"the account may not SELECT from it ({reason})"
+
+
+def columns_of(connection: Connection, name: str, schema: str | None = None) -> set[str]:
+    """The names of a table's columns; empty where there is no such table, or none that the account may know of."""
+    try:
+        return {column["name"] for column in _inspector(connection).get_columns(name, schema)}
+    except NoSuchTableError:
+        return set()
+    except DBAPIError as error:
+        # MariaDB doesn't say whether a table is there to an account without any right on it.
+        if connection.dialect.name in ("mysql", "mariadb") and error.orig is not None and error.orig.args[0] == 1142:
+            return set()
+        raise
 
 
 def has_column(connection: Connection, table: sa.Table, column: str) -> bool:
@@ -79,7 +89,9 @@ def denied(connection: Connection, table: sa.Table, columns: Sequence[str]) -> l
         "UPDATE": sa.update(table).values({column: column for column in chosen}).where(sa.false()),
         "DELETE": sa.delete(table).where(sa.false()),
     }
-    found = [name for name, statement in statements.items() if refusal(connection, _Explained(statement))]
+    # MariaDB explains no writing statement inside a read-only transaction.
+    with connection.engine.connect() as asking:
+        found = [name for name, statement in statements.items() if refusal(asking, _Explained(statement))]
     if "INSERT" not in found and not _may_count_on(connection, table):
         found.insert(0, "INSERT (USAGE on the sequence of its id)")
     return found

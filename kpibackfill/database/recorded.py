@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from kpibackfill.database.inspection import columns_of
 from kpibackfill.tables import CIVICRM
 
 
@@ -53,11 +54,7 @@ class RecordedConnection:
     def columns(self, table: str, *, civicrm: bool = True) -> set[str]:
         """The names of a table's columns; empty where there is no such table."""
         schema = self._connection.get_execution_options()["schema_translate_map"][CIVICRM] if civicrm else None
-        inspector = sa.inspect(self._connection)
-        try:
-            return {column["name"] for column in inspector.get_columns(table, schema=schema)}
-        except sa.exc.NoSuchTableError:
-            return set()
+        return columns_of(self._connection, table, schema)
 
     def _note(
         self, _conn: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _executemany: bool

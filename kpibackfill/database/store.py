@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import NoSuchTableError
 
+from kpibackfill.database.inspection import columns_of
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import same
 from kpibackfill.tables import cachetags, kpi_fact, snapshot
@@ -67,7 +68,7 @@ def transactional(connection: Connection, table: sa.Table) -> bool:
 
 
 def has_cachetags(connection: Connection) -> bool:
-    return bool(sa.inspect(connection).has_table(cachetags.name))
+    return bool(columns_of(connection, cachetags.name))
 
 
 def rows_select(fact: Layout) -> sa.Select[Any]:

@@ -1,0 +1,138 @@
+"""Accounts made by the very SQL of docs/connecting.md may do what they must, and no more."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from pandas.testing import assert_frame_equal
+
+import kpibackfill as kb
+from kpibackfill.checks import check_target
+from kpibackfill.errors import KpiBackfillError
+from tests.databases import Database, add_cachetags, both_layouts, connect, dump, on
+from tests.workbench import Workbench
+
+PAGE = (Path(__file__).parent.parent / "docs" / "connecting.md").read_text(encoding="utf-8")
+BLOCKS = {
+    (engine, name): sql
+    for engine, name, sql in re.findall(r"<!-- (\w+) (\w+) -->\n```sql\n(.*?)```", PAGE, flags=re.DOTALL)
+}
+servers = on("mariadb", "postgresql")
+Account = Callable[[str], Workbench]
+
+
+def statements(database: Database, account: str) -> list[str]:
+    """The page's statements for `kpi_reader` or `kpi_writer`, for this database."""
+    sql = BLOCKS[database.name, "reader"].replace("kpi_reader", account)
+    if account == "kpi_writer":
+        sql += BLOCKS[database.name, "writer"]
+        if database.name == "postgresql" and database.layout == "surrogate":
+            sql += BLOCKS["postgresql", "surrogate"]
+    return [part for part in re.split(r";\n", sql) if part.strip()]
+
+
+def execute(connection: sa.Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+@pytest.fixture
+def account(bench: Workbench) -> Iterator[Account]:
+    """Makes an account of the page, less the tables that the database lacks, and configures the bench to use it."""
+    database, name = bench.database, f"kpi_{secrets.token_hex(4)}"
+    url = sa.make_url(database.url)
+
+    def use(kind: str) -> Workbench:
+        with connect(database.url) as connection:
+            there = sa.inspect(connection).get_table_names()
+            for statement in statements(database, kind):
+                for table in ("cachetags", "civicrm_value_demographics_15"):
+                    if table not in there:
+                        statement = "" if f".{table} " in statement else statement.replace(f"{table}, ", "")
+                        statement = "" if f" {table} " in statement else statement
+                if statement:
+                    execute(connection, statement.replace("drupal.", f"{url.database}.").replace(kind, name))
+        bench.database = replace(
+            database,
+            url=url.set(username=name, password="choose-a-password").render_as_string(hide_password=False),
+        )
+        bench.configure()
+        return bench
+
+    yield use
+    bench.database = database
+    with connect(database.url) as connection:
+        if database.name == "postgresql":
+            execute(connection, f"DROP OWNED BY {name}")
+            execute(connection, f"DROP ROLE {name}")
+        else:
+            execute(connection, f"DROP USER '{name}'@'%'")
+
+
+@servers
+@both_layouts
+def test_the_reader_computes_what_an_administrator_computes(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    expected = bench.steps(include_risky=True)
+    steps = account("kpi_reader").steps(include_risky=True)
+    assert_frame_equal(steps.readings.computed, expected.readings.computed)
+    assert len(steps.plan) == len(expected.plan) > 0
+    assert steps.plan.fingerprint == expected.plan.fingerprint
+
+
+@servers
+def test_the_reader_is_refused_an_apply_and_nothing_is_written(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    admin, before = bench.database, dump(bench.database)
+    steps = account("kpi_reader").steps(record=True, apply=True)
+    with pytest.raises(KpiBackfillError, match=r"could not be written: .*denied.*nothing was written"):
+        kb.apply_plan(steps.run, steps.plan)
+    assert dump(admin) == before
+    assert steps.run.record is not None
+    assert steps.run.record.receipt["state"] == "failed"
+
+
+@servers
+@both_layouts
+def test_the_writer_applies(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    admin, before = bench.database, dump(bench.database)
+    receipt = account("kpi_writer").finish(apply=True, include_risky=True)
+    assert receipt["state"] == "applied"
+    after = dump(admin)
+    assert {table for table in after if after[table] != before[table]} == {"ms_fact_kpi_snapshot", "cachetags"}
+    again = bench.finish(apply=True, include_risky=True)
+    assert again["plan"]["rows"] == 0
+
+
+@servers
+def test_tables_that_a_site_lacks_need_no_grants(bench: Workbench, account: Account) -> None:
+    with connect(bench.database.url) as connection:
+        connection.exec_driver_sql("DROP TABLE civicrm_value_demographics_15")
+    receipt = account("kpi_writer").finish(apply=True, from_year=2024, to_year=2024)
+    assert receipt["state"] == "applied"
+
+
+@servers
+def test_check_says_that_the_reader_may_not_apply(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    config = account("kpi_reader").config
+    findings = check_target(config, config.target("test"))
+    assert not [finding for finding in findings if finding.level == "wrong"]
+    (rights,) = [finding for finding in findings if "The account may not" in finding.text]
+    assert (rights.level, "INSERT, UPDATE, DELETE on ms_fact_kpi_snapshot" in rights.text) == ("note", True)
+
+
+@servers
+@both_layouts
+def test_check_says_that_the_writer_may_apply(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    config = account("kpi_writer").config
+    texts = [finding.text for finding in check_target(config, config.target("test")) if finding.level == "ok"]
+    assert "The account may INSERT, UPDATE and DELETE KPI rows: an apply is possible." in texts
+    assert "The account may invalidate Drupal's cache tags (cachetags)." in texts
