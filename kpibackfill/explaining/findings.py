@@ -1,0 +1,102 @@
+"""What the matrix of stored values and definitions says, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+EXACT, ROUNDED = "exact", "rounded"
+NONE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A stored value, and the definitions that give it: exactly, or as people round."""
+
+    year: int
+    source: str
+    exact: frozenset[str]
+    rounded: frozenset[str]
+    details: dict[str, str]
+
+    def fitting(self, own: str) -> frozenset[str]:
+        """What it may have followed. The own definition, even rounded, beats what gives a round number by chance."""
+        if own in self.exact | self.rounded:
+            return frozenset([own])
+        return self.exact or self.rounded or frozenset([NONE])
+
+
+def sentence(matrix: pd.DataFrame) -> str:
+    """Which definitions the stored values of one KPI followed, in as few changes as possible.
+
+    ``2015–2020 follow *all workshops*; 2021 on follow *ticketed*, as computed here.``
+    """
+    if matrix.empty:
+        return "Nothing is stored."
+    order = {words: number for number, words in enumerate(dict.fromkeys(matrix["definition"]))}
+    own = next(iter(order))
+    values = [
+        _Stored(
+            int(year),
+            str(source),
+            frozenset(rows.loc[rows["match"] == EXACT, "definition"]),
+            frozenset(rows.loc[rows["match"] == ROUNDED, "definition"]),
+            dict(zip(rows["definition"], rows["detail"], strict=True)),
+        )
+        for (year, _, source), rows in matrix.groupby(["year", "snapshot_id", "source"], sort=True)
+    ]
+    main = max((value.source for value in values), key=[value.source for value in values].count)
+    told = _told([value for value in values if value.source == main], own, order, "")
+    for source in dict.fromkeys(value.source for value in values if value.source != main):
+        told += _told([value for value in values if value.source == source], own, order, f" ({source})")
+    text = "; ".join(told) + "."
+    every = [words for words in order if all(words in value.exact for value in values)]
+    if every and own not in every:
+        text += f" *{every[0][0].upper()}{every[0][1:]}* fits every one of them."
+    return text
+
+
+def _told(values: Sequence[_Stored], own: str, order: dict[str, int], source: str) -> list[str]:
+    followed = _fewest_changes([value.fitting(own) for value in values], order)
+    runs: list[list[int]] = []
+    for number, value in enumerate(values):
+        before = values[number - 1]
+        alike = number > 0 and followed[number] == followed[number - 1]
+        if alike and (followed[number] in value.exact) == (followed[number] in before.exact):
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return [_run([values[number] for number in run], followed[run[0]], own, values, source) for run in runs]
+
+
+def _fewest_changes(fitting: Sequence[frozenset[str]], order: dict[str, int]) -> list[str]:
+    """One of the fitting definitions for each value, so that they change seldom; of equals the first in `order`."""
+    best: dict[str, tuple[tuple[int, int], list[str]]] = {NONE: ((0, 0), [])}
+    for names in fitting:
+        following = {}
+        for name in sorted(names):
+            chains = [
+                ((cost[0] + (chain[-1:] != [name]), cost[1] + order.get(name, len(order))), [*chain, name])
+                for cost, chain in best.values()
+            ]
+            following[name] = min(chains)
+        best = following
+    return min(best.values())[1]
+
+
+def _run(run: Sequence[_Stored], name: str, own: str, values: Sequence[_Stored], source: str) -> str:
+    first, last = run[0], run[-1]
+    if first is last:
+        years, verb = f"{first.year}{source}", "follows"
+    elif last is values[-1] and first is not values[0]:
+        years, verb = f"{first.year} on{source}", "follow"
+    else:
+        years, verb = f"{first.year}–{last.year}{source}", "follow"
+    if name == NONE:
+        return f"{years} {verb} none of these"
+    details = sorted({value.details[name] for value in run} - {""})
+    detail = f" ({', '.join(details)})" if details else ""
+    rounded = "" if name in first.exact else ", rounded"
+    return f"{years} {verb} *{name}*{detail}{rounded}{', as computed here' if name == own else ''}"
