@@ -64,21 +64,16 @@ def read_runs(entries: Iterable[dict[str, Any]], runs_dir: Path) -> dict[str, di
         run = found.get(entry["run_id"])
         if run is None:
             continue  # its first line is gone, which `verify` tells
-        if entry["event"] == "closed":
+        if entry["event"] in ("closed", "settled"):
+            plan = entry["plan"] or {}
             run |= {
-                "state": entry["state"],
+                "state": entry["state"] if entry["event"] == "closed" else entry["outcome"],
+                "settled": entry["event"] == "settled",
                 "ended_at": entry["at"],
                 "kpis": entry["kpis"],
-                "planned": (entry["plan"] or {}).get("rows", 0),
-                "fingerprint": (entry["plan"] or {}).get("fingerprint"),
+                "planned": plan.get("rows", 0),
+                "fingerprint": plan.get("fingerprint"),
                 "written": len(entry["changes"]),
-            }
-        elif entry["event"] == "settled":
-            run |= {
-                "state": entry["outcome"],
-                "settled": True,
-                "ended_at": run["ended_at"] or entry["at"],
-                "written": len(entry.get("changes") or []),
             }
         elif entry["event"] == "archived":
             run |= {"notebook": entry["notebook"], "cells": entry["cells"]}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kpibackfill.errors import Refused
-from kpibackfill.record import archive, files, index, ledger
+from kpibackfill.record import files, index, ledger
 from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, is_run_id, receipt_of
 
 _LEFT_OVER = re.compile(r"\..+\.\d+")
@@ -203,24 +203,16 @@ def _unlisted(run_id: str, name: str) -> tuple[Finding, bool]:
 
 def _disagreeing(runs_dir: Path, entries: list[dict[str, Any]]) -> Iterator[Finding]:
     """Runs of which the ledger, from which the archive is read, tells other facts than the receipt."""
-    for run_id, run in archive.read_runs(entries, runs_dir).items():
-        if run["ended_at"] is None or run["settled"]:
+    for entry in entries:
+        receipt = receipt_of(runs_dir / entry["run_id"]) if entry["event"] in ("begun", "closed") else {}
+        if not receipt:
             continue
-        receipt = receipt_of(runs_dir / run_id)
-        told = {
-            "state": run["state"],
-            "target": run["target"],
-            "operator": run["operator"],
-            "reason": run["reason"],
-            "fingerprint": run["fingerprint"],
-        }
-        kept = {
-            "state": receipt.get("state"),
-            "target": receipt.get("target", {}).get("name"),
-            "operator": receipt.get("operator"),
-            "reason": receipt.get("reason"),
-            "fingerprint": (receipt.get("plan") or {}).get("fingerprint"),
-        }
-        if receipt and told != kept:
-            names = ", ".join(name for name in told if told[name] != kept[name])
-            yield Finding(f"{run_id}/{RECEIPT}", f"and the ledger tell different things: {names}")
+        if entry["event"] == "begun":
+            names = {"target": receipt["target"]["name"], "operator": receipt["operator"], "reason": receipt["reason"]}
+        else:
+            written = receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else []
+            names = {"state": receipt["state"], "plan": receipt.get("plan"), "changes": written}
+        differing = [name for name, value in names.items() if entry.get(name) != value]
+        if differing:
+            problem = f"and the ledger tell different things: {', '.join(differing)}"
+            yield Finding(f"{entry['run_id']}/{RECEIPT}", problem)
