@@ -30,7 +30,7 @@ def change(bench: Workbench, row: dict[str, Any], **values: Any) -> None:
 
 
 def _is(row: dict[str, Any]) -> sa.ColumnElement[bool]:
-    return (facts.c.snapshot_id == row["snapshot_id"]) & (facts.c.kpi_id == row["kpi_id"])
+    return sa.and_(facts.c.snapshot_id == row["snapshot_id"], facts.c.kpi_id == row["kpi_id"])
 
 
 def named(row: dict[str, Any]) -> str:

@@ -90,7 +90,8 @@ def test_a_refused_a_failed_an_approved_and_a_settled_run_leave_what_the_schemas
 def test_a_schema_refuses_what_is_not_so(made_archive: Workbench) -> None:
     run = next(made_archive.config.runs_dir.glob("*apply*"))
     receipt = json.loads((run / "receipt.json").read_bytes())
-    for change in ({"schema": 2}, {"state": "done"}, {"surprise": 1}, {"rows": [{}]}, {"error": "text"}):
+    changes: list[dict[str, Any]] = [{"schema": 2}, {"state": "done"}, {"surprise": 1}, {"rows": [{}]}, {"error": ""}]
+    for change in changes:
         with pytest.raises(AssertionError):
             hold("receipt", receipt | change)
     plan = json.loads((run / "plan.json").read_bytes())

@@ -1,0 +1,65 @@
+"""`runs/index.html` opens by itself, tells what the ledger tells, and lets no text out of its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from kpibackfill.record import archive, history, index, ledger
+from tests.workbench import Workbench
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    document: dict[str, Any] = json.loads(found[1])
+    return document
+
+
+def test_it_is_there_after_each_run_and_tells_what_the_ledger_tells(made_archive: Workbench) -> None:
+    runs_dir = made_archive.config.runs_dir
+    page = (runs_dir / index.FILE_NAME).read_text()
+    assert page == index.render(runs_dir)
+    data = data_of(page)
+    assert [row[0] for row in data["runs"]] == [run["run_id"] for run in archive.runs(runs_dir)]
+    assert len(data["history"]) == len(history.changes(runs_dir)) > 0
+    assert (runs_dir / index.FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_it_asks_nothing_of_a_network(made_archive: Workbench) -> None:
+    page = index.render(made_archive.config.runs_dir)
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?:|//\w|url\(|@import|\bsrc=|<link", page)
+
+
+def test_no_text_of_a_run_leaves_its_place(runs_dir: Path) -> None:
+    nasty = "</script><script>alert(1)</script><!-- & ' \" \u2028"
+    ledger.append(
+        runs_dir,
+        "begun",
+        "20250101T000000Z-test-2024-apply-00000a",
+        {},
+        target="test",
+        years=[2024, 2024],
+        apply=True,
+        operator=nasty,
+        reason=nasty,
+        revert_of="",
+    )
+    page = index.render(runs_dir)
+    assert page.count("</script>") == index.render(runs_dir.parent / "nothing").count("</script>") == 2
+    assert "alert" in page
+    assert nasty in data_of(page)["runs"][-1]
+
+
+def test_a_rate_of_too_few_people_is_not_in_it(runs_dir: Path) -> None:
+    run_id = "20250101T000000Z-test-2024-apply-00000a"
+    begun = {"target": "test", "years": [2024, 2024], "apply": True, "operator": "o", "reason": "", "revert_of": ""}
+    ledger.append(runs_dir, "begun", run_id, {}, **begun)
+    change = {"snapshot_id": 1, "kpi_id": "workshop_participants_bipoc", "year": 2024, "action": "insert"}
+    written = change | {"before": None, "after": 0.3125, "basis": 3, "unit": "fraction", "origin": "computed"}
+    ledger.append(runs_dir, "closed", run_id, {}, state="applied", years={}, kpis=[], plan=None, changes=[written])
+    assert data_of(index.render(runs_dir))["history"][-1][-1] == "< 5"
+    assert "0.3125" not in index.render(runs_dir)
