@@ -159,6 +159,8 @@ def _judge(record: RunRecord, raised: BaseException | None) -> None:
         raise failure from None
     if raised is not None:
         raise Bug(_traceback(raised)) from None
+    if error is not None:
+        raise Bug(error["message"])
 
 
 def _ended_early(raised: BaseException | None) -> BaseException:

@@ -50,7 +50,9 @@ class Run:
 
         return views.run_html(self)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         # By the metadata of this output `kpibackfill archive` knows whose notebook it is.
         return {}, {RUN_METADATA: {"run_id": self.run_id}} if self.run_id else {}
 
@@ -199,6 +201,11 @@ def close_failed(record: RunRecord, error: BaseException) -> None:
         record.close(error.state, error)
     elif isinstance(error, KeyboardInterrupt):
         record.close("failed", KpiBackfillError("The run was interrupted; nothing was written.", code="interrupted"))
+    elif isinstance(error, SystemExit):  # papermill calls this a success
+        ended = KpiBackfillError(
+            "A cell ended the notebook before its last step; nothing was written.", code="incomplete"
+        )
+        record.close("failed", ended)
     else:
         message = f"{type(error).__name__} in kpibackfill; nothing was written. The traceback is in the notebook."
         record.close("failed", KpiBackfillError(message, code="bug"))

@@ -94,12 +94,14 @@ def absolute(path: str) -> str:
 def progress_line() -> Callable[[str], None]:
     """Writes one line that is renewed on a terminal; where the output goes to a file, a line at a time of long work."""
     terminal = sys.stderr.isatty()
-    last = time.monotonic()
+    last: float | None = None
 
     def show(text: str) -> None:
         nonlocal last
         if terminal:
             click.echo(f"\r\x1b[2K{text}", err=True, nl=False)
+        elif last is None:
+            last = time.monotonic()
         elif text and time.monotonic() - last > PROGRESS_SECONDS:
             click.echo(text, err=True)
             last = time.monotonic()

@@ -1,0 +1,270 @@
+"""Real papermill executions: the command line, plain papermill, and what a record says when one ends badly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+import sqlalchemy as sa
+
+from kpibackfill.record.provenance import notebook_path
+from tests.databases import add_cachetags, connect, dump, on
+from tests.workbench import Workbench
+
+pytestmark = pytest.mark.slow
+
+# A site's own KPIs, each of which ends a kernel in its own way.
+KPIS = """
+import os, signal, time
+import kpibackfill as kb
+
+def ending(kpi_id):
+    return kb.kpi(kpi_id, label=kpi_id, unit="count", family="test", description="Ends.", sources=["none"])
+
+@ending("killed")
+def killed(connection, site, windows):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@ending("left")
+def left(connection, site, windows):
+    raise SystemExit(0)
+
+@ending("broken")
+def broken(connection, site, windows):
+    return [kb.Value(window.window_id, 1 / 0) for window in windows]
+
+@ending("endless")
+def endless(connection, site, windows):
+    open("started", "w").close()
+    time.sleep(60)
+"""
+
+
+class Executions:
+    """Processes that run at the same time; each is waited for when its end is asked for."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        (bench.folder / "site_kpis.py").write_text(KPIS)
+        path = os.pathsep.join(filter(None, [str(bench.folder), os.environ.get("PYTHONPATH")]))
+        self._environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={**self._environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, *options: str, **environment: str) -> subprocess.Popen[str]:
+        return self.start("kpibackfill", "run", "--target", "test", "--from-year", "2024", *options, **environment)
+
+    def papermill(self, *options: str) -> subprocess.Popen[str]:
+        out = self.bench.folder / f"out-{len(self._started)}.ipynb"
+        wanted = ("-p", "target", "test", "-p", "from_year", "2024")
+        return self.start("papermill", str(notebook_path()), str(out), "--no-progress-bar", *wanted, *options)
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def executions(bench: Workbench) -> Iterator[Executions]:
+    started = Executions(bench)
+    yield started
+    started.close()
+
+
+def receipt_of(folder: Path) -> dict[str, Any]:
+    receipt: dict[str, Any] = json.loads((folder / "receipt.json").read_text())
+    return receipt
+
+
+@on("sqlite")
+def test_plain_papermill_refuses_what_it_would_let_pass(executions: Executions) -> None:
+    before = dump(executions.bench.database)
+    refused = [
+        (executions.papermill("-p", "apply", "false"), "apply must be exactly True or False, not 'false'"),
+        (executions.papermill("-p", "apply", "yes"), "write -p apply True"),
+        (executions.papermill("-p", "aply", "True"), "Did you mean 'apply'?"),
+        (executions.papermill("-p", "from_year", "abc"), "from_year must be a whole number"),
+    ]
+    for process, words in refused:
+        out, err = process.communicate()
+        assert process.returncode not in (0, None)
+        assert words in out + err
+        # papermill's own traceback ends with our sentence; none of our frames is in it.
+        assert "kpibackfill/run.py" not in out + err
+        assert "site-packages/kpibackfill" not in out + err
+    assert not executions.bench.runs
+    assert dump(executions.bench.database) == before
+
+
+@on("sqlite")
+def test_plain_papermill_writes_and_leaves_a_record(executions: Executions) -> None:
+    add_cachetags(executions.bench.database)
+    before = dump(executions.bench.database)
+    dry = executions.papermill("-p", "as_of", "2026-01-15")
+    assert dry.wait() == 0, dry.communicate()
+    assert dump(executions.bench.database) == before
+    process = executions.papermill("-p", "apply", "True", "-r", "approved_plan", executions.bench.runs[0].name)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    first, second = map(receipt_of, executions.bench.runs)
+    assert (first["state"], first["started_by"]) == ("dry_run", "papermill")
+    assert first["parameters"]["as_of"] == "2026-01-15T00:00:00+00:00"
+    assert (second["state"], second["plan"]) == ("applied", first["plan"])
+    assert second["approval"]["reviewed_run"] == first["run_id"]
+    after = dump(executions.bench.database)
+    assert {name for name in after if after[name] != before[name]} == {"ms_fact_kpi_snapshot", "cachetags"}
+
+
+def test_the_command_runs_dry_then_applies_what_was_seen(executions: Executions) -> None:
+    before = dump(executions.bench.database)
+    dry = executions.run("--json", "--exit-code")
+    out, err = dry.communicate()
+    assert (dry.returncode, err) == (1, "")
+    document = json.loads(out)
+    assert dump(executions.bench.database) == before
+    assert (document["state"], document["apply"], document["target"]) == ("dry_run", False, "test")
+    rows = document["rows"]
+    assert document["years"] == {"2024": {"snapshots": 1, "kpi_rows": 5}}
+    assert document["total_kpi_rows"] == len(rows) == 5
+    wanted = {"snapshot_id", "snapshot_date", "kpi_id", "computed", "stored", "status", "basis", "population"}
+    assert all(row.keys() >= wanted | {"warnings", "period_year", "period_month"} for row in rows)
+    folder = Path(document["run_dir"])
+    assert folder == executions.bench.runs[0]
+    assert {path.name for path in folder.iterdir()} >= {
+        "receipt.json", "plan.json", "drift.csv", "notebook.ipynb", "report.html", "SHA256SUMS"
+    }  # fmt: skip
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+    applied = executions.run("--apply", "--approved-plan", document["run_id"])
+    out, err = applied.communicate()
+    assert (applied.returncode, err) == (0, "")
+    assert f"Applied: {document['plan']['rows']} rows written." in out
+    receipt = receipt_of(executions.bench.runs[1])
+    assert (receipt["state"], receipt["plan"]) == ("applied", document["plan"])
+    after = dump(executions.bench.database)
+    assert {name for name in after if after[name] != before[name]} == {"ms_fact_kpi_snapshot"}
+
+
+@on("sqlite")
+def test_years_without_snapshots_are_no_failure(executions: Executions) -> None:
+    process = executions.run("--from-year", "1999", "--to-year", "2001", "--json")
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    document = json.loads(out)
+    assert document["years"] == {year: {"snapshots": 0, "kpi_rows": 0} for year in ("1999", "2000", "2001")}
+    assert (document["total_kpi_rows"], document["plan"]["rows"], document["rows"]) == (0, 0, [])
+
+
+@on("sqlite")
+def test_a_record_says_how_a_run_really_ended(executions: Executions) -> None:
+    bench = executions.bench
+    bench.configure(site={"kpi_modules": ["site_kpis"]})
+    before = dump(bench.database)
+    ended: dict[str, tuple[subprocess.Popen[str], int, str]] = {
+        "killed": (executions.run("--kpis", "killed", "--json"), 2, "incomplete"),
+        "left": (executions.run("--kpis", "left", "--json", "--apply"), 2, "incomplete"),
+        "broken": (executions.run("--kpis", "broken", "--json"), 70, "bug"),
+        "endless": (executions.run("--kpis", "endless", "--json"), 130, "interrupted"),
+    }
+    _wait_until((bench.folder / "started").is_file)
+    ended["endless"][0].send_signal(signal.SIGTERM)
+    for name, (process, status, code) in ended.items():
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status, (name, out, err)
+        document = json.loads(out)
+        assert (document["state"], document["error"]["code"]) == ("failed", code), name
+        assert ("ZeroDivisionError" in err) == (name == "broken")
+        receipt = receipt_of(bench.config.runs_dir / document["run_id"])
+        assert (receipt["state"], receipt["error"]["code"]) == ("failed", code), name
+        assert receipt["ended_at"] is not None
+    assert dump(bench.database) == before
+
+
+def _wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@on("sqlite")
+def test_what_a_run_finds_wrong_is_told_in_two_lines(executions: Executions) -> None:
+    bench = executions.bench
+    with connect(bench.database.url) as connection:
+        connection.execute(sa.text("DROP TABLE civicrm_participant"))
+    missing = executions.run("--json")
+    out, err = missing.communicate()
+    assert missing.returncode == 2
+    assert len(err.splitlines()) <= 2
+    assert "civicrm_participant" in err
+    assert json.loads(out)["error"]["code"] == "database"
+    assert receipt_of(bench.runs[0])["state"] == "failed"
+
+
+class InSession:
+    """JupyterLab's kernel: the notebook's cells in a kernel that has a session's name."""
+
+    def __init__(self, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JPY_SESSION_NAME", str(bench.folder / "kpi_backfill.ipynb"))
+        self._bench = bench
+
+    def run_all(self, **parameters: Any) -> nbformat.NotebookNode:
+        notebook = nbformat.read(notebook_path(), as_version=4)  # type: ignore[no-untyped-call]
+        cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+        values = {"target": "test", "from_year": 2024, **parameters}
+        cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
+        nbclient.NotebookClient(
+            notebook, kernel_name="python3", resources={"metadata": {"path": str(self._bench.folder)}}
+        ).execute()
+        return notebook
+
+
+@on("sqlite")
+def test_a_session_explores_without_a_record_and_hands_an_apply_to_papermill(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = InSession(bench, monkeypatch)
+    before = dump(bench.database)
+    session.run_all()
+    assert not bench.config.runs_dir.exists()
+    shown = session.run_all(apply=True, reason="a session's reason")
+    (folder,) = bench.runs
+    receipt = receipt_of(folder)
+    assert (receipt["state"], receipt["started_by"]) == ("applied", "kpibackfill run")
+    assert receipt["parameters"]["approved_plan"] == receipt["plan"]["fingerprint"]
+    assert receipt["reason"] == "a session's reason"
+    assert (folder / "notebook.ipynb").is_file()
+    texts = json.dumps([cell.get("outputs", []) for cell in shown.cells])
+    assert receipt["run_id"] in texts
+    assert str(folder) in texts
+    after = dump(bench.database)
+    assert {name for name in after if after[name] != before[name]} == {"ms_fact_kpi_snapshot"}
+    # What is refused is shown in the cell as one sentence.
+    with pytest.raises(nbclient.exceptions.CellExecutionError) as raised:
+        session.run_all(apply=True, approved_plan="0" * 64)
+    assert "not the reviewed one" in str(raised.value)
+    assert "Traceback" not in str(raised.value)
