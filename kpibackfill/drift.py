@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kpibackfill import witness
 from kpibackfill.compute import Readings
 from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
@@ -35,6 +36,10 @@ def compare(readings: Readings) -> pd.DataFrame:
       0 or absent
     - `status`: ``new`` a value and no row, ``changed`` value or period differs, ``unchanged``, ``no_data`` neither,
       ``unsupported`` a row is stored and there is nothing to compute from
+    - `recorded` (float): the value that the archive last recorded for the row, NaN without one; `moved`: who moved
+      since: ``source`` the sources give another value, ``store`` somebody changed the row, ``both``, ``vanished`` the
+      row is gone, or the empty text
+    - `decided`: a sentence where a person last rejected, set or removed the row, or the empty text
 
     Raises
     ------
@@ -77,6 +82,7 @@ def compare(readings: Readings) -> pd.DataFrame:
         delta=delta,
         change=change,
         status=status,
+        **witness.columns(readings.run, keys, computed_f4, stored_f4, has_row),
     )
     return sealed(
         frame, readings.run, content=readings, kpis={entry.kpi_id: as_dict(entry) for entry in readings.run.kpis}

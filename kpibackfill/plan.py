@@ -21,6 +21,7 @@ from kpibackfill.numbers import float4
 from kpibackfill.record import files
 from kpibackfill.record.receipt import DRIFT, PLAN
 from kpibackfill.run import Run, step
+from kpibackfill.spreadsheets import drift_csv
 
 if TYPE_CHECKING:
     from kpibackfill.deciding import Proposal
@@ -115,7 +116,7 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     plan = build_plan(run, chosen.rows, proposals=proposed.proposals, decided=chosen.decided, notes=notes)
     if run.record is not None:
         years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
-        run.record.add(DRIFT, spreadsheet(drift))
+        run.record.add(DRIFT, drift_csv(drift))
         run.record.add(PLAN, files.readable(plan_document(plan)))
         run.record.update(
             databases=readings.databases,
@@ -272,28 +273,6 @@ def read_plan(path: Any) -> dict[str, Any]:
             f"{path} was altered: its rows are not those of its fingerprint; nothing was written.", code="altered"
         )
     return document
-
-
-def spreadsheet(drift: pd.DataFrame) -> str:
-    """``drift.csv``: comma-separated with a byte-order mark, so that spreadsheets open it as it is."""
-    from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
-
-    frame = drift.drop(columns=["computed_f4", "stored_f4"]).astype(object)
-    units = {kpi_id: words["unit"] for kpi_id, words in drift.attrs["kpis"].items()}
-    frame["warnings"] = ["; ".join(warnings) for warnings in drift["warnings"]]
-    for index, kpi_id, basis in zip(drift.index, drift["kpi_id"], drift["basis"], strict=True):
-        if too_few(units[kpi_id], None if pd.isna(basis) else int(basis)):
-            frame.loc[index, ["computed", "delta", "change", "population"]] = NOT_FOR_PUBLICATION
-            frame.loc[index, "basis"] = FEW
-    for name in ("snapshot_type", "source", "warnings"):
-        frame[name] = [_no_formula(str(value)) for value in frame[name]]
-    text: str = frame.to_csv(index=False, lineterminator="\r\n")
-    return "\ufeff" + text
-
-
-def _no_formula(text: str) -> str:
-    # A spreadsheet would run a cell that begins so.
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _kpi_words(entry: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
 from kpibackfill.record import archive, files
 from kpibackfill.record.receipt import RunRecord
 from kpibackfill.run import decidable
+from kpibackfill.spreadsheets import MARK, no_formula
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,22 +173,7 @@ def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]]) -> str:
     writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({name: no_formula(line.get(name, "")) for name in header} for line in lines)
-    return "\ufeff" + text.getvalue()
-
-
-def no_formula(text: str) -> str:
-    """A text that no spreadsheet runs as a formula; a number stays one."""
-    return (
-        "'" + text if text[:1] in ("=", "@", "\t", "\r") or (text[:1] in ("+", "-") and not _is_number(text)) else text
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return MARK + text.getvalue()
 
 
 def _frame(header: Sequence[str], lines: Sequence[Mapping[str, str]]) -> pd.DataFrame:

@@ -111,6 +111,7 @@ def drift_table(drift: pd.DataFrame) -> Table:
     ------
     Refused : the drift was edited since it was compared.
     """
+    from kpibackfill import witness
     from kpibackfill.drift import by_weight, records
     from kpibackfill.frames import seal_of
 
@@ -120,6 +121,9 @@ def drift_table(drift: pd.DataFrame) -> Table:
     first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
     rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
     sentence = drift_sentence(row["status"] for row in rows)
+    moved = witness.sentence([row["moved"] for row in rows])
+    if moved:
+        sentence = f"{sentence} {moved}"
     html = _block(
         "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
         "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"
@@ -146,6 +150,8 @@ def drift_sentence(statuses: Iterable[str]) -> str:
 
 def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
     """Rows of a receipt with what people read of them added."""
+    from kpibackfill import witness
+
     shown = []
     for row in rows:
         unit = words[row["kpi_id"]]["unit"]
@@ -161,6 +167,11 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
             row["period_month"],
         ):
             remarks.insert(0, f"The stored period is {row['stored_period_year']}-{row['stored_period_month']}.")
+        if row["moved"]:
+            recorded = FEW if withheld else amount(_number(row["recorded"]), unit)
+            remarks.insert(0, witness.remark(row, recorded))
+        if row["decided"]:
+            remarks.insert(0, f"{row['decided'][0].upper()}{row['decided'][1:]}.")
         if withheld:
             remarks.insert(0, f"{NOT_FOR_PUBLICATION.capitalize()}.")
         # In hundredths of its measure, to sort shares and points together.

@@ -1,0 +1,113 @@
+"""The third witness beside computed and stored: what the archive last recorded for a row, and what people decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kpibackfill.record import ledger
+from kpibackfill.record.history import last_recorded
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kpibackfill.run import Run
+
+Key = tuple[int, str]
+MOVED = ("source", "store", "both", "vanished")
+_PAST = {"reject": "rejected", "set": "set by hand", "remove": "removed"}
+
+
+def columns(
+    run: Run, keys: Sequence[Key], computed_f4: np.ndarray[Any, Any], stored_f4: np.ndarray[Any, Any], has_row: Any
+) -> dict[str, Any]:
+    """`recorded`, `moved` and `decided` for the rows of a drift, as ``compare`` documents them.
+
+    Parameters
+    ----------
+    keys : snapshot and registry's KPI id of each row.
+    computed_f4, stored_f4 : float32, NaN for none; `has_row` : bool, whether a row is stored.
+    """
+    import numpy as np
+
+    prefix = run.site.kpi_id_prefix
+    last = last_recorded(run.config.runs_dir, run.target.name)
+    decided = last_decided(run)
+    found = [last.get((snapshot_id, prefix + kpi_id)) for snapshot_id, kpi_id in keys] if last else []
+    count = len(keys)
+    if not found:
+        recorded, moved = np.full(count, np.nan), np.full(count, "", dtype=object)
+    else:
+        known = np.array([change is not None for change in found], dtype=bool)
+        kept = np.array([change is not None and change["value"] is not None for change in found], dtype=bool)
+        # A value that was set by hand or put back was never what the sources gave.
+        from_source = np.array([change is not None and change["origin"] == "computed" for change in found], dtype=bool)
+        values = (np.nan if change is None or change["value"] is None else change["value"] for change in found)
+        recorded = np.fromiter(values, dtype="float64", count=count)
+        recorded_f4 = recorded.astype("float32")
+        source = kept & from_source & ~_equal(computed_f4, recorded_f4)
+        store = has_row & known & ~(kept & _equal(stored_f4, recorded_f4))
+        moved = np.select(
+            [kept & ~has_row, source & store, source, store], ["vanished", "both", "source", "store"], default=""
+        ).astype(object)
+    told = [decided.get(key, "") for key in keys] if decided else [""] * count
+    return {"recorded": recorded, "moved": moved, "decided": told}
+
+
+def last_decided(run: Run) -> dict[Key, str]:
+    """By snapshot and KPI id a sentence on rows that a person rejected, set or removed last, in any run that ended."""
+    targets: dict[str, str] = {}
+    found: dict[Key, str] = {}
+    for entry in ledger.entries(run.config.runs_dir):
+        if entry["event"] == "begun":
+            targets[entry["run_id"]] = entry["target"]
+        elif targets.get(entry["run_id"]) != run.target.name or not entry.get("decisions"):
+            continue
+        else:
+            applied = "applied" in (entry.get("state"), entry.get("outcome"))
+            for told in entry["decisions"]:
+                if applied or (told["decision"] == "reject" and entry.get("state") == "dry_run"):
+                    found[told["snapshot_id"], told["kpi_id"]] = _sentence(told, entry["at"])
+    return {key: sentence for key, sentence in found.items() if sentence}
+
+
+def sentence(moved: Iterable[str]) -> str:
+    """Who moved, in a sentence; empty where nothing did since it was last recorded."""
+    found = list(moved)
+    counts = {word: found.count(word) for word in MOVED}
+    told = {
+        "source": "the sources give another value for {}",
+        "store": "somebody changed {} that {} stored",
+        "both": "both happened to {}",
+        "vanished": "{} vanished, as when a snapshot is rebuilt",
+    }
+    parts = [
+        told[word].format(f"{count} row{'s' * (count != 1)}", "is" if count == 1 else "are")
+        for word, count in counts.items()
+        if count
+    ]
+    return f"Since it was last recorded: {'; '.join(parts)}." if parts else ""
+
+
+def remark(row: Mapping[str, Any], recorded: str) -> str:
+    """What a row of the drift says of who moved; `recorded` is the recorded value as people read it."""
+    return {
+        "": "",
+        "source": f"The sources have changed since {recorded} was recorded.",
+        "store": f"Somebody changed the stored row since {recorded} was recorded.",
+        "both": f"Sources and stored row have both changed since {recorded} was recorded.",
+        "vanished": f"The row has vanished since {recorded} was recorded.",
+    }[row["moved"]]
+
+
+def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Any:
+    return (one == other) | ((one != one) & (other != other))
+
+
+def _sentence(told: Mapping[str, Any], at: str) -> str:
+    past = _PAST.get(told["decision"])
+    if past is None:
+        return ""
+    by = f" by {told['reviewer']}" if told["reviewer"] else ""
+    why = f": {told['reason']}" if told["reason"] else ""
+    return f"{past} on {at[:10]}{by}{why}"
