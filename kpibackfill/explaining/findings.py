@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 EXACT, ROUNDED = "exact", "rounded"
 NONE = ""
+HERE = ", as computed here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,18 @@ def sentence(matrix: pd.DataFrame) -> str:
     main = max((value.source for value in values), key=[value.source for value in values].count)
     told = _told([value for value in values if value.source == main], own, order, "")
     for source in dict.fromkeys(value.source for value in values if value.source != main):
-        told += _told([value for value in values if value.source == source], own, order, f" ({source})")
-    text = "; ".join(told) + "."
+        told += _told([value for value in values if value.source == source], own, order, f" ({source.replace('_', ' ')})")
+    first, here, rest = "; ".join(told).partition(HERE)
+    text = f"{first}{here}{rest.replace(HERE, '')}."
     every = [words for words in order if all(words in value.exact for value in values)]
     if every and own not in every:
         text += f" *{every[0][0].upper()}{every[0][1:]}* fits every one of them."
     return text
+
+
+def quoted(sentence: str) -> str:
+    """The sentence with its definitions in quotation marks instead of between asterisks."""
+    return re.sub(r"\*([^*]+)\*", r"“\1”", sentence)
 
 
 def _told(values: Sequence[_Stored], own: str, order: dict[str, int], source: str) -> list[str]:
@@ -99,4 +107,4 @@ def _run(run: Sequence[_Stored], name: str, own: str, values: Sequence[_Stored],
     details = sorted({value.details[name] for value in run} - {""})
     detail = f" ({', '.join(details)})" if details else ""
     rounded = "" if name in first.exact else ", rounded"
-    return f"{years} {verb} *{name}*{detail}{rounded}{', as computed here' if name == own else ''}"
+    return f"{years} {verb} *{name}*{detail}{rounded}{HERE if name == own else ''}"

@@ -1,0 +1,255 @@
+"""The explanation of one value as a waterfall: all that was considered, what was left out and why, and what remains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+
+from kpibackfill.explaining.parts import Explained, Parts
+from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount
+from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.style import (
+    COMPUTED,
+    GAP,
+    INK,
+    MARGIN,
+    MUTED,
+    PAPER,
+    STORED,
+    WIDTH,
+    Sheet,
+    drawable,
+    fit,
+    sheet,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from kpibackfill.explaining.explanation import Explanation
+
+NAMES, ROW, PANEL, MOST = 3.3, 0.26, 1.15, 14  # inches: reasons, a bar, a panel of parts; bars that a panel names
+ACROSS, GAP_ABOVE = WIDTH - NAMES - MARGIN - 0.9, 0.42
+TINT = "#d98a5c"  # of what is computed: a part of it
+MONTHS = ("J", "F", "M", "A", "M", "J", "J", "A", "S", "O", "N", "D")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A bar of the waterfall, from one amount to another."""
+
+    label: str
+    start: float
+    end: float
+    kind: str  # considered, out, in, remains
+
+
+def plot_explanation(explanation: Explanation) -> Figures:
+    """Draw how the value comes about, and its parts below.
+
+    Parameters
+    ----------
+    explanation : what ``explain`` returned.
+
+    Returns
+    -------
+    Figures with one drawing, ``waterfall``. A rate that rests on fewer than five people is told in words only.
+    """
+    entry = explanation.kpi
+    explained = explanation.explained or Explained()
+    steps = [] if explanation.withheld else _steps(explanation, explained)
+    panels = [] if explanation.withheld else _panels(explained)
+    heights = [_panel_height(parts) for parts in panels]
+    height = ROW * len(steps) + sum(heights) + 0.1
+    with styled():
+        page = sheet(_title(explanation), _subtitle(explanation), _notes(explanation, steps), body=max(height, 0.1))
+        if steps:
+            axes = page.axes(NAMES, 0, ACROSS, ROW * len(steps))
+            _draw_steps(axes, steps, explanation.stored["value"].tolist() if explained.arrives_at == "value" else [])
+        top = ROW * len(steps)
+        for parts, tall in zip(panels, heights, strict=True):
+            _draw_panel(page, parts, top, tall)
+            top += tall
+    return Figures((Drawing("waterfall", page.figure, _alternative(explanation, entry.label)),))
+
+
+def _panels(explained: Explained) -> list[Parts]:
+    """What takes the value apart; one part alone says nothing beside others."""
+    found = [parts for parts in explained.parts if parts.values]
+    return [parts for parts in found if len(parts.values) > 1] or found[:1]
+
+
+def _steps(explanation: Explanation, explained: Explained) -> list[_Step]:
+    if explained.considered is None:
+        return []
+    level = float(explained.considered)
+    steps = [_Step(f"all {explained.what}", 0, level, "considered")]
+    for changes, sign, kind in ((explained.left_out, -1, "out"), (explained.added, 1, "in")):
+        for reason, count in changes.items():
+            if count:
+                steps.append(_Step(reason, level, level + sign * count, kind))
+                level += sign * count
+    remains = {"value": explanation.kpi.label, "basis": "what the value rests on"}[explained.arrives_at]
+    return [*steps, _Step(remains, 0, level, "remains")]
+
+
+LOOKS: Mapping[str, dict[str, Any]] = {
+    "considered": {"facecolor": "#8b939b", "edgecolor": "#8b939b"},
+    "out": {"facecolor": PAPER, "edgecolor": "#8b939b", "hatch": "////"},
+    "in": {"facecolor": PAPER, "edgecolor": COMPUTED},
+    "remains": {"facecolor": COMPUTED, "edgecolor": COMPUTED},
+}
+
+
+def _draw_steps(axes: Axes, steps: list[_Step], stored: list[float]) -> None:
+    largest = max(*(max(step.start, step.end) for step in steps), *stored) or 1
+    for line, step in enumerate(steps):
+        low, high = sorted((step.start, step.end))
+        axes.barh(line, high - low, left=low, height=0.68, linewidth=0.8, **LOOKS[step.kind])
+        if line + 1 < len(steps):
+            axes.plot([step.end, step.end], [line + 0.34, line + 0.66], color=MUTED, linewidth=0.8)
+        change = step.end - step.start
+        text = f"{change:+,.0f}" if step.kind in ("out", "in") else f"{step.end:,.0f}"
+        bold = step.kind in ("considered", "remains")
+        axes.annotate(
+            text.replace("-", "−"), (high, line), (5, 0), textcoords="offset points", va="center_baseline", size=8.5,
+            color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
+        )  # fmt: skip
+        axes.annotate(
+            fit(drawable(step.label), NAMES - MARGIN - 0.12, 8.5), (0, line), (-7, 0),
+            xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="center_baseline", size=8.5,
+            color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
+        )  # fmt: skip
+    axes.scatter(
+        stored, [len(steps) - 1] * len(stored), s=70, facecolor="none", edgecolor=STORED, linewidth=1.6, zorder=4,
+        clip_on=False,
+    )  # fmt: skip
+    axes.set_xlim(0, largest)
+    axes.set_ylim(len(steps) - 0.5, -0.5)
+    axes.set_axis_off()
+
+
+def _is_months(parts: Parts) -> bool:
+    return parts.by == "month" and len(parts.values) <= 12
+
+
+def _panel_height(parts: Parts) -> float:
+    tall = PANEL + 0.2 if _is_months(parts) else 0.24 * min(len(parts.values), MOST)
+    return GAP_ABOVE + tall
+
+
+def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float) -> None:
+    name = f"by {parts.by}"
+    if parts.of == "basis":
+        name += ", what the value rests on"
+    if _is_months(parts):
+        axes = page.axes(NAMES, top + GAP_ABOVE, ACROSS, PANEL)
+        _columns(axes, parts)
+    else:
+        axes = page.axes(NAMES, top + GAP_ABOVE, ACROSS, tall - GAP_ABOVE)
+        _bars(axes, parts)
+    axes.annotate(
+        name, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", size=8.5, color=MUTED, va="bottom"
+    )
+
+
+def _columns(axes: Axes, parts: Parts) -> None:
+    """Twelve months of which some may be missing."""
+    numbers = {int(label[5:7]): value for label, value in parts.values.items()}
+    largest = max(numbers.values(), default=0) or 1
+    for month in range(1, 13):
+        if month not in numbers:
+            axes.bar(month, largest * 1.02, width=0.86, color=GAP)
+            axes.text(month, largest * 0.5, "none", rotation=90, ha="center", va="center", size=7.5, color=MUTED)
+            continue
+        axes.bar(month, numbers[month], width=0.72, color=TINT)
+        axes.annotate(f"{numbers[month]:,.0f}", (month, numbers[month]), (0, 2), textcoords="offset points",
+                      ha="center", va="bottom", size=7.5, color=INK)  # fmt: skip
+    axes.set_xticks(range(1, 13), MONTHS)
+    axes.set_yticks([])
+    axes.set_xlim(0.4, 12.6)
+    axes.set_ylim(0, largest * 1.15)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _bars(axes: Axes, parts: Parts) -> None:
+    items = list(parts.values.items())
+    rest = items[MOST - 1 :] if len(items) > MOST else []
+    if rest:
+        items = [*items[: MOST - 1], (f"{len(rest)} others", sum(value for _, value in rest))]
+    largest = max((value for _, value in items), default=0) or 1
+    whole = sum(value for _, value in items)
+    for line, (label, value) in enumerate(items):
+        axes.barh(line, value, height=0.66, color=TINT)
+        share = f"  ({value / whole * 100:.0f} %)" if whole and len(items) > 1 else ""
+        axes.annotate(f"{value:,.0f}{share}", (value, line), (5, 0), textcoords="offset points",
+                      va="center_baseline", size=8, color=INK)  # fmt: skip
+        axes.annotate(fit(drawable(label), NAMES - MARGIN - 0.12, 8), (0, line), (-7, 0),
+                      xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
+                      va="center_baseline", size=8, color=INK)  # fmt: skip
+    axes.set_xlim(0, largest)
+    axes.set_ylim(len(items) - 0.5, -0.5)
+    axes.set_axis_off()
+
+
+def _title(explanation: Explanation) -> str:
+    label = drawable(explanation.kpi.label, instead=explanation.kpi.kpi_id)
+    if explanation.withheld:
+        return f"{label} {explanation.year}: {FEW} people reported, {NOT_FOR_PUBLICATION}"
+    if explanation.computed is None:
+        return f"{label} {explanation.year}: nothing to compute from"
+    value = amount(explanation.computed, explanation.kpi.unit)
+    return f"{label} {explanation.year}: {value}{_rule(explanation)}"
+
+
+def _rule(explanation: Explanation) -> str:
+    """How the value follows from its parts, in a few words."""
+    explained = explanation.explained or Explained()
+    kinds = {parts.by: parts.values for parts in explained.parts}
+    if "kind of score" in kinds:
+        scores = kinds["kind of score"]
+        return (
+            f", from {scores['promoters']:,.0f} promoters less {scores['detractors']:,.0f} detractors "
+            f"in {explanation.basis:,} scores"
+        )
+    if "ethnicity" in kinds:
+        return f", {kinds['ethnicity']['BIPOC']:,.0f} of {explanation.basis:,} people who reported"
+    if explained.considered:
+        return f" of {explained.considered:,} {explained.what}"
+    return ""
+
+
+def _subtitle(explanation: Explanation) -> str:
+    if explanation.withheld:
+        return ""
+    stored = [
+        f"{amount(row.value, explanation.kpi.unit)} ({drawable(row.source)})" for row in explanation.stored.itertuples()
+    ]
+    return f"Stored: {', '.join(stored)}" if stored else "Nothing is stored."
+
+
+def _notes(explanation: Explanation, steps: list[_Step]) -> list[str]:
+    said = []
+    if any(step.kind == "out" for step in steps):
+        said.append("Hatched: left out, each for the first reason that holds.")
+    if steps and not explanation.stored.empty and steps[-1].label == explanation.kpi.label:
+        said.append("Ring: stored.")
+    if explanation.explained is None:
+        said.append("Its module gives no parts.")
+    notes = explanation.explained.notes if explanation.explained else ()
+    return [" ".join(said), *explanation.problems, *(drawable(text) for text in (*explanation.warnings, *notes))]
+
+
+def _alternative(explanation: Explanation, label: str) -> str:
+    said = [f"Waterfall. {_title(explanation)}. {_subtitle(explanation)}"]
+    explained = explanation.explained
+    if explained is not None and not explanation.withheld:
+        left = [f"{reason}: {count:,}" for reason, count in explained.left_out.items() if count]
+        said += [f"Left out: {'; '.join(left)}."] if left else []
+        for parts in explained.parts:
+            listed = ", ".join(f"{name} {value:,.0f}" for name, value in list(parts.values.items())[:MOST])
+            said.append(f"By {parts.by}: {listed}.")
+    return " ".join([*said, *explanation.problems])
