@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 CHUNK = 500_000
-FIRST, LAST = np.datetime64("2012-01-01T09:00:00"), np.datetime64("2026-06-30T21:00:00")
+FIRST, LAST = np.datetime64("2012-01-01"), np.datetime64("2026-06-30")
+HOURS = np.array([10, 13, 18, 19, 20])
 NPS_FIELD = "how_likely_are_you_to_recommend_this_event_to_others"
 TYPES = ["Tour", "Ticketed Workshop", "Workshop series", "Program", "Meetup", "Private WORKSHOP", "Open house"]
 TYPE_SHARES = [0.12, 0.40, 0.12, 0.10, 0.14, 0.05, 0.07]
@@ -46,14 +47,14 @@ def makerspace(participants: int) -> Iterator[tuple[str, pd.DataFrame]]:
         len(answering),
         lambda ids: {"entity_id": answering[ids - 1], "custom_46": chance.choice(ANSWERS, len(ids))},
     )
-    half_hours = int((LAST - FIRST) / np.timedelta64(30, "m"))
+    days = int((LAST - FIRST) / np.timedelta64(1, "D"))
     yield from _numbered(
         "civicrm_event",
         events,
         lambda ids: {
             "title": [f"Event {number}" for number in ids],
             "event_type_id": chance.choice(len(TYPES), len(ids), p=TYPE_SHARES) + 1,
-            "start_date": _texts(FIRST + chance.integers(0, half_hours, len(ids)) * np.timedelta64(30, "m")),
+            "start_date": _moments(chance.integers(0, days, len(ids)), chance.choice(HOURS, len(ids))),
             "is_active": (chance.random(len(ids)) < 0.97).astype(int),
             "is_template": 0,
         },
@@ -86,20 +87,23 @@ def makerspace(participants: int) -> Iterator[tuple[str, pd.DataFrame]]:
     )
     for low in range(0, submissions, CHUNK):
         sids = np.arange(low, min(low + CHUNK, submissions)) + 1
-        yield "webform_submission_data", pd.DataFrame(
-            {
-                "webform_id": "webform_1181",
-                "sid": np.repeat(sids, 3),
-                # In the order of the primary key, as bulk loads want it.
-                "name": np.tile([NPS_FIELD, "overall_how_satisfied_were_you", "what_did_you_attend"], len(sids)),
-                "value": np.column_stack(
-                    [
-                        chance.choice(SCORES, len(sids), p=SCORE_SHARES),
-                        chance.choice(SCORES, len(sids), p=SCORE_SHARES),
-                        chance.choice(TYPES, len(sids)),
-                    ]
-                ).ravel(),
-            }
+        yield (
+            "webform_submission_data",
+            pd.DataFrame(
+                {
+                    "webform_id": "webform_1181",
+                    "sid": np.repeat(sids, 3),
+                    # In the order of the primary key, as bulk loads want it.
+                    "name": np.tile([NPS_FIELD, "overall_how_satisfied_were_you", "what_did_you_attend"], len(sids)),
+                    "value": np.column_stack(
+                        [
+                            chance.choice(SCORES, len(sids), p=SCORE_SHARES),
+                            chance.choice(SCORES, len(sids), p=SCORE_SHARES),
+                            chance.choice(TYPES, len(sids)),
+                        ]
+                    ).ravel(),
+                }
+            ),
         )
 
 
@@ -144,7 +148,10 @@ def _instructors(chance: np.random.Generator, users: int, events: int) -> Iterat
         key="uid",
     )
     yield from _numbered(
-        "user__roles", users, lambda ids: {"revision_id": ids, "delta": 0, "roles_target_id": "instructor"}, key="entity_id"
+        "user__roles",
+        users,
+        lambda ids: {"revision_id": ids, "delta": 0, "roles_target_id": "instructor"},
+        key="entity_id",
     )
     yield from _numbered(
         "civicrm_uf_match",
@@ -169,5 +176,6 @@ def _numbered(table: str, rows: int, columns: Any, *, key: str = "id") -> Iterat
         yield table, pd.DataFrame({key: ids, **columns(ids)})
 
 
-def _texts(moments: Any) -> Any:
+def _moments(days: Any, hours: Any) -> Any:
+    moments = FIRST + days * np.timedelta64(1, "D") + hours * np.timedelta64(1, "h")
     return np.char.replace(np.datetime_as_string(moments.astype("datetime64[s]")), "T", " ")

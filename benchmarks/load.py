@@ -5,46 +5,42 @@ from __future__ import annotations
 import csv
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import sqlalchemy as sa
 
-from benchmarks.generate import makerspace
-from tests.databases import DATA
+if TYPE_CHECKING:
+    import pandas as pd
 
+SCHEMAS = Path(__file__).parent.parent / "tests" / "data"
 _TSV: dict[str, Any] = {"sep": "\t", "index": False, "header": False, "quoting": csv.QUOTE_NONE}
+_BEFORE = {
+    "sqlite": ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF"),
+    "mariadb": ("SET unique_checks = 0",),
+    "postgresql": (),
+}
 
 
 def load(url: sa.URL, engine: str, participants: int) -> None:
     """Create the tables and fill them; `engine` names the schema: sqlite, mariadb or postgresql."""
+    from benchmarks.generate import makerspace  # brings numpy and pandas, which the measuring process does without
+
     with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
         driver = connection.connection.driver_connection
         cursor = driver.cursor()
-        for statement in (DATA / f"schema-{engine}.sql").read_text(encoding="utf-8").split(";\n"):
+        schema = (SCHEMAS / f"schema-{engine}.sql").read_text(encoding="utf-8")
+        for statement in (*_BEFORE[engine], *schema.split(";\n")):
             if statement.strip():
                 cursor.execute(statement)
-        if engine == "sqlite":
-            for pragma in ("journal_mode = OFF", "synchronous = OFF"):
-                cursor.execute(f"PRAGMA {pragma}")
-        if engine == "mariadb":
-            cursor.execute("SET unique_checks = 0")
         for table, frame in makerspace(participants):
             _LOADERS[engine](cursor, table, frame)
         driver.commit()
-        tables = sa.inspect(connection).get_table_names()
-        connection.commit()
-        for table in tables:
-            statement = {"sqlite": None, "mariadb": f"ANALYZE TABLE {table}", "postgresql": f"ANALYZE {table}"}[engine]
-            if statement:
-                cursor.execute(statement)
-                if engine == "mariadb":
-                    cursor.fetchall()
-        if engine == "postgresql":
-            driver.commit()
+        if engine == "mariadb":
+            cursor.execute("SHOW TABLES")
+            cursor.execute("ANALYZE TABLE " + ", ".join(name for (name,) in cursor.fetchall()))
+        elif engine == "postgresql":
             driver.autocommit = True
-            cursor.execute("VACUUM")
-        driver.commit()
+            cursor.execute("VACUUM ANALYZE")
 
 
 def _sqlite(cursor: Any, table: str, frame: pd.DataFrame) -> None:

@@ -156,22 +156,37 @@ def start() -> sa.ColumnElement[datetime]:
     return sa.type_coerce(event.c.start_date, LocalTime())
 
 
-def event_labels(condition: sa.ColumnElement[bool]) -> sa.Subquery:
-    """The different labels of each event type that meet the condition: ``event_type_id``, ``label`` (bytes)."""
-    types = sa.select(event.c.event_type_id).where(event.c.event_type_id.is_not(None)).distinct().subquery()
+def event_options(condition: sa.ColumnElement[bool]) -> sa.Subquery:
+    """The different labels of event types that meet the condition: ``value`` and ``label``, both as bytes."""
     return (
-        sa.select(types.c.event_type_id, exact(option_value.c.label).label("label"))
+        sa.select(exact(option_value.c.value).label("value"), exact(option_value.c.label).label("label"))
         .join_from(option_value, option_group, option_group.c.id == option_value.c.option_group_id)
-        .join(types, exact(sa.cast(types.c.event_type_id, sa.String)) == exact(option_value.c.value))
         .where(same_text(option_group.c.name, "event_type"), condition)
         .distinct()
         .subquery()
     )
 
 
+def is_option(event_type_id: sa.ColumnElement[int], options: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether an event's type is that option: an option's value is a text, and is compared as one."""
+    return exact(sa.cast(event_type_id, sa.String)) == options.c.value
+
+
+def event_types(condition: sa.ColumnElement[bool]) -> sa.Subquery:
+    """The event types with labels that meet the condition: ``event_type_id``, and the number of its ``labels``."""
+    types = sa.select(event.c.event_type_id).distinct().subquery()
+    options = event_options(condition)
+    return (
+        sa.select(types.c.event_type_id, sa.func.count().label("labels"))
+        .join_from(types, options, is_option(types.c.event_type_id, options))
+        .group_by(types.c.event_type_id)
+        .subquery()
+    )
+
+
 def is_type(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Whether an event has a type whose label meets the condition."""
-    return event.c.event_type_id.in_(sa.select(event_labels(condition).c.event_type_id))
+    """Whether an event has a type with a label that meets the condition."""
+    return event.c.event_type_id.in_(sa.select(event_types(condition).c.event_type_id))
 
 
 def counted(registration: sa.FromClause = participant) -> sa.ColumnElement[bool]:

@@ -10,10 +10,12 @@ from kpibackfill.database.expressions import (
     Span,
     after,
     counted,
-    event_labels,
+    event_options,
+    event_types,
     exact,
     has_word,
     in_order,
+    is_option,
     is_type,
     start,
     windowed,
@@ -81,10 +83,8 @@ def total_first_time_workshop_participants(
     spans = finished(site, windows)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
-    labels = event_labels(has_word(option_value.c.label, site.settings.workshop_word))
-    kinds = (
-        sa.select(labels.c.event_type_id, sa.func.count().label("labels")).group_by(labels.c.event_type_id).subquery()
-    )
+    is_workshop = has_word(option_value.c.label, site.settings.workshop_word)
+    types, options = event_types(is_workshop), event_options(is_workshop)
     # Every start and type has two places in time: among types that start together, once in their order and once in
     # the reverse. A person whose first places in both belong to one type began with that type alone.
     kind = event.c.event_type_id
@@ -117,17 +117,17 @@ def total_first_time_workshop_participants(
             moments.c.place,
             moments.c.reverse,
             moments.c.start,
-            sa.func.coalesce(kinds.c.labels, 0).label("labels"),
+            sa.func.coalesce(types.c.labels, 0).label("labels"),
         ],
         moments.c.start,
         spans,
-        source=sa.outerjoin(moments, kinds, kinds.c.event_type_id == moments.c.event_type_id),
+        source=sa.outerjoin(moments, types, types.c.event_type_id == moments.c.event_type_id),
     )
     registration, workshop = participant.alias(), event.alias()
     several = (
-        sa.select(sa.func.count(labels.c.label.distinct()))
+        sa.select(sa.func.count(options.c.label.distinct()))
         .join_from(registration, workshop, workshop.c.id == registration.c.event_id)
-        .join(labels, labels.c.event_type_id == workshop.c.event_type_id)
+        .join(options, is_option(workshop.c.event_type_id, options))
         .where(
             registration.c.contact_id == first.c.contact_id,
             workshop.c.start_date == begun.c.start,

@@ -1,0 +1,99 @@
+"""How long reading an archive of many runs takes: `python -m benchmarks.archive --help`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kpibackfill.config import load_config
+from kpibackfill.demo import build_demo
+from kpibackfill.execute import run_notebook
+from kpibackfill.record import index, ledger
+from kpibackfill.record.receipt import RunRecord
+
+CONFIG = 'runs = "runs"\n[targets.demo]\nstore = "sqlite:///demo.sqlite"\ntimezone = "America/New_York"\n'
+COMMANDS = (["runs"], ["history"], ["history", "--kpi", "education_nps"], ["show", "latest"], ["verify"], ["--help"])
+Model = tuple[RunRecord, list[dict[str, Any]]]
+
+
+@click.command(help="Time the commands on an archive that repeats two real runs of the demo, a dry run and an apply.")
+@click.option("--runs", "count", default=2000, show_default=True, help="Runs in the archive, every second one applied.")
+@click.option("--repeat", default=3, show_default=True, help="Medians are taken of so many.")
+def main(count: int, repeat: int) -> None:
+    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as name:
+        folder = Path(name)
+        many = _archive(folder, count)
+        size = sum(path.stat().st_size for path in many.rglob("*") if path.is_file())
+        lines = (many / ledger.FILE_NAME).stat().st_size
+        print(f"{count:,} runs, {size / 1e6:,.0f} MB, of which the ledger {lines / 1e6:.1f} MB")
+        seconds = _median(lambda: index.write(many), repeat)
+        print(f"{index.FILE_NAME:32} {seconds:6.2f} s, {(many / index.FILE_NAME).stat().st_size / 1e6:.1f} MB")
+        for arguments in COMMANDS:
+            command = [sys.executable, "-m", "kpibackfill", *arguments]
+            seconds = _median(lambda command=command: _run(command, folder), repeat)  # type: ignore[misc]
+            print(f"kpibackfill {' '.join(arguments):20} {seconds:6.2f} s")
+
+
+def _archive(folder: Path, count: int) -> Path:
+    """A folder of runs: two real ones, and copies of them under other ids, each with its events in the ledger."""
+    (folder / "kpibackfill.toml").write_text(CONFIG, encoding="utf-8")
+    build_demo(folder / "demo.sqlite")
+    config = load_config(folder / "kpibackfill.toml")
+    asked = {"target": "demo", "from_year": 2015, "to_year": 2025}
+    records = [run_notebook({**asked, "apply": apply}, config) for apply in (False, True)]
+    events = list(ledger.entries(config.runs_dir))
+    models = [(record, [event for event in events if event["run_id"] == record.run_id]) for record in records]
+    begun = datetime.now(UTC) - timedelta(days=count)
+    for number in range(count - len(models)):
+        _copy(models[number % 2], begun + timedelta(days=number))
+    return config.runs_dir
+
+
+def _copy(model: Model, begun: datetime) -> None:
+    record, events = model
+    _, _, rest = record.run_id.partition("-")
+    copy = RunRecord(record.runs_dir, f"{begun:%Y%m%dT%H%M%SZ}-{rest[:-6]}{secrets.token_hex(3)}")
+    copy.folder.mkdir()
+    for path in record.folder.iterdir():
+        if path.name != "SHA256SUMS":
+            content = path.read_bytes().replace(record.run_id.encode(), copy.run_id.encode())
+            (copy.folder / path.name).write_bytes(content)
+    for event in events:
+        facts = {name: event[name] for name in event if name not in (*_WRITTEN, "files")}
+        if event["files"]:
+            copy.seal(event["event"], list(event["files"]), **facts)
+        else:
+            ledger.append(copy.runs_dir, event["event"], copy.run_id, {}, **facts)
+
+
+_WRITTEN = ("schema", "at", "event", "run_id", "previous", "digest")
+
+
+def _run(command: list[str], folder: Path) -> None:
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def _median(measured: Callable[[], None], repeat: int) -> float:
+    found = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        measured()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+if __name__ == "__main__":
+    main()
