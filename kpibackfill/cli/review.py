@@ -27,7 +27,7 @@ def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> 
       kpibackfill review latest
       kpibackfill run --target live --from-year 2024 --decisions decisions-RUN.csv
     """
-    from kpibackfill.review import review as write
+    from kpibackfill.reviewing import review as write
 
     begin(ctx, as_json)
     written = write(run, output, config=config_of(ctx))
