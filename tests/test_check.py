@@ -1,0 +1,275 @@
+"""`check` finds on real databases what it says, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+import kpibackfill as kb
+from kpibackfill.checks import check_target, next_command
+from kpibackfill.checks.finding import Finding
+from kpibackfill.config import load_config
+from tests.databases import ReferenceDatabases, add_cachetags, both_layouts, connect, dump, on
+from tests.workbench import Workbench, told
+
+PAGE = (Path(__file__).parent.parent / "docs" / "connecting.md").read_text(encoding="utf-8")
+servers = on("mariadb", "postgresql")
+
+
+def findings(bench: Workbench) -> list[Finding]:
+    config = bench.config
+    return check_target(config, config.target("test"))
+
+
+def change(bench: Workbench, *statements: str) -> None:
+    with connect(bench.database.url) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def texts(found: Sequence[Finding], level: str) -> list[str]:
+    return [finding.text for finding in found if finding.level == level]
+
+
+def line(bench: Workbench, level: str, pattern: str) -> str:
+    """The one line of that level that matches."""
+    found = findings(bench)
+    matching = [text for text in texts(found, level) if re.search(pattern, text)]
+    assert len(matching) == 1, found
+    return matching[0]
+
+
+@both_layouts
+def test_a_site_in_order_is_green_and_nothing_is_written(bench: Workbench, layout: str) -> None:
+    add_cachetags(bench.database)
+    before = dump(bench.database)
+    found = findings(bench)
+    assert texts(found, "wrong") == []
+    notes = texts(found, "note")
+    # The reference holds six rows under prefixed ids.
+    assert ["unique key" in text for text in notes] == [True, False] if layout == "surrogate" else [False], notes
+    assert next_command(found, "test") == "Next: kpibackfill run --target test --from-year 2025"
+    assert dump(bench.database) == before
+    said = "\n".join(texts(found, "ok") + texts(found, "note"))
+    for word in ("Connected", "unique key", "an apply is possible", "cachetags", "2019: 1, 2020: 0", "Time zone UTC"):
+        assert word in said, word
+
+
+@pytest.mark.parametrize(
+    ("statement", "level", "said"),
+    [
+        ("DROP TABLE ms_fact_org_snapshot", "wrong", "ms_fact_org_snapshot can't be used: it is not there"),
+        ("ALTER TABLE ms_fact_kpi_snapshot DROP COLUMN meta", "wrong", "it lacks meta"),
+        ("DROP TABLE ms_snapshot", "wrong", "ms_snapshot can't be used"),
+        ("DROP TABLE civicrm_event", "wrong", "civicrm_event can't be used: it is not there.*workshop_attendees"),
+        ("ALTER TABLE civicrm_participant DROP COLUMN is_test", "wrong", "civicrm_participant .*it lacks is_test"),
+        ("DROP TABLE user__roles", "note", "user__roles can't be used.*active_instructors_bipoc"),
+        ("DROP TABLE civicrm_value_demographics_15", "note", "Rates by ethnicity are no data"),
+        ("ALTER TABLE civicrm_value_demographics_15 DROP COLUMN custom_46", "note", "none of the columns custom_46"),
+        ("SELECT 1", "note", "cachetags is not in use.*clear Drupal's caches"),
+        ("UPDATE ms_fact_kpi_snapshot SET kpi_id = 'Education_NPS' WHERE kpi_id = 'education_nps'", "wrong", "by case"),
+        ("UPDATE ms_snapshot SET snapshot_date = '2024-13-01' WHERE id = 1", "wrong", "'2024-13-01'. Mend them"),
+        (
+            "UPDATE ms_snapshot SET definition = 'totals' WHERE definition LIKE 'mem%'",
+            "note",
+            "no snapshot of the definition.*totals",
+        ),
+        ("DELETE FROM ms_snapshot WHERE snapshot_type LIKE 'annual%'", "note", "no annual snapshot.*133 monthly"),
+        ("UPDATE civicrm_option_value SET label = 'Class' WHERE label = 'Ticketed Workshop'", "note", "'Class'"),
+        ("UPDATE civicrm_option_value SET label = 'Class'", "note", "instructor_labels"),
+        ("UPDATE webform_submission SET webform_id = 'survey'", "note", "evaluation_webform.; there are: survey"),
+        ("UPDATE webform_submission_data SET name = name || 'x'", "note", "recommend_field"),
+        ("UPDATE user__roles SET roles_target_id = 'teacher'", "note", "Nobody has the role 'instructor'"),
+    ],
+)
+@on("sqlite", "postgresql")
+def test_what_is_amiss_is_said(bench: Workbench, statement: str, level: str, said: str) -> None:
+    change(bench, statement)
+    line(bench, level, said)
+
+
+@servers
+def test_missing_tables_and_columns_are_told_by_servers(bench: Workbench) -> None:
+    change(bench, "DROP TABLE civicrm_uf_match", "ALTER TABLE webform_submission DROP COLUMN in_draft")
+    line(bench, "wrong", "webform_submission can't be used: it lacks in_draft")
+    line(bench, "note", "civicrm_uf_match can't be used: it is not there")
+
+
+@pytest.mark.parametrize("layout", ["surrogate"], indirect=True)
+def test_keys_that_are_there_twice_are_wrong(bench: Workbench) -> None:
+    columns = "snapshot_id, kpi_id, metric_value, period_year, period_month, meta"
+    change(
+        bench,
+        f"INSERT INTO ms_fact_kpi_snapshot ({columns}) SELECT {columns} FROM ms_fact_kpi_snapshot "  # noqa: S608 - our own names
+        "WHERE kpi_id = 'education_nps'",
+    )
+    assert "education_nps)" in line(bench, "wrong", "holds twice")
+
+
+@on("mariadb")
+def test_a_table_that_cannot_roll_back_is_wrong(bench: Workbench) -> None:
+    change(bench, "ALTER TABLE ms_fact_kpi_snapshot ENGINE=MyISAM")
+    assert "ENGINE=InnoDB" in line(bench, "wrong", "can't roll back")
+
+
+@on("mariadb")
+def test_a_wrong_password_is_one_line_without_the_password(bench: Workbench) -> None:
+    name = sa.make_url(bench.database.url).database
+    change(bench, f"CREATE USER '{name}'@'%' IDENTIFIED BY 'right'")
+    try:
+        url = sa.make_url(bench.database.url).set(username=name, password="not-the-right-one")
+        bench.configure(store=url.render_as_string(hide_password=False))
+        found = findings(bench)
+    finally:
+        change(bench, f"DROP USER '{name}'@'%'")
+    assert "Access denied" in texts(found, "wrong")[0]
+    assert "${VARIABLE}" in texts(found, "note")[0]
+    assert "not-the-right-one" not in repr(found)
+
+
+@on("sqlite")
+@pytest.mark.parametrize("scheme", ["mysql+pymysql", "postgresql+psycopg"])
+def test_a_server_that_is_down_is_one_line(bench: Workbench, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("A_PASSWORD", "s3cr3t@/")
+    bench.configure(store=f"{scheme}://someone:${{A_PASSWORD}}@127.0.0.1:1/site")
+    result = bench.command("check", "--target", "test")
+    assert result.exit_code == 2
+    assert "wrong" in result.stdout
+    assert "s3cr3t" not in result.output
+    assert "holds a password" not in result.output
+    assert result.stdout.splitlines()[-1] == "Next: mend that, then kpibackfill check --target test"
+    monkeypatch.delenv("A_PASSWORD")
+    assert "A_PASSWORD" in line(bench, "wrong", "not set")
+
+
+def test_an_unset_time_zone_is_noted(bench: Workbench) -> None:
+    path = bench.config.path
+    path.write_text(path.read_text().replace('timezone = "UTC"', ""))
+    line(bench, "note", r"UTC is used .*Set targets\.test\.timezone")
+
+
+@on("sqlite", "postgresql")
+def test_the_prefix_in_use_is_told(bench: Workbench) -> None:
+    line(bench, "note", r"^18 rows .*without a prefix, and 6 with .* newer dashboards read .*kpi_id_prefix = .kpi_")
+    change(bench, "DELETE FROM ms_fact_kpi_snapshot WHERE kpi_id LIKE 'kpi%'")
+    line(bench, "ok", "^18 rows .*without a prefix, as kpi_id_prefix has it")
+    change(bench, "UPDATE ms_fact_kpi_snapshot SET kpi_id = 'kpi_' || kpi_id")
+    line(bench, "note", "^All 18 rows .* with the prefix .kpi_.*Set kpi_id_prefix = .kpi_")
+    bench.configure(site={"kpi_id_prefix": "kpi_"})
+    line(bench, "ok", "^18 rows .*with the prefix 'kpi_', as")
+
+
+def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workbench) -> None:
+    line(bench, "ok", 'dated = "period" has it')
+    # Made on the day of its date: what it counts can't be that month.
+    seconds = {
+        "sqlite": "unixepoch(snapshot_date)",
+        "mariadb": "UNIX_TIMESTAMP(snapshot_date)",
+        "postgresql": "EXTRACT(epoch FROM snapshot_date::date)",
+    }[bench.database.name]
+    change(bench, f"UPDATE ms_snapshot SET created_at = {seconds} WHERE snapshot_type = 'monthly'")  # noqa: S608 - our own
+    line(bench, "note", 'made before the period of their date was over.*dated = "first_of_next_month"')
+    change(
+        bench,
+        "DELETE FROM ms_snapshot WHERE snapshot_type LIKE 'annual%' AND source <> 'system'",
+        "UPDATE ms_snapshot SET snapshot_date = '2030-01-01' WHERE snapshot_type LIKE 'annual%' AND id = "
+        "(SELECT id FROM (SELECT MAX(id) AS id FROM ms_snapshot WHERE snapshot_type LIKE 'annual%' "
+        "AND definition = 'membership_totals') AS newest)",
+        "DELETE FROM ms_snapshot WHERE snapshot_type LIKE 'annual%' AND snapshot_date <> '2030-01-01'",
+    )
+    line(bench, "note", '1 of 1 annual .*1 January.*2030-01-01 stands for 2029.*dated = "first_of_next_month"')
+    bench.configure(site={"dated": "first_of_next_month"})
+    line(bench, "ok", "2029: 1")
+
+
+@on("sqlite")
+def test_dates_that_are_no_first_day_speak_against_the_first_of_the_next_month(bench: Workbench) -> None:
+    bench.configure(site={"dated": "first_of_next_month"})
+    line(bench, "note", 'are not dated on the first day of a period.*Set dated = "period"')
+
+
+def test_a_missing_index_on_a_large_table_is_named(bench: Workbench) -> None:
+    columns = "id, contact_id, event_id, status_id"
+    name = bench.database.name
+    rows = {
+        "sqlite": "300000, 1, 1, 1",  # its last row tells a table's size at once
+        "mariadb": "seq, 1, 1, 1 FROM seq_100000_to_400000",
+        "postgresql": "seq, 1, 1, 1 FROM generate_series(100000, 400000) AS seq",
+    }[name]
+    change(bench, f"INSERT INTO civicrm_participant ({columns}) SELECT {rows}")
+    if name != "sqlite":
+        change(bench, "ANALYZE " + ("TABLE " if name == "mariadb" else "") + "civicrm_participant")
+    said = line(bench, "note", r"no index on \(event_id, contact_id, status_id\)")
+    assert "kpibackfill never does" in said
+    change(bench, "CREATE INDEX covering ON civicrm_participant (event_id, contact_id, status_id)")
+    assert not [text for text in texts(findings(bench), "note") if "no index" in text]
+
+
+@servers
+def test_sources_on_another_engine_are_looked_at_there(
+    bench: Workbench, reference_databases: ReferenceDatabases
+) -> None:
+    warehouse = reference_databases.copy("sqlite", "composite")
+    bench.configure(sources=warehouse.url)
+    change(bench, "DROP TABLE civicrm_event")
+    found = findings(bench)
+    assert texts(found, "wrong") == []
+    assert sum("Connected" in text for text in texts(found, "ok")) == 2
+    with connect(warehouse.url) as connection:
+        connection.exec_driver_sql("DROP TABLE civicrm_event")
+    line(bench, "wrong", "civicrm_event can't be used")
+    reference_databases.drop(warehouse)
+
+
+@on("sqlite")
+def test_a_file_that_may_not_be_written_allows_dry_runs(bench: Workbench, tmp_path: Path) -> None:
+    path = Path(str(sa.make_url(bench.database.url).database))
+    path.chmod(0o444)
+    expected = ("ok", "an apply is possible") if os.geteuid() == 0 else ("note", "may not INSERT, UPDATE, DELETE")
+    line(bench, *expected)
+
+
+@on("sqlite")
+def test_the_command_and_the_function_say_the_same(bench: Workbench) -> None:
+    result = bench.command("check", "--target", "test", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["ok"], document["target"]) == (0, True, "test")
+    assert document["next"] == "kpibackfill run --target test --from-year 2025"
+    frame = kb.check("test")
+    assert frame.to_dict("records") == document["findings"]
+    assert "unique key on (snapshot_id, kpi_id)." in frame._repr_html_()
+    assert "There is no target" in told(bench.command("check", "--target", "tset"))
+    change(bench, "DROP TABLE civicrm_event")
+    result = bench.command("check", "--target", "test", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["ok"]) == (2, False)
+
+
+def test_before_the_demo_is_built_check_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kpibackfill.toml"
+    path.write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n')
+    monkeypatch.setenv("KPIBACKFILL_CONFIG", str(path))
+    config = load_config()
+    found = check_target(config, config.target("demo"))
+    assert next_command(found, "demo") == "Next: kpibackfill demo"
+    assert not (tmp_path / "demo.sqlite").exists()
+
+
+def test_each_configuration_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len(blocks) == 5
+    for name in ("DEV_DB_PASSWORD", "LIVE_DB_PASSWORD", "LIVE_DB_HOST"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("LIVE_DB_PORT", "3306")
+    for block in blocks:
+        path = tmp_path / "kpibackfill.toml"
+        demo = "" if "targets" in block else '[targets.demo]\nstore = "sqlite:///demo.sqlite"\n'
+        path.write_text(demo + block)
+        config = load_config(path)
+        for target in config.targets.values():
+            assert target.store_url.database
