@@ -1,0 +1,136 @@
+"""The run that is hit by a fault: a process per run, forked from one that has imported everything already.
+
+As `python -m tests.faults.child` it reads a JSON order a line and answers with two lines: the run's process id, and
+how that process ended. The run goes through the product's own steps with a record as `kpibackfill run` opens it, and
+the blow is dealt from outside the product: by a trace function that counts the lines of its code as they are reached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import matplotlib.pyplot  # noqa: F401  imported once, for all forks
+import papermill  # noqa: F401
+
+import kpibackfill as kb
+from kpibackfill import apply, plots, revert
+from kpibackfill.database import engine, store
+from kpibackfill.errors import KpiBackfillError
+from kpibackfill.record import files, index, ledger, receipt, report, settle
+from kpibackfill.run import RUN_VARIABLE, prepare
+
+# Where a blow may fall: every line of these that apply_plan comes through.
+WATCHED = {module.__file__: Path(str(module.__file__)).stem for module in (apply, engine, store, receipt, ledger)} | {
+    module.__file__: Path(str(module.__file__)).stem for module in (files, settle, index)
+}
+_KEPT = (plots, report, revert)  # imported now, not in each fork
+
+
+def main() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            _run_and_exit(order)
+        print(pid, flush=True)
+        print(os.waitpid(pid, 0)[1], flush=True)
+
+
+def _run_and_exit(order: dict[str, Any]) -> None:
+    folder = Path(order["folder"])
+    for number, name in ((0, os.devnull), (1, folder / "stdout"), (2, folder / "stderr")):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = 70
+    try:
+        os.chdir(folder)
+        os.environ["KPIBACKFILL_CONFIG"] = str(folder / "kpibackfill.toml")
+        status = _run(order)
+    except KpiBackfillError as error:
+        print(f"{type(error).__name__} {error.code}: {error.message}", file=sys.stderr)
+        status = error.exit_code
+    except KeyboardInterrupt:
+        status = 130
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        sys.settrace(None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _run(order: dict[str, Any]) -> int:
+    config, parameters, _ = prepare(order["parameters"])
+    record = receipt.RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
+    _tell(order, "run", record.run_id)
+    os.environ[RUN_VARIABLE] = record.run_id
+    run = kb.begin(**parameters.as_notebook())
+    plan = kb.make_plan(run, kb.compare(kb.compute_kpis(run)))
+    _tell(order, "plan", plan.fingerprint)
+    _wait(order, "gate")
+    counter = Counter(order)
+    sys.settrace(counter)
+    try:
+        kb.apply_plan(run, plan)
+    finally:
+        sys.settrace(None)
+        _tell(order, "reached", json.dumps(counter.reached))
+    return 0
+
+
+class Counter:
+    """Counts the watched lines as they are reached, and deals the blow at the one that was ordered."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._at = order.get("at")
+        self._signal = order.get("signal", signal.SIGKILL)
+        self._commit_delay = order.get("commit_delay")
+        self._list = order.get("list", False)
+        self.count = 0
+        self.reached: list[str] = []
+
+    def __call__(self, frame: FrameType, event: str, _argument: Any) -> Callable[..., Any] | None:
+        return self._line if frame.f_code.co_filename in WATCHED else None
+
+    def _line(self, frame: FrameType, event: str, _argument: Any) -> Callable[..., Any]:
+        if event == "line":
+            self.count += 1
+            if self._list:
+                self.reached.append(f"{WATCHED[frame.f_code.co_filename]}:{frame.f_lineno}")
+            if self.count == self._at:
+                os.kill(os.getpid(), self._signal)
+            if self._commit_delay is not None and frame.f_code.co_name == "writing" and _commits(frame):
+                threading.Timer(self._commit_delay, os.kill, (os.getpid(), self._signal)).start()
+        return self._line
+
+
+def _commits(frame: FrameType) -> bool:
+    lines = Path(frame.f_code.co_filename).read_text(encoding="utf-8").splitlines()
+    return lines[frame.f_lineno - 1].strip() == "connection.commit()"
+
+
+def _tell(order: dict[str, Any], what: str, text: str) -> None:
+    path = Path(order["folder"]) / f"{order['name']}.{what}"
+    path.with_suffix(".new").write_text(text, encoding="utf-8")
+    path.with_suffix(".new").replace(path)
+
+
+def _wait(order: dict[str, Any], what: str) -> None:
+    """Where the order names a gate (a FIFO), wait until the test opens it."""
+    if what in order:
+        Path(order[what]).read_bytes()
+
+
+if __name__ == "__main__":
+    main()

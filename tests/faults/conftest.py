@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.databases import ENGINES, Database, add_cachetags, load_reference
+from tests.faults import tally
+from tests.faults.harness import Forge, Site
+from tests.faults.servers import PASSWORD, MariaDB, Missing, PostgreSQL, Server
+
+KINDS: dict[str, type[Server]] = {"mariadb": MariaDB, "postgresql": PostgreSQL}
+
+
+@pytest.fixture(scope="session")
+def forge() -> Iterator[Forge]:
+    forge = Forge()
+    yield forge
+    forge.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, Server | Missing]]:
+    """The private servers that were asked for, by name."""
+    started: dict[str, Server | Missing] = {}
+    yield started
+    for server in started.values():
+        if isinstance(server, Server):
+            server.close()
+
+
+@pytest.fixture(params=ENGINES)
+def site(
+    request: pytest.FixtureRequest,
+    servers: dict[str, Server | Missing],
+    forge: Forge,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Site]:
+    """The reference makerspace with cache tags, on each engine: on a server that this test may kill."""
+    monkeypatch.setenv("FAULTS_PASSWORD", PASSWORD)
+    monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
+    name = request.param
+    server = None if name == "sqlite" else _server(name, servers)
+    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
+    if server is not None:
+        server.recreate()
+        url = server.url().render_as_string(hide_password=False)
+    database = Database(name, url.partition("+")[0].partition(":")[0], url, "composite")
+    load_reference(url, name, "composite")
+    add_cachetags(database, {"makerspace_snapshot:kpi": 7, "node_list": 3})
+    yield Site(database, tmp_path, forge, server)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Chance that can be had again: KPIBACKFILL_SEED is the seed that a failed test printed."""
+    seed = int(os.environ.get("KPIBACKFILL_SEED") or secrets.randbelow(2**31))
+    print(f"KPIBACKFILL_SEED={seed}")
+    return random.Random(seed)
+
+
+def _server(name: str, started: dict[str, Server | Missing]) -> Server:
+    if name not in started:
+        try:
+            started[name] = KINDS[name]()
+        except Missing as missing:
+            started[name] = missing
+    server = started[name]
+    if isinstance(server, Missing):
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(server))
+        pytest.skip(str(server))
+    return server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if tally.counts:
+        terminalreporter.section("faults that were tried")
+        terminalreporter.write_line(tally.text())

@@ -1,0 +1,188 @@
+"""Database servers of a test's own, which may be killed: in a temporary folder, on a loopback port, with a password."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tests.databases import connect
+
+# What must stand in no artefact; the characters are those that a URL would take for its own.
+PASSWORD = "s3cret:@/#%of-the-tests"
+
+
+class Missing(Exception):
+    """This machine lacks the server's programs."""
+
+
+class Server:
+    """A server with its data folder; `start` and `kill` any number of times, then `close`."""
+
+    name: str
+    user: str
+    driver: str
+    database = "faults"
+    _by_force = ""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"kpibackfill-{self.name}-"))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._initialize()
+            self.start()
+            self.recreate()
+        except BaseException:
+            self.close()
+            raise
+
+    def url(self, database: str = database, *, port: int | None = None, host: str = "127.0.0.1") -> sa.URL:
+        return sa.URL.create(self.driver, self.user, PASSWORD, host, port or self.port, database)
+
+    def start(self, *options: str) -> None:
+        """Start it and wait until it answers, which takes a crash recovery where it was killed."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([*self._command(), *options], stdout=log, stderr=log, cwd=self.folder)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with connect(self.url(self._first_database())):
+                    return
+            except sa.exc.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def recreate(self) -> None:
+        """An empty database, also where another test left it read-only or the server dead."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        with connect(self.url(self._first_database())) as connection:
+            connection.execute(sa.DDL(f"DROP DATABASE IF EXISTS {self.database}{self._by_force}"))
+            connection.execute(sa.DDL(f"CREATE DATABASE {self.database}"))
+
+    def kill(self) -> None:
+        """As when the machine's memory runs out: no goodbye."""
+        self._end(signal.SIGKILL)
+
+    def restart(self, *options: str) -> None:
+        self._end(signal.SIGKILL)
+        self.start(*options)
+
+    def close(self) -> None:
+        self._end(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+
+    def _initialize(self) -> None:
+        raise NotImplementedError
+
+    def _command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def _first_database(self) -> str:
+        raise NotImplementedError
+
+
+class MariaDB(Server):
+    name, user, driver = "mariadb", "keeper", "mariadb+pymysql"
+
+    def _initialize(self) -> None:
+        install = program("mariadb-install-db")
+        self._as = ["--user=root"] if os.geteuid() == 0 else []
+        quoted = PASSWORD.replace("'", "''")
+        (self.folder / "accounts.sql").write_text(
+            f"CREATE USER IF NOT EXISTS {self.user}@'127.0.0.1' IDENTIFIED BY '{quoted}';\n"
+            f"GRANT ALL ON *.* TO {self.user}@'127.0.0.1' WITH GRANT OPTION;\n",
+            encoding="utf-8",
+        )
+        made = [install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", *self._as]
+        _run([*made, f"--datadir={self.folder / 'data'}"])
+
+    def _command(self) -> Sequence[str]:
+        return [
+            program("mariadbd"),
+            "--no-defaults",
+            *self._as,
+            f"--datadir={self.folder / 'data'}",
+            f"--socket={self.folder / 'socket'}",
+            f"--pid-file={self.folder / 'pid'}",
+            f"--init-file={self.folder / 'accounts.sql'}",
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            "--character-set-server=utf8mb4",
+            "--innodb-buffer-pool-size=32M",
+            "--skip-name-resolve",
+        ]
+
+    def _first_database(self) -> str:
+        return "mysql"
+
+
+class PostgreSQL(Server):
+    name, user, driver = "postgresql", "keeper", "postgresql+psycopg"
+    _by_force = " WITH (FORCE)"
+
+    def _initialize(self) -> None:
+        # It refuses to be run by root.
+        self._as = [program("setpriv"), "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        if os.geteuid() != 0:
+            self._as = []
+        data, password = self.folder / "data", self.folder / "password"
+        data.mkdir()
+        password.write_text(PASSWORD + "\n", encoding="utf-8")
+        if self._as:
+            for path in (self.folder, data, password):
+                shutil.chown(path, "postgres", "postgres")
+        made = [*self._as, program("initdb"), "-D", str(data), "-U", self.user, "-E", "UTF8", "--locale=C.UTF-8"]
+        _run([*made, "-A", "scram-sha-256", f"--pwfile={password}"])
+
+    def _command(self) -> Sequence[str]:
+        return [
+            *self._as,
+            program("postgres"),
+            "-D",
+            str(self.folder / "data"),
+            "-k",
+            str(self.folder),
+            "-p",
+            str(self.port),
+            "-c",
+            "listen_addresses=127.0.0.1",
+        ]
+
+    def _first_database(self) -> str:
+        return "postgres"
+
+
+def program(name: str) -> str:
+    """Where a server's program is: Debian keeps PostgreSQL's and MariaDB's off the usual path."""
+    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/sbin")]
+    found = shutil.which(name, path=os.pathsep.join(map(str, places))) or shutil.which(name)
+    if found is None:
+        raise Missing(f"{name} is not installed")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _run(command: Sequence[str]) -> None:
+    ended = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -1,0 +1,105 @@
+"""kill -9 at every step of an apply, at its commit, and at random moments: before or after, and the record says which."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from tests.faults import tally
+from tests.faults.harness import Child, Site
+
+LONG = pytest.mark.faults
+BATCH = 10
+
+
+def steps(site: Site, signal_number: int = signal.SIGKILL) -> list[int]:
+    """Each line that an apply comes through, as the number of line events until it is first reached."""
+    child = site.run(list=True)
+    assert child.wait() == 0, child.errors
+    site.restore()
+    first: dict[str, int] = {}
+    for number, line in enumerate(json.loads(child.told("reached")), 1):
+        first.setdefault(line, number)
+    return list(first.values())
+
+
+def hit(site: Site, children: Iterable[tuple[str, Child]], kind: str) -> None:
+    """Judge each run after its end; runs share a ledger, and after each few a whole one must go through."""
+    for number, (what, child) in enumerate(children):
+        status = child.wait()
+        try:
+            image = site.judge(child.run_id)
+            tally.add(kind, site.name, image)
+            if number % BATCH == 0:
+                following = site.run()
+                assert following.wait() == 0, child.errors
+                assert site.judge(following.run_id) == ("after" if image == "before" else "before")
+        except AssertionError as error:
+            raise AssertionError(f"hit {what} (ended with {status}), then: {error}") from error
+        site.restore()
+        if number % BATCH == BATCH - 1:
+            shutil.rmtree(site.config.runs_dir)
+
+
+def at_steps(site: Site, numbers: Iterable[int], signal_number: int) -> None:
+    hit(
+        site,
+        ((f"at line event {n}", site.start(at=n, signal=signal_number)) for n in numbers),
+        f"{signal.Signals(signal_number).name} at a step",
+    )
+
+
+def test_a_kill_at_some_steps_of_apply(site: Site, chance: random.Random) -> None:
+    at_steps(site, chance.sample(steps(site), 6), signal.SIGKILL)
+
+
+@LONG
+def test_a_kill_at_every_step_of_apply(site: Site) -> None:
+    at_steps(site, steps(site), signal.SIGKILL)
+
+
+def test_an_interrupt_at_some_steps_of_apply(site: Site, chance: random.Random) -> None:
+    at_steps(site, chance.sample(steps(site), 3), signal.SIGINT)
+
+
+@LONG
+def test_an_interrupt_at_every_step_of_apply(site: Site) -> None:
+    at_steps(site, steps(site), signal.SIGINT)
+
+
+def during_commit(site: Site, chance: random.Random, times: int) -> None:
+    delays = [chance.uniform(0, 0.004) for _ in range(times)]
+    hit(
+        site,
+        ((f"{delay:.6f} s into the commit", site.start(commit_delay=delay)) for delay in delays),
+        "SIGKILL within the commit",
+    )
+
+
+def test_a_kill_within_the_commit(site: Site, chance: random.Random) -> None:
+    during_commit(site, chance, 3)
+
+
+@LONG
+def test_many_kills_within_the_commit(site: Site, chance: random.Random) -> None:
+    during_commit(site, chance, 60)
+
+
+@LONG
+def test_kills_at_random_moments(site: Site, chance: random.Random) -> None:
+    def killed(seconds: float) -> Child:
+        child = site.start()
+        child.told("run")
+        time.sleep(seconds)
+        os.kill(child.pid, signal.SIGKILL)
+        return child
+
+    moments = [chance.uniform(0, 1.6) for _ in range(60)]
+    hit(site, ((f"{s:.6f} s after its begin", killed(s)) for s in moments), "SIGKILL at a random moment")
