@@ -136,8 +136,9 @@ def injected_names(executed: Iterable[str]) -> list[str]:
             code="parameter",
         ) from None
     for statement in statements:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        names += [target.id for target in targets if isinstance(target, ast.Name)]
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names += [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
     return names
 
 

@@ -31,13 +31,16 @@ def create_engine(url: URL) -> Engine:
         options["creator"] = _sqlite_creator(url)
     elif backend in ("mysql", "mariadb", "postgresql"):
         options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
+        if url.get_driver_name() == "pymysql" and url.password:
+            # The driver would send a text in Latin-1, while the server keeps UTF-8.
+            options["connect_args"]["password"] = str(url.password).encode()
     return sa.create_engine(url, **options)
 
 
 @contextmanager
 def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
     """One transaction that the database itself holds read-only; it ends with the block and keeps nothing."""
-    with _told(url, "read"), create_engine(url).connect() as connection:
+    with _told(url, "read"), _connected(url) as connection:
         connection = connection.execution_options(schema_translate_map={CIVICRM: civicrm_schema or None})
         backend = url.get_backend_name()
         if backend == "sqlite":
@@ -65,7 +68,7 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
     Refused : another run, or another writer, holds the lock for more than `wait` seconds.
     OutcomeUnknown : the commit was sent and no answer came.
     """
-    with _told(url, "write"), create_engine(url).connect() as connection:
+    with _told(url, "write"), _connected(url) as connection:
         backend = url.get_backend_name()
         if backend == "sqlite":
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait * 1000:d}")
@@ -105,6 +108,17 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
 def identity(url: URL) -> dict[str, str | int | None]:
     """What names a database in a fingerprint: engine, host, port and database; no user and no password."""
     return {"dialect": url.get_backend_name(), "host": url.host, "port": url.port, "database": url.database}
+
+
+def _connected(url: URL) -> Connection:
+    try:
+        return create_engine(url).connect()
+    except (TypeError, ValueError):
+        raise KpiBackfillError(
+            f"{masked_url(url)} could not be read: its driver doesn't take the options after the question mark. "
+            "Nothing was written; mend the URL in kpibackfill.toml.",
+            code="database",
+        ) from None
 
 
 def _end(connection: Connection) -> None:

@@ -1,0 +1,158 @@
+"""What a run may be asked for, and how each mistake is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpibackfill.config import Target
+from kpibackfill.errors import Refused
+from kpibackfill.parameters import (
+    DEFAULTS,
+    command_options,
+    injected_names,
+    refuse_unknown,
+    resolve,
+)
+
+TARGET = Target.model_validate({"store": "sqlite:///x", "timezone": "America/New_York"})
+NEW_YEAR = "2026-01-01T02:00:00+00:00"  # still 2025 in New York
+
+
+def wanted(**values: Any) -> Any:
+    return resolve({"target": "test", "as_of": NEW_YEAR, **values}, TARGET)
+
+
+@pytest.mark.parametrize(
+    ("given_years", "years"),
+    [
+        ({}, (2024, 2024)),
+        ({"as_of": "2026-01-01T00:00"}, (2025, 2025)),
+        ({"from_year": 2015}, (2015, 2015)),
+        ({"from_year": 2015, "to_year": 2020}, (2015, 2020)),
+        ({"from_year": 2020, "to_year": 2015}, (2015, 2020)),
+        ({"from_year": 1000, "to_year": 9999}, (1000, 9999)),
+    ],
+)
+def test_years(given_years: dict[str, Any], years: tuple[int, int]) -> None:
+    parameters = wanted(**given_years)
+    assert (parameters.from_year, parameters.to_year) == years
+    assert bool(parameters.notes) == (given_years.get("to_year") == 2015)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("apply", value) for value in ("false", "False", "True", "yes", "", 1, 0, None, 1.0, [])),
+        *(("include_risky", value) for value in ("true", 1, None)),
+        *(("from_year", value) for value in ("abc", "2024", 2024.0, True, 99999, -1, 0, 999, [2024])),
+        *(("to_year", value) for value in ("abc", 2024.5, False, 10000)),
+        *(("snapshot_types", value) for value in ("fortnightly", "annual,weekly", "", [], 3, ["annual", 1], None)),
+        *(("kpis", value) for value in (3, None, {"a": 1}, [1])),
+        *(("approved_plan", value) for value in (20261122, 1e22, None, b"x")),
+        *(("reason", value) for value in ("a\nb", "a\x00", "x" * 2001, 5, "\ud800", "a\u2028b")),
+        *(("operator", value) for value in ("a\rb", 7)),
+        *(("as_of", value) for value in ("yesterday", "", 5, 2026, "2026-13-01", "0001-01-01", "9999-12-31", True)),
+        *(("decisions", value) for value in (None, 1)),
+        *(("revert_of", value) for value in (None, 1)),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
+    values = {"from_year": 2020, name: value} if name != "to_year" else {"from_year": 2020, "to_year": value}
+    with pytest.raises(Refused) as raised:
+        wanted(**values)
+    assert raised.value.message.startswith(name)
+    assert "Nothing was read or written." in raised.value.message
+    assert len(raised.value.message) < 300
+
+
+def test_to_year_does_not_stand_alone() -> None:
+    with pytest.raises(Refused, match="to_year stands alone"):
+        wanted(to_year=2024)
+
+
+@pytest.mark.parametrize(
+    ("value", "instant"),
+    [
+        ("2026-01-15", datetime(2026, 1, 15, 5, tzinfo=UTC)),
+        ("2026-07-15T09:00", datetime(2026, 7, 15, 13, tzinfo=UTC)),
+        ("2026-07-15T09:00:00.9Z", datetime(2026, 7, 15, 9, tzinfo=UTC)),
+        (date(2026, 1, 15), datetime(2026, 1, 15, 5, tzinfo=UTC)),
+        (datetime(2026, 1, 15), datetime(2026, 1, 15, 5, tzinfo=UTC)),
+        (datetime(2026, 1, 15, tzinfo=UTC), datetime(2026, 1, 15, tzinfo=UTC)),
+    ],
+)
+def test_as_of_is_an_instant_of_the_site(value: Any, instant: datetime) -> None:
+    assert wanted(as_of=value).as_of == instant
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [("education_nps", 1), (" a , b,a, ,b", 2), (["a", "b "], 2), (("a",), 1), ("", 0), ([], 0)],
+)
+def test_lists_are_texts_with_commas_or_lists(written: Any, names: int) -> None:
+    assert len(wanted(kpis=written).kpis) == names
+
+
+def test_types_ignore_case() -> None:
+    assert wanted(snapshot_types="Annual, MONTHLY,annual").snapshot_types == ("annual", "monthly")
+
+
+def test_resolved_parameters_ask_for_the_same_again() -> None:
+    first = wanted(
+        from_year=2020, to_year=2018, kpis="a,b", apply=True, reason=" why ", operator="ada", include_risky=True
+    )
+    assert first.as_notebook().keys() == DEFAULTS.keys()
+    assert resolve(first.as_notebook(), TARGET) == first
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "from_year": st.integers(1000, 9999),
+            "to_year": st.integers(1000, 9999),
+            "include_risky": st.booleans(),
+            "apply": st.booleans(),
+            "kpis": st.lists(st.text("abc_-= '\"", min_size=1).filter(str.strip), max_size=3),
+            "reason": st.text(st.characters(categories=["L", "P", "Zs", "S"]), max_size=50),
+        }
+    )
+)
+def test_the_command_line_asks_for_the_same_as_the_notebook(values: dict[str, Any]) -> None:
+    from kpibackfill.cli import main
+
+    parameters = wanted(**values)
+    read = main.commands["run"].make_context("run", command_options(parameters.as_notebook())).params
+    del read["as_json"], read["exit_code"]
+    assert resolve(read, TARGET) == parameters
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        ([], []),
+        (["x = 1"], []),
+        (["# Parameters\na = 1\nb: int = 2\nc = d = 3\n"], ["a", "b", "c", "d"]),
+        (["# Parameters\na = 1", "# Parameters\naply = True\n", "other = 1"], ["aply"]),
+        (["\n# Parameters\na, b = 1, 2\n'text'\n"], ["a", "b"]),
+    ],
+)
+def test_the_last_cell_of_parameters_counts(cells: list[str], names: list[str]) -> None:
+    assert injected_names(cells) == names
+
+
+def test_a_cell_of_parameters_that_is_no_python_is_refused() -> None:
+    with pytest.raises(Refused, match="name = value"):
+        injected_names(["# Parameters\n%time\na = 1"])
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    refuse_unknown([*DEFAULTS, "PAPERMILL_INPUT_PATH"])
+    with pytest.raises(Refused, match=r"no parameter 'aply'.*Did you mean 'apply'"):
+        refuse_unknown(["apply", "aply"])
+    with pytest.raises(Refused, match=r"no parameter 'zzz'.*There are: target, from_year"):
+        resolve({"zzz": 1}, TARGET)
