@@ -1,0 +1,161 @@
+"""Reverting: what a run wrote is put back byte for byte, and what somebody changed since is left alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+import kpibackfill as kb
+from kpibackfill.errors import Refused
+from tests.databases import both_layouts, connect, dump, on
+from tests.workbench import Workbench
+
+FACTS = "ms_fact_kpi_snapshot"
+facts = sa.table(FACTS, *map(sa.column, ("id", "snapshot_id", "kpi_id", "metric_value", "period_month", "meta")))
+snapshots = sa.table("ms_snapshot", sa.column("id"))
+KPIS = {"kpis": "workshop_attendees,education_nps,total_new_member_signups"}
+
+
+def where(snapshot_id: int, kpi_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(facts.c.snapshot_id == snapshot_id, facts.c.kpi_id == kpi_id)
+
+
+def change(bench: Workbench, *statements: sa.Executable) -> None:
+    with connect(bench.database.url) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def removing(bench: Workbench, name: str = "remove.csv") -> Path:
+    """Decisions that accept every planned row and remove every unsupported one."""
+    plan = bench.steps(**KPIS).plan
+    review = kb.review(plan, bench.folder / name)
+    for row in review.frame.to_dict("records"):
+        word = "remove" if row["status"] == "unsupported" else "accept"
+        key = int(row["snapshot_id"])
+        kb.decide(review.path, row["kpi_id"], word, snapshot_id=key, reason="false", reviewer="Ann")
+    return review.path
+
+
+@both_layouts
+def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_reverting_the_revert(
+    bench: Workbench, layout: str
+) -> None:
+    before = dump(bench.database)
+    applied = bench.finish(**KPIS, apply=True, decisions=str(removing(bench)))
+    assert all(applied["written"][action] for action in ("insert", "update", "delete"))
+    after = dump(bench.database)
+    assert after != before
+    dry = bench.finish(revert_of=applied["run_id"])
+    assert dump(bench.database) == after
+    assert dry["plan"]["rows"] == applied["plan"]["rows"]
+    reverted = bench.finish(revert_of=applied["run_id"], apply=True, approved_plan=dry["run_id"])
+    assert dump(bench.database) == before
+    bench.finish(revert_of=reverted["run_id"], apply=True)
+    assert dump(bench.database) == after
+
+
+@both_layouts
+def test_a_row_that_somebody_changed_since_is_left_alone_and_reported_unless_a_decision_names_it(
+    bench: Workbench, layout: str
+) -> None:
+    before = dump(bench.database)
+    applied = bench.finish(**KPIS, apply=True)
+    touched = where(277, "workshop_attendees")
+    change(bench, sa.update(facts).where(touched).values(metric_value=31))
+    changed = dump(bench.database)
+    steps = bench.steps(record=True, revert_of=applied["run_id"], apply=True)
+    assert [p.key for p in steps.plan.proposals if not p.planned] == [(277, "workshop_attendees")]
+    assert any("left alone: (277, workshop_attendees)" in note for note in steps.plan.notes)
+    kb.apply_plan(steps.run, steps.plan)
+    now = dump(bench.database)
+    differing = set(now[FACTS]) ^ set(before[FACTS])
+    assert {row[-6:-4] for row in differing} == {(277, "workshop_attendees")}
+    assert differing & set(changed[FACTS])
+    assert steps.run.record is not None
+    assert "left alone: (277, workshop_attendees)" in " ".join(steps.run.record.receipt["notes"])
+
+    review = kb.review(bench.steps(revert_of=applied["run_id"]).plan, bench.folder / "again.csv")
+    assert review.frame["status"].tolist() == ["changed since"]
+    kb.decide(review.path, "workshop_attendees", "accept", snapshot_id=277, reviewer="Ann")
+    bench.finish(revert_of=applied["run_id"], apply=True, decisions=str(review.path))
+    assert dump(bench.database) == before
+
+
+@on("sqlite", "postgresql")
+def test_a_row_whose_snapshot_is_gone_or_that_vanished_is_told_and_the_rest_put_back(bench: Workbench) -> None:
+    applied = bench.finish(**KPIS, apply=True)
+    updated = where(272, "workshop_attendees")
+    change(bench, sa.delete(facts).where(updated), sa.delete(snapshots).where(snapshots.c.id == 269))
+    plan = bench.steps(revert_of=applied["run_id"]).plan
+    notes = " ".join(plan.notes)
+    assert re.search(r"snapshot is gone: [^.]*\(269, education_nps\)", notes)
+    assert 269 not in {row.snapshot_id for row in plan.rows}
+
+
+@on("sqlite")
+def test_a_second_revert_has_nothing_left_to_do(bench: Workbench) -> None:
+    applied = bench.finish(**KPIS, apply=True)
+    bench.finish(revert_of=applied["run_id"], apply=True)
+    plan = bench.steps(revert_of=applied["run_id"]).plan
+    assert not plan.rows
+    assert "as before that run already" in " ".join(plan.notes)
+    assert not [proposal for proposal in plan.proposals if not proposal.planned]
+
+
+@on("sqlite")
+def test_a_revert_is_only_of_a_run_that_wrote_and_takes_its_years_and_kpis(bench: Workbench) -> None:
+    dry = bench.finish(**KPIS)
+    applied = bench.finish(**KPIS, apply=True)
+    nothing = bench.finish(**KPIS, apply=True)
+    before = dump(bench.database)
+
+    def refused(match: str, **parameters: Any) -> None:
+        with pytest.raises(Refused, match=match):
+            bench.begin(**{"apply": True, **parameters})
+
+    refused("wrote nothing", revert_of=dry["run_id"])
+    refused("wrote nothing", revert_of=nothing["run_id"])
+    refused("is not a run id", revert_of="latest")
+    refused("There is no run", revert_of="20200101T000000Z-test-2020-apply-abcdef")
+    with (bench.folder / "kpibackfill.toml").open("a") as file:
+        file.write(f'[targets.other]\nstore = "{bench.database.url}"\n')
+    refused("wrote to test, not to other", revert_of=applied["run_id"], target="other")
+    refused("takes its from_year, 2015, not 2016", revert_of=applied["run_id"], from_year=2016)
+    run = kb.begin(target="test", revert_of=applied["run_id"])
+    assert (run.parameters.from_year, run.parameters.to_year) == (2015, 2025)
+    assert run.parameters.kpis == tuple(KPIS["kpis"].split(","))
+    assert dump(bench.database) == before
+
+
+@on("sqlite")
+def test_a_revert_needs_its_own_approval_where_the_target_asks_for_one(bench: Workbench) -> None:
+    applied = bench.finish(**KPIS, apply=True)
+    bench.configure(require_approval=True)
+    after = dump(bench.database)
+    asked = {"revert_of": applied["run_id"], "apply": True, "reason": "wrong definition"}
+    steps = bench.steps(record=True, **asked)
+    with pytest.raises(Refused, match="only an approved plan"):
+        kb.apply_plan(steps.run, steps.plan)
+    dry = bench.finish(revert_of=applied["run_id"])
+    steps = bench.steps(record=True, **asked, approved_plan=dry["run_id"])
+    with pytest.raises(Refused, match="only a plan that was approved"):
+        kb.apply_plan(steps.run, steps.plan)
+    assert dump(bench.database) == after
+    assert bench.command("approve", dry["run_id"], "--note", "agreed").exit_code == 0
+    reverted = bench.finish(**asked, approved_plan=dry["run_id"])
+    assert reverted["approval"]["word"] == "approved"
+    assert dump(bench.database) != after
+
+
+@on("sqlite")
+def test_the_rows_of_one_revert_are_not_approved_by_the_dry_run_of_another(bench: Workbench) -> None:
+    applied = bench.finish(**KPIS, apply=True)
+    dry = bench.finish(revert_of=applied["run_id"])
+    steps = bench.steps(record=True, **KPIS, apply=True, approved_plan=dry["run_id"])
+    with pytest.raises(Refused, match="not about the same revert"):
+        kb.apply_plan(steps.run, steps.plan)
