@@ -8,7 +8,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import after, counted, exact, has_word, in_order, is_type, start, windowed
+from kpibackfill.database.expressions import (
+    after,
+    counted,
+    exact,
+    has_word,
+    in_order,
+    is_type,
+    start,
+    unindexed,
+    windowed,
+)
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import contact, demographics, event, option_value, participant
@@ -63,7 +73,7 @@ def workshop_participants_bipoc(
     events = windowed([event.c.id], start(), spans, event.c.is_active == 1, workshop)
     participants = (
         in_order(sa.select(events.c.window_id, participant.c.contact_id))
-        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .join_from(participant, events, events.c.id == unindexed(participant.c.event_id))
         .where(counted(), participant.c.is_test == 0)
         .distinct()
         .subquery("participants")

@@ -18,6 +18,7 @@ from kpibackfill.database.expressions import (
     is_option,
     is_type,
     start,
+    unindexed,
     windowed,
 )
 from kpibackfill.database.recorded import RecordedConnection
@@ -53,7 +54,7 @@ def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Se
                 events.c.window_id, sa.func.sum(events.c.attended).label("value"), sa.func.count().label("population")
             )
         )
-        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .join_from(participant, events, events.c.id == unindexed(participant.c.event_id))
         .where(counted())
         .group_by(events.c.window_id)
     )
