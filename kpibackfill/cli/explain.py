@@ -1,3 +1,68 @@
 """Commands that explain: explain, notebooks."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kpibackfill.cli import main
+from kpibackfill.cli.base import begin, config_of, json_option, print_json
+
+
+@main.command()
+@click.argument("kpi", metavar="KPI")
+@click.option("--year", type=int, required=True, help="The year to explain.")
+@click.option("--target", default="demo", show_default=True, help="A target of kpibackfill.toml.")
+@click.option("--as-of", help="The instant that the current month goes by; by default now.")
+@json_option
+@click.pass_context
+def explain(ctx: click.Context, kpi: str, year: int, target: str, as_of: str | None, as_json: bool) -> None:
+    """Tell how the value of KPI for a year comes about, and what was left out and why.
+
+    It reads only, and leaves no record. A rate that rests on fewer than five people is shown as "< 5"; --json keeps
+    the numbers.
+
+    \b
+    Examples:
+      kpibackfill explain workshop_attendees --year 2024
+      kpibackfill explain education_nps --year 2018 --target live
+      kpibackfill explain workshop_participants_bipoc --year 2024 --json
+    """
+    from kpibackfill.explaining.explanation import explain as explain_value
+
+    begin(ctx, as_json)
+    found = explain_value(kpi, year=year, target=target, as_of=as_of, config=config_of(ctx))
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        click.echo(repr(found))
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@json_option
+@click.pass_context
+def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
+    """Copy the notebooks to the folder DIR, with a kpibackfill.toml to start from where it has none.
+
+    Files that are there already are left as they are.
+
+    \b
+    Examples:
+      kpibackfill notebooks .
+      kpibackfill notebooks ~/kpis && cd ~/kpis && jupyter lab kpi_backfill.ipynb
+    """
+    from kpibackfill.printable import one_line
+    from kpibackfill.shipped import copy_notebooks
+
+    begin(ctx, as_json)
+    copied = copy_notebooks(folder)
+    if as_json:
+        print_json({"folder": str(copied.folder), "written": list(copied.written), "kept": list(copied.kept)})
+        return
+    for name in copied.written:
+        click.echo(f"Copied {one_line(copied.folder / name)}")
+    for name in copied.kept:
+        click.echo(f"Left as it is: {one_line(copied.folder / name)}")
+    click.echo(f"Next: cd {one_line(copied.folder)} && jupyter lab kpi_backfill.ipynb")

@@ -41,7 +41,7 @@ class RecordedConnection:
         """``sqlite``, ``mysql``, ``mariadb``, ``postgresql``, …"""
         return self._connection.dialect.name
 
-    def execute(self, statement: sa.Executable) -> Sequence[Row[Any]]:
+    def execute(self, statement: sa.Executable) -> Sequence[Row[*tuple[Any, ...]]]:
         """All rows of a SQLAlchemy Core statement."""
         self._sent.clear()
         began = time.perf_counter()

@@ -74,9 +74,7 @@ class Asked:
         values = {}
         for year in self.years:
             months = _months(year)
-            values[year] = [
-                (calendar.month_name[last], value(months[:last])) for last in range(1, 12)
-            ]
+            values[year] = [(calendar.month_name[last], value(months[:last])) for last in range(1, 12)]
         return Definition(words, values)
 
 
@@ -108,8 +106,13 @@ def attendees(asked: Asked) -> list[Definition]:
     return [
         asked.by_months("all workshops", every),
         asked.by_months("events of every type", number(lambda g: g.counted)),
-        asked.by_months("without tests and inactive events", number(lambda g: is_ticketed(g) and g.counted and _regular(g))),
-        asked.by_months("all workshops, without tests and inactive events", number(lambda g: is_workshop(g) and g.counted and _regular(g))),
+        asked.by_months(
+            "without tests and inactive events", number(lambda g: is_ticketed(g) and g.counted and _regular(g))
+        ),
+        asked.by_months(
+            "all workshops, without tests and inactive events",
+            number(lambda g: is_workshop(g) and g.counted and _regular(g)),
+        ),
         asked.by_months("every status", number(is_ticketed)),
         asked.by_months("all workshops, every status", number(is_workshop)),
         asked.single("people, not registrations", lambda year: people.get(year, (0, 0))[0]),
@@ -197,25 +200,27 @@ def _firsts(asked: Asked, types: EventTypes) -> dict[tuple[str, int], int]:
         "workshop first, regular": (every.c.regular == 1, every.c.workshop == 1),
     }
     # When each person first came in each way, and when for a workshop: they began with it where both are one moment.
-    moments = {}
-    for name, (counts, begins) in kinds.items():
-        moments[name] = sa.func.min(sa.case((counts, every.c.start)), type_=start().type).label(f"m{len(moments)}")
+    moments = []
+    for number, (counts, begins) in enumerate(kinds.values()):
+        moments.append(_first(counts, every.c.start, f"came_{number}"))
         if begins is not None:
-            moments[name, "begins"] = sa.func.min(
-                sa.case((counts & begins, every.c.start)), type_=start().type
-            ).label(f"m{len(moments)}")
-    people = sa.select(every.c.contact_id, *moments.values()).group_by(every.c.contact_id).cte("people")
-    column = {name: people.c[moment.name] for name, moment in moments.items()}
+            moments.append(_first(counts & begins, every.c.start, f"began_{number}"))
+    people = sa.select(every.c.contact_id, *moments).group_by(every.c.contact_id).cte("people")
     selects = []
-    for name in kinds:
-        same = [column[name] == column[name, "begins"]] if (name, "begins") in column else []
-        inside = windowed([people.c.contact_id], column[name], months, *same)
+    for number, (name, (_, begins)) in enumerate(kinds.items()):
+        came = people.c[f"came_{number}"]
+        together = [] if begins is None else [came == people.c[f"began_{number}"]]
+        inside = windowed([people.c.contact_id], came, months, *together)
         selects.append(
             sa.select(sa.literal(name, sa.String(40)).label("name"), inside.c.window_id, sa.func.count()).group_by(
                 inside.c.window_id
             )
         )
     return {(name, month): int(count) for name, month, count in asked.connection.execute(sa.union_all(*selects))}
+
+
+def _first(condition: sa.ColumnElement[bool], moment: sa.ColumnElement[datetime], name: str) -> sa.Label[datetime]:
+    return sa.func.min(sa.case((condition, moment)), type_=start().type).label(name)
 
 
 def education_nps(asked: Asked) -> list[Definition]:
@@ -225,7 +230,7 @@ def education_nps(asked: Asked) -> list[Definition]:
     own = _nps_by_months(final)
     zone = asked.site.zone.key
     in_utc = SiteAt(asked.site.settings, ZoneInfo("UTC"), asked.site.as_of)
-    by_utc = [] if zone == "UTC" else [answer for answer in scores(asked.connection, in_utc, asked.months())]
+    by_utc = [] if zone == "UTC" else scores(asked.connection, in_utc, asked.months())
     return [
         asked.by_months("0 where there is no score", lambda months: own(months) or 0.0),
         asked.by_months("a scale of ten: 9 and 10 against 0 to 6", _nps_by_months(plain, 9, 6, least=0)),
@@ -278,13 +283,15 @@ def signups(asked: Asked) -> list[Definition]:
     return [
         asked.single("the annual snapshot's own joins", lambda year: annual.get(year)),
         *(
-            asked.by_months(f"source {source} only", dated(row for row in monthly if row.source == source))
+            asked.by_months(
+                f"source {source.replace('_', ' ')} only", dated(row for row in monthly if row.source == source)
+            )
             for source in sources[:4]
             if len(sources) > 1
         ),
         asked.by_months("one snapshot a month, the largest", dated(largest.values())),
         asked.by_months(
-            "by the month of the snapshot's date" if later else "snapshots stand for the month before their date",
+            "by the month of the snapshot's date" if later else "snapshots of the month before their date",
             dated(monthly, 0 if later else 1),
         ),
         asked.until(UNTIL, dated(monthly)),
@@ -349,7 +356,7 @@ def _share(
 
 
 FAMILIES: Mapping[str, tuple[str, Callable[[Asked], list[Definition]]]] = {
-    "total_new_member_signups": ("all monthly snapshots of the year", signups),
+    "total_new_member_signups": ("all monthly snapshots", signups),
     "workshop_attendees": ("ticketed", attendees),
     "total_first_time_workshop_participants": ("first of all for a workshop, once a kind", first_timers),
     "education_nps": ("5 against 1 to 3", education_nps),

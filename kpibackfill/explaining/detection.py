@@ -154,10 +154,8 @@ def _best(candidates: Candidates, stored: float, unit: Unit) -> tuple[str, float
 
 
 def _rounded(value: float, stored: float, unit: Unit) -> bool:
-    """Whether what is stored is the value as people round it: a rate to per cents, points to whole ones, counts to tens."""
+    """Whether what is stored is the value as people round: rates to per cents, points to whole ones, counts to tens."""
     digits = {"fraction": (3, 2), "points": (0,), "count": (-1,)}[unit]
     if unit == "count" and abs(value) < 100:
         return False
     return any(same(round(value, number), stored) for number in digits)
-
-

@@ -130,7 +130,7 @@ def explain(
     ------
     KpiBackfillError : with one or two lines that say what is wrong; nothing was written.
     """
-    if not isinstance(kpi_id, str) or not kpi_id.strip() or "," in kpi_id:
+    if not str(kpi_id).strip() or "," in str(kpi_id):
         raise Refused(
             "explain takes the id of one KPI, such as education_nps; nothing was read. `kpibackfill kpis` lists them.",
             code="parameter",

@@ -52,7 +52,9 @@ def sentence(matrix: pd.DataFrame) -> str:
     main = max((value.source for value in values), key=[value.source for value in values].count)
     told = _told([value for value in values if value.source == main], own, order, "")
     for source in dict.fromkeys(value.source for value in values if value.source != main):
-        told += _told([value for value in values if value.source == source], own, order, f" ({source.replace('_', ' ')})")
+        told += _told(
+            [value for value in values if value.source == source], own, order, f" ({source.replace('_', ' ')})"
+        )
     first, here, rest = "; ".join(told).partition(HERE)
     text = f"{first}{here}{rest.replace(HERE, '')}."
     every = [words for words in order if all(words in value.exact for value in values)]

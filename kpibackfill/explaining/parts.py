@@ -46,8 +46,8 @@ class Parts:
 class Explained:
     """How one value comes about.
 
-    Of all that was ``considered`` (``what``: such as registrations), some was ``left_out`` and some ``added``, each with
-    its reason; what remains is the KPI's value or its basis (``arrives_at``). ``parts`` take that apart. Without
+    Of all that was ``considered`` (``what``: such as registrations), some was ``left_out`` and some ``added``, each
+    with its reason; what remains is the KPI's value or its basis (``arrives_at``). ``parts`` take that apart. Without
     `considered`, what was left out is not held against the value. ``notes`` are short sentences.
     """
 
@@ -67,10 +67,11 @@ class Explained:
             remaining = self.considered - sum(self.left_out.values()) + sum(self.added.values())
             if not _same(remaining, own[self.arrives_at]):
                 found.append(_problem("What was considered less what was left out", remaining, own, self.arrives_at))
-        for parts in self.parts:
-            if not _same(parts.total, own[parts.of]):
-                found.append(_problem(f"The parts by {parts.by}", parts.total, own, parts.of))
-        return found
+        return found + [
+            _problem(f"The parts by {parts.by}", parts.total, own, parts.of)
+            for parts in self.parts
+            if not _same(parts.total, own[parts.of])
+        ]
 
 
 Explain = Callable[["RecordedConnection", "SiteAt", "Window"], Explained]

@@ -16,6 +16,7 @@ from kpibackfill.config import Config
 from kpibackfill.database import store
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
+from kpibackfill.printable import one_line
 from kpibackfill.run import Run, prepare
 from kpibackfill.snapshots import read_snapshots
 
@@ -45,7 +46,11 @@ class Opened:
         """The stored values of a KPI with their snapshots: ``snapshot_id, snapshot_date, source, year, value``."""
         rows = self.snapshots[["snapshot_id", "snapshot_date", "source", "year"]].to_dict("records")
         found = ((row, self.stored.get((row["snapshot_id"], kpi_id))) for row in rows)
-        return [{**row, "value": float(image.metric_value)} for row, image in found if image is not None]
+        return [
+            {**row, "source": one_line(row["source"]), "value": float(image.metric_value)}
+            for row, image in found
+            if image is not None
+        ]
 
 
 @contextmanager

@@ -73,16 +73,16 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
     width = min(WIDEST, (WIDTH - NAMES - MARGIN) / len(columns))
     crowded = len({column.year for column in columns}) < len(columns)
     head = (0.85 if width < 0.42 else 0.42) + 0.16 * (crowded and width >= 0.42)
-    said = f"{drawable(entry.label, instead=entry.kpi_id)}: {drawable(quoted(sentence)).removesuffix('.')}"
+    title, subtitle = _said(entry, rows, drawable(quoted(sentence)))
     with styled():
-        page = sheet(said, "", _notes(rows, columns, width), body=head + ROW * (len(names) + 0.4) + 0.06)
+        page = sheet(title, subtitle, _notes(rows, columns, width), body=head + ROW * (len(names) + 0.4) + 0.06)
         axes = page.axes(NAMES, head, width * len(columns), ROW * (len(names) + 0.4))
         _head(axes, entry, columns, width)
         cells = {(row.definition, row.snapshot_id): row for row in rows.itertuples()}
         own = str(rows.loc[rows["own"], "definition"].iloc[0])
         for line, name in enumerate(names):
             mine = name == own
-            label = fit(drawable(name), NAMES - MARGIN - 0.1, 8.5)
+            label = fit(drawable(name), NAMES - MARGIN - 0.18, 8.5, bold=mine)
             axes.annotate(
                 label, (0, line + MIDDLE), (-7, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                 ha="right", va="center_baseline", size=8.5, color=COMPUTED if mine else INK,
@@ -100,6 +100,18 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
         axes.set_ylim(len(names) + 0.4, 0)
         axes.set_axis_off()
     return Drawing(entry.kpi_id, page.figure, _alternative(entry, rows, sentence))
+
+
+def _said(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
+    """The finding as the title, where it has room there; otherwise how many values the own definition gives."""
+    label = drawable(entry.label, instead=entry.kpi_id)
+    finding, _, remark = sentence.partition(". ")
+    title = f"{label}: {finding.removesuffix('.')}"
+    if not fit(title, WIDTH - 2 * MARGIN, 13, lines=3, bold=True).endswith("…"):
+        return title, remark
+    own = rows[rows["own"]]
+    fits = int((own["match"] == EXACT).sum())
+    return f"{label}: {fits} of {len(own)} stored values follow what is computed here", sentence
 
 
 def _columns(rows: pd.DataFrame) -> list[_Column]:
@@ -179,7 +191,9 @@ def _notes(rows: pd.DataFrame, columns: list[_Column], width: float) -> list[str
         said.append("A dot: another value.")
     details = rows[(rows["match"] == EXACT) & (rows["detail"] != "")].drop_duplicates("year")
     if len(details):
-        said.append("Up to the end of: " + ", ".join(f"{row.detail} ({row.year})" for row in details.itertuples()) + ".")
+        said.append(
+            "Up to the end of: " + ", ".join(f"{row.detail} ({row.year})" for row in details.itertuples()) + "."
+        )
     if rows["withheld"].any():
         said.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
     return [" ".join(said)]

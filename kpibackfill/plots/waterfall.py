@@ -68,9 +68,9 @@ def plot_explanation(explanation: Explanation) -> Figures:
         if steps:
             axes = page.axes(NAMES, 0, ACROSS, ROW * len(steps))
             _draw_steps(axes, steps, explanation.stored["value"].tolist() if explained.arrives_at == "value" else [])
-        top = ROW * len(steps)
+        top = ROW * len(steps) - (0 if steps else 0.15)
         for parts, tall in zip(panels, heights, strict=True):
-            _draw_panel(page, parts, top, tall)
+            _draw_panel(page, parts, top, tall, NAMES if steps or not all(map(_is_months, panels)) else MARGIN)
             top += tall
     return Figures((Drawing("waterfall", page.figure, _alternative(explanation, entry.label)),))
 
@@ -111,14 +111,15 @@ def _draw_steps(axes: Axes, steps: list[_Step], stored: list[float]) -> None:
         if line + 1 < len(steps):
             axes.plot([step.end, step.end], [line + 0.34, line + 0.66], color=MUTED, linewidth=0.8)
         change = step.end - step.start
-        text = f"{change:+,.0f}" if step.kind in ("out", "in") else f"{step.end:,.0f}"
+        text = f"{change:+,.0f}".replace("-", "−") if step.kind in ("out", "in") else f"{step.end:,.0f}"
         bold = step.kind in ("considered", "remains")
+        side = (max(high, *stored), 12) if step.kind == "remains" and stored else (high, 5)
         axes.annotate(
-            text.replace("-", "−"), (high, line), (5, 0), textcoords="offset points", va="center_baseline", size=8.5,
+            text, (side[0], line), (side[1], 0), textcoords="offset points", va="center_baseline", size=8.5,
             color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
         )  # fmt: skip
         axes.annotate(
-            fit(drawable(step.label), NAMES - MARGIN - 0.12, 8.5), (0, line), (-7, 0),
+            fit(drawable(step.label), NAMES - MARGIN - 0.15, 8.5, bold=bold), (0, line), (-7, 0),
             xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="center_baseline", size=8.5,
             color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
         )  # fmt: skip
@@ -140,15 +141,15 @@ def _panel_height(parts: Parts) -> float:
     return GAP_ABOVE + tall
 
 
-def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float) -> None:
+def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float, left: float) -> None:
     name = f"by {parts.by}"
     if parts.of == "basis":
         name += ", what the value rests on"
     if _is_months(parts):
-        axes = page.axes(NAMES, top + GAP_ABOVE, ACROSS, PANEL)
+        axes = page.axes(left, top + GAP_ABOVE, ACROSS, PANEL)
         _columns(axes, parts)
     else:
-        axes = page.axes(NAMES, top + GAP_ABOVE, ACROSS, tall - GAP_ABOVE)
+        axes = page.axes(left, top + GAP_ABOVE, ACROSS, tall - GAP_ABOVE)
         _bars(axes, parts)
     axes.annotate(
         name, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", size=8.5, color=MUTED, va="bottom"
@@ -219,6 +220,8 @@ def _rule(explanation: Explanation) -> str:
         return f", {kinds['ethnicity']['BIPOC']:,.0f} of {explanation.basis:,} people who reported"
     if explained.considered:
         return f" of {explained.considered:,} {explained.what}"
+    if "month" in kinds:
+        return f", from {len(kinds['month'])} months"
     return ""
 
 

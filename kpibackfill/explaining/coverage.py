@@ -1,0 +1,99 @@
+"""What the sources hold month by month, so that gaps are seen before a value is believed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date, datetime
+
+import pandas as pd
+import sqlalchemy as sa
+
+from kpibackfill.config import Config
+from kpibackfill.database.expressions import same_text, start, windowed
+from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.explaining.membership import joins
+from kpibackfill.explaining.months import local_spans, month_name, month_windows, unix_spans
+from kpibackfill.explaining.reading import opened
+from kpibackfill.kpis.registry import SiteAt, Window
+from kpibackfill.tables import event, participant, submission
+
+
+def coverage(
+    *,
+    target: str = "demo",
+    from_year: int | None = None,
+    to_year: int | None = None,
+    as_of: str | datetime | date | None = None,
+    config: Config | None = None,
+) -> pd.DataFrame:
+    """Count what the sources hold in each month. Reads only, and leaves no record.
+
+    Parameters
+    ----------
+    target : a target of ``kpibackfill.toml``.
+    from_year, to_year : inclusive; by default every year that has an annual snapshot.
+    as_of : the instant up to whose month is counted; default now.
+
+    Returns
+    -------
+    DataFrame, a row per month: `month` (``2024-03``), `registrations` of every status, `submissions` of the evaluation
+    that are no drafts, and monthly `snapshots` of the membership that stand for the month.
+
+    Raises
+    ------
+    KpiBackfillError : with one or two lines that say what is wrong; nothing was written.
+    """
+    with opened(config, target=target, from_year=from_year, to_year=to_year, as_of=as_of, every_year=True) as found:
+        parameters = found.run.parameters
+        years = [parameters.from_year, parameters.to_year]
+        if from_year is None and to_year is None:
+            years = [int(year) for year in found.snapshots["year"]] or [found.site.current_month.year]
+        last = min(datetime(max(years), 12, 31), found.site.current_month)
+        months = month_windows(datetime(min(years), 1, 1), last)
+        sources = RecordedConnection(found.sources_connection)
+        registrations = _registrations(sources, months)
+        submissions = _submissions(sources, found.site, months)
+        snapshots = _snapshots(RecordedConnection(found.store_connection), found.site, months)
+    return pd.DataFrame(
+        [
+            (month_name(month), registrations[month], submissions[month], snapshots[month])
+            for month in (window.window_id for window in months)
+        ],
+        columns=["month", "registrations", "submissions", "snapshots"],
+    )
+
+
+def _registrations(connection: RecordedConnection, months: list[Window]) -> Counter[int]:
+    if not months:
+        return Counter()
+    events = windowed([event.c.id], start(), local_spans(months))
+    rows = connection.execute(
+        sa.select(events.c.window_id, sa.func.count())
+        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .group_by(events.c.window_id)
+    )
+    return Counter({month: int(number) for month, number in rows})
+
+
+def _submissions(connection: RecordedConnection, site: SiteAt, months: list[Window]) -> Counter[int]:
+    spans = unix_spans(months, site)
+    if not spans:
+        return Counter()
+    inside = windowed(
+        [submission.c.sid],
+        submission.c.created,
+        spans,
+        same_text(submission.c.webform_id, site.settings.evaluation_webform),
+        submission.c.in_draft == 0,
+    )
+    rows = connection.execute(sa.select(inside.c.window_id, sa.func.count()).group_by(inside.c.window_id))
+    return Counter({month: int(number) for month, number in rows})
+
+
+def _snapshots(connection: RecordedConnection, site: SiteAt, months: list[Window]) -> Counter[int]:
+    later = site.settings.dated == "first_of_next_month"
+    found = Counter[int]()
+    if months:
+        for row in joins(connection, site, [month.window_id + later for month in months]):
+            found[row.month - later] += row.snapshots * (row.kind == "monthly")
+    return found

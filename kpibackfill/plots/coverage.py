@@ -1,0 +1,120 @@
+"""Coverage of the sources by month: what there is to compute from, and where the gaps are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.style import (
+    GAP,
+    INK,
+    MARGIN,
+    RULE,
+    WIDTH,
+    sheet,
+    styled,
+)
+
+SOURCES = {"registrations": "Registrations", "submissions": "Evaluations", "snapshots": "Monthly snapshots"}
+NAMES, PANEL, BETWEEN = 2.0, 0.85, 0.24  # inches
+SLATE = "#64707c"
+MISSING = "#b3261e"
+
+
+def plot_coverage(coverage: pd.DataFrame) -> Figures:
+    """Draw what each source holds, month by month; months without anything are marked.
+
+    Parameters
+    ----------
+    coverage : what ``coverage`` returned: a row per month with `month` (``2024-03``) and the numbers `registrations`,
+        `submissions` and `snapshots`.
+
+    Returns
+    -------
+    Figures with one drawing, ``coverage``.
+    """
+    months = len(coverage)
+    gaps = {name: _gaps(coverage, name) for name in SOURCES}
+    body = len(SOURCES) * (PANEL + BETWEEN) + 0.25
+    with styled():
+        page = sheet(_title(gaps, months), _subtitle(coverage), _notes(), body=body)
+        for number, (name, label) in enumerate(SOURCES.items()):
+            axes = page.axes(NAMES, number * (PANEL + BETWEEN), WIDTH - NAMES - MARGIN - 0.1, PANEL)
+            _panel(axes, coverage, name, label, last=number == len(SOURCES) - 1)
+    return Figures((Drawing("coverage", page.figure, _alternative(coverage, gaps)),))
+
+
+def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: bool) -> None:
+    values = coverage[name].to_numpy(dtype=float)
+    at = np.arange(len(values))
+    top = max(values.max(initial=0), 1) * 1.12
+    none = values == 0
+    axes.bar(at[none], top, width=1.0, color=GAP, linewidth=0)
+    axes.scatter(at[none], np.full(none.sum(), 0.09 * top), marker="^", s=_mark(len(values)), color=MISSING,
+                 linewidth=0, clip_on=False)  # fmt: skip
+    axes.bar(at[~none], values[~none], width=0.8 if len(values) <= 120 else 1.0, color=SLATE, linewidth=0)
+    axes.set_xlim(-0.6, len(values) - 0.4)
+    axes.set_ylim(0, top)
+    largest = int(values.max(initial=0))
+    axes.set_yticks([0, largest] if largest else [0], [f"{tick:,}" for tick in ([0, largest] if largest else [0])])
+    axes.tick_params(length=0)
+    axes.annotate(label, (0, 0.5), ((MARGIN - NAMES) * 72, 0), xycoords="axes fraction",
+                  textcoords="offset points", ha="left", va="center", size=8.5, color=INK)  # fmt: skip
+    starts = [number for number, month in enumerate(coverage["month"]) if month.endswith("-01")]
+    for start in starts[1:] if starts[:1] == [0] else starts:
+        axes.axvline(start - 0.5, color=RULE, linewidth=0.6, zorder=0)
+    if len(values) <= 24:
+        names = [month[5:] if month[5:] != "01" else f"01\n{month[:4]}" for month in coverage["month"]]
+        axes.set_xticks(at, names if last else [])
+        return
+    years = [int(coverage["month"].iloc[start][:4]) for start in starts]
+    every = -(-len(years) // 16)
+    shown = [(start + 5.5, str(year)) for start, year in zip(starts, years, strict=True) if year % every == 0]
+    axes.set_xticks([place for place, _ in shown], [text for _, text in shown] if last else [])
+
+
+def _mark(months: int) -> float:
+    return float(np.clip(1800 / max(months, 1), 8, 30))
+
+
+def _gaps(coverage: pd.DataFrame, name: str) -> list[str]:
+    return [str(month) for month in coverage.loc[coverage[name] == 0, "month"]]
+
+
+def _title(gaps: dict[str, list[str]], months: int) -> str:
+    missing = [f"{SOURCES[name].lower()} lack {len(found)}" for name, found in gaps.items() if found]
+    if not missing:
+        return f"Every source has something in each of {months} months"
+    return f"Of {months} months, {', '.join(missing)}"
+
+
+def _subtitle(coverage: pd.DataFrame) -> str:
+    twice = coverage.loc[coverage["snapshots"] > 1, "month"].tolist()
+    return f"More than one monthly snapshot: {spans(twice)}" if twice else ""
+
+
+def _notes() -> list[str]:
+    return ["Grey with a red mark: nothing in that month. Evaluations: submissions that are no drafts."]
+
+
+def _alternative(coverage: pd.DataFrame, gaps: dict[str, list[str]]) -> str:
+    said = [f"Bars by month of what each source holds. {_title(gaps, len(coverage))}."]
+    said += [f"No {SOURCES[name].lower()}: {spans(found)}." for name, found in gaps.items() if found]
+    return " ".join([*said, f"{_subtitle(coverage)}." if _subtitle(coverage) else ""]).strip()
+
+
+def spans(months: list[str]) -> str:
+    """Months in words, runs as ``2021-08 to 2021-10``."""
+    runs: list[list[str]] = []
+    for month in months:
+        if runs and _number(runs[-1][-1]) + 1 == _number(month):
+            runs[-1].append(month)
+        else:
+            runs.append([month])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else run[0] for run in runs)
+
+
+def _number(month: str) -> int:
+    return int(month[:4]) * 12 + int(month[5:])
