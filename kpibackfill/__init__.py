@@ -34,6 +34,13 @@ _PUBLIC = {
     "kpi": "kpibackfill.kpis.registry",
     "Value": "kpibackfill.kpis.registry",
     "Window": "kpibackfill.kpis.registry",
+    "explain": "kpibackfill.explaining.explanation",
+    "detect": "kpibackfill.explaining.detection",
+    "coverage": "kpibackfill.explaining.coverage",
+    "plot_coverage": "kpibackfill.plots.coverage",
+    "explains": "kpibackfill.explaining.parts",
+    "Explained": "kpibackfill.explaining.parts",
+    "Parts": "kpibackfill.explaining.parts",
 }
 
 __all__ = sorted(_PUBLIC)
