@@ -114,13 +114,15 @@ def draw_heatmap(arranged: Arranged) -> Drawing:
 
 
 def _columns(arranged: Arranged) -> pd.DataFrame:
-    """A row per column of the map: ``slot, snapshot_id`` (missing where a slot has no snapshot), ``detail``."""
+    """A row per column of the map: ``slot, snapshot_id`` (missing where a slot has no snapshot), ``period, detail``."""
     snapshots = arranged.places.drop_duplicates("snapshot_id")
-    snapshots = snapshots[["slot", "rank", "snapshot_id", "source", "snapshot_date"]]
+    snapshots = snapshots[["slot", "rank", "snapshot_id", "source", "snapshot_date", "period"]]
     slots = pd.DataFrame({"slot": range(len(arranged.slots))})
     columns = slots.merge(snapshots, on="slot", how="left").sort_values(["slot", "rank"], ignore_index=True)
-    crowded = columns["slot"].duplicated(keep=False)
-    same_source = columns.duplicated(["slot", "source"], keep=False)
+    # A year's own snapshot stands in the slot of its first month or quarter, under its own name.
+    columns["period"] = columns["period"].fillna(columns["slot"].map(dict(enumerate(arranged.slots))))
+    crowded = columns["period"].duplicated(keep=False)
+    same_source = columns.duplicated(["period", "source"], keep=False)
     source = columns["source"].astype("string").str.replace("_", " ")
     dated = source + " " + columns["snapshot_date"].astype("string").str.slice(5)
     return columns.assign(detail=dated.where(same_source, source).where(crowded, ""))
@@ -221,7 +223,7 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
         "va": "bottom",
     }
     for number, column in enumerate(rows(columns)):
-        label, detail = arranged.slots[column.slot], drawable(column.detail) if column.detail else ""
+        label, detail = column.period, drawable(column.detail) if column.detail else ""
         if cell.upright:
             label = fit(f"{label} {detail}".rstrip(), 0.95, 7.5)
             axes.annotate(label, (number, 1), (0, 4), size=7.5, color=INK, rotation=90, **above)

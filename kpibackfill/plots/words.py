@@ -81,7 +81,7 @@ def series_notes(arranged: Arranged) -> list[str]:
         )
     further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
     if not further.empty:
-        which = (f"{arranged.slots[place.slot]} ({drawable(place.source)})" for place in rows(further))
+        which = (f"{place.period} ({drawable(place.source)})" for place in rows(further))
         notes.append(f"Diamonds: further snapshots of {', '.join(dict.fromkeys(which))}.")
     return [" ".join(notes)]
 
@@ -149,7 +149,7 @@ def _compared(arranged: Arranged, kpi_id: str) -> int:
 
 def _named(arranged: Arranged, place: Any, words: str) -> str:
     entry = next(entry for entry in arranged.entries if entry.kpi_id == place.kpi_id)
-    return f"{getattr(entry, words)} {arranged.slots[place.slot]}, {drift_text(place, entry.unit)}"
+    return f"{getattr(entry, words)} {place.period}, {drift_text(place, entry.unit)}"
 
 
 def _listed(words: str, slots_by_kpi: dict[str, set[int]], arranged: Arranged, most: int = 6) -> list[str]:
