@@ -45,7 +45,7 @@ def amount(value: float | None, unit: Unit) -> str:
 
 
 def measure(delta: float | None, change: float | None, unit: Unit) -> str:
-    """Drift in the KPI's own measure: per cent for counts, points for scores and rates."""
+    """Drift in the KPI's own measure: per cent for counts, points for scores and rates; ``under 0.1 points``."""
     number = change if unit == "count" else delta
     if number is None or math.isnan(number):
         return "–"
@@ -53,6 +53,8 @@ def measure(delta: float | None, change: float | None, unit: Unit) -> str:
         text = f"{number:+,.1f} points"
     else:
         text = f"{number * 100:+,.1f} " + ("%" if unit == "count" else "points")
+    if number and text[1:].startswith("0.0 "):
+        return f"under {text[1:].replace('0.0', '0.1')}"
     return text.replace("-", "−")
 
 

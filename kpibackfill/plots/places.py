@@ -103,8 +103,7 @@ def drift_text(place: Any, unit: Unit) -> str:
     """The drift of one row of ``places`` with its unit: ``−31.0 %``; ``0 → 31`` where what is stored is 0."""
     if unit == "count" and np.isnan(place.change):
         return f"{amount(place.stored, unit)} → {amount(place.computed, unit)}"
-    text = measure(place.delta, place.change, unit)
-    return f"under {text[1:].replace('0.0', '0.1')}" if text[1:].startswith("0.0 ") else text
+    return measure(place.delta, place.change, unit)
 
 
 def _entry(kpi_id: str, described: Mapping[str, str]) -> Entry:
