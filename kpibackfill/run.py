@@ -98,8 +98,9 @@ def begin(
     config, parameters, chosen = prepare(values)
     target_ = config.target(parameters.target)
     run_id = os.environ.get(RUN_VARIABLE)
+    record: RunRecord | None = None
     if run_id:
-        record: RunRecord | None = RunRecord(config.runs_dir, run_id)
+        record = RunRecord(config.runs_dir, run_id)
         if record.receipt["parameters"] != parameters.as_notebook():
             other = Refused(
                 "The notebook asks for something else than the run was begun with; nothing was read or written. "
@@ -110,8 +111,6 @@ def begin(
             raise other
     elif archives_by_itself():
         record = RunRecord.create(config, target_, parameters, "papermill")
-    else:
-        record = None
     return Run(parameters, config, target_, chosen, record, _kept_decisions(config, parameters, record))
 
 

@@ -121,8 +121,7 @@ ALTER = {
         "CREATE TRIGGER t BEFORE UPDATE ON ms_fact_kpi_snapshot FOR EACH ROW SET NEW.period_month = 13",
     ],
     "postgresql": [
-        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN NEW.period_month := 13; RETURN NEW; END $$",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.period_month := 13; RETURN NEW; END $$",
         "CREATE TRIGGER t BEFORE UPDATE ON ms_fact_kpi_snapshot FOR EACH ROW EXECUTE FUNCTION f()",
     ],
 }
@@ -160,7 +159,7 @@ def _update(**values: Any) -> Callable[[Any], sa.Executable]:
 
 
 def _key(row: Any) -> sa.ColumnElement[bool]:
-    return (facts.c.snapshot_id == row.snapshot_id) & (facts.c.kpi_id == row.kpi_id)
+    return sa.and_(facts.c.snapshot_id == row.snapshot_id, facts.c.kpi_id == row.kpi_id)
 
 
 @both_layouts

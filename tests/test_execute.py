@@ -233,7 +233,7 @@ class InSession:
         self._bench = bench
 
     def run_all(self, **parameters: Any) -> nbformat.NotebookNode:
-        notebook = nbformat.read(notebook_path(), as_version=4)  # type: ignore[no-untyped-call]
+        notebook: nbformat.NotebookNode = nbformat.read(notebook_path(), as_version=4)
         cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
         values = {"target": "test", "from_year": 2024, **parameters}
         cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())

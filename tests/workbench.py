@@ -58,15 +58,18 @@ class Workbench:
 
     def begin(self, *, record: bool = False, **parameters: Any) -> Run:
         values = {"target": "test", **YEARS, **parameters}
+        run: Run
         if not record:
-            return kb.begin(**values)
+            run = kb.begin(**values)
+            return run
         config, resolved, _ = prepare(values)
         opened = RunRecord.create(config, config.target(resolved.target), resolved, "kpibackfill run")
         self._monkeypatch.setenv(RUN_VARIABLE, opened.run_id)
         try:
-            return kb.begin(**resolved.as_notebook())
+            run = kb.begin(**resolved.as_notebook())
         finally:
             self._monkeypatch.delenv(RUN_VARIABLE)
+        return run
 
     def steps(self, *, record: bool = False, **parameters: Any) -> Steps:
         """Everything up to the plan."""
