@@ -39,12 +39,12 @@ def main(count: int, repeat: int) -> None:
         size = sum(path.stat().st_size for path in many.rglob("*") if path.is_file())
         lines = (many / ledger.FILE_NAME).stat().st_size
         print(f"{count:,} runs, {size / 1e6:,.0f} MB, of which the ledger {lines / 1e6:.1f} MB")
-        seconds = _median(lambda: index.write(many), repeat)
-        print(f"{index.FILE_NAME:32} {seconds:6.2f} s, {(many / index.FILE_NAME).stat().st_size / 1e6:.1f} MB")
+        print(f"{'':40}  {'wall':>8} {'processor':>11}")
+        print(f"{index.FILE_NAME:40} {_median(lambda: index.write(many), repeat)}")
         for arguments in COMMANDS:
             command = [sys.executable, "-m", "kpibackfill", *arguments]
-            seconds = _median(lambda command=command: _run(command, folder), repeat)  # type: ignore[misc]
-            print(f"kpibackfill {' '.join(arguments):20} {seconds:6.2f} s")
+            told = _median(lambda command=command: _run(command, folder), repeat)  # type: ignore[misc]
+            print(f"kpibackfill {' '.join(arguments):28} {told}")
 
 
 def _archive(folder: Path, count: int) -> Path:
@@ -86,13 +86,19 @@ def _run(command: list[str], folder: Path) -> None:
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
-def _median(measured: Callable[[], None], repeat: int) -> float:
-    found = []
+def _median(measured: Callable[[], None], repeat: int) -> str:
+    """Seconds on the wall and of processor time, which other work on the machine lengthens less."""
+    wall, processor = [], []
     for _ in range(repeat):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _processor()
         measured()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
+        wall.append(time.perf_counter() - began)
+        processor.append(_processor() - used)
+    return f"{statistics.median(wall):7.2f} s {statistics.median(processor):9.2f} s"
+
+
+def _processor() -> float:
+    return sum(os.times()[:4])
 
 
 if __name__ == "__main__":

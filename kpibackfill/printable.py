@@ -16,7 +16,8 @@ def printable(text: str, escape: Callable[[str], str] = lambda character: f"\\x{
 
 def one_line(value: object) -> str:
     """A value that must not take more than its line."""
-    return printable(str(value)).replace("\n", "\\n")
+    text = str(value)
+    return text if text.isprintable() else printable(text).replace("\n", "\\n")
 
 
 def json_escape(character: str) -> str:

@@ -147,22 +147,46 @@ class RunRecord:
         facts |= {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
         page, missing = report.closing_page({**self.receipt, **facts}, self.folder)
         self.update(**facts, report=missing)
-        receipt = self.receipt
         try:
             self.add(REPORT, page)
         finally:
             # What happened is on record also where a report could not be made of it.
-            self.seal(
-                "closed",
-                [path.name for path in self.folder.iterdir() if path.name != NOTEBOOK],
-                state=state,
-                years=receipt.get("years", {}),
-                kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
-                plan=receipt.get("plan"),
-                changes=receipt.get("written", {}).get("rows", []) if state == "applied" else [],
-                decisions=_told_decisions(receipt),
-            )
+            self._seal_closed()
         index.write(self.runs_dir)
+
+    def finish(self) -> None:
+        """Do what is left to do of a closing that was cut off; nothing, where the run has no final state."""
+        from kpibackfill.record import report
+
+        receipt = self.receipt
+        if receipt["ended_at"] is None:
+            if receipt["state"] == "applied":
+                self.close("applied")
+        elif not self.sealed:
+            if not (self.folder / REPORT).is_file():
+                self.add(REPORT, report.closing_page(receipt, self.folder)[0])
+            self._seal_closed()
+
+    @property
+    def sealed(self) -> bool:
+        """Whether a line of the ledger tells the run's end."""
+        return any(entry["event"] in ("closed", "settled") for entry in self._events())
+
+    def _events(self) -> list[dict[str, Any]]:
+        return [entry for entry in ledger.entries(self.runs_dir) if entry["run_id"] == self.run_id]
+
+    def _seal_closed(self) -> None:
+        receipt = self.receipt
+        self.seal(
+            "closed",
+            [path.name for path in self.folder.iterdir() if path.name != NOTEBOOK],
+            state=receipt["state"],
+            years=receipt.get("years", {}),
+            kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
+            plan=receipt.get("plan"),
+            changes=receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else [],
+            decisions=_told_decisions(receipt),
+        )
 
     def archive_notebook(self) -> None:
         """Seal the executed notebook, which is complete only after the run was closed."""
@@ -181,7 +205,7 @@ class RunRecord:
         self.add(SETTLEMENT, files.readable(document))
         if not (self.folder / REPORT).is_file():
             self.add(REPORT, report.render(self.folder))
-        sealed = {line.partition("  ")[2] for line in self._sum_lines()}
+        sealed = {name for entry in self._events() for name in entry["files"]}
         receipt = self.receipt
         self.seal(
             "settled",
@@ -203,8 +227,8 @@ class RunRecord:
         added = {name: files.sha256(self.folder / name) for name in sorted(names) if name != SUMS and name[0] != "."}
         with ledger.writing(self.runs_dir) as book:
             sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())} | added
-            text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-            book.append(event, self.run_id, {**added, SUMS: files.write(self.folder / SUMS, text)}, **facts)
+            digest = files.write(self.folder / SUMS, sum_lines(sums))
+            book.append(event, self.run_id, {**added, SUMS: digest}, **facts)
 
     def _sum_lines(self) -> list[str]:
         path = self.folder / SUMS
@@ -214,6 +238,11 @@ class RunRecord:
 def _told_decisions(receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
     names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
     return [{name: told[name] for name in names} for told in receipt.get("decisions", [])]
+
+
+def sum_lines(digests: Mapping[str, str]) -> str:
+    """The text of ``SHA256SUMS``, as ``sha256sum -c`` reads it."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 def is_run_id(text: str) -> bool:

@@ -7,15 +7,17 @@ elsewhere shows the same for the last lines, which no line follows.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.record import files, index, ledger
-from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, is_run_id, receipt_of
+from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, SUMS, is_run_id, receipt_of, sum_lines
 
 _LEFT_OVER = re.compile(r"\..+\.\d+")
 
@@ -105,19 +107,22 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
         added = entry.get("files")
         listed.setdefault(entry["run_id"], {}).update(added if isinstance(added, dict) else {})
     ended = {entry["run_id"] for entry in entries if entry["event"] in ("closed", "settled")}
-    count = 0
-    for run_id, expected in listed.items():
-        found = list(_folder(runs_dir, run_id, expected, run_id in ended))
-        count += len(expected)
-        findings += [finding for finding, is_note in found if not is_note]
-        notes += [finding for finding, is_note in found if is_note]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed in parallel: SHA-256 lets other threads run
+        folders = pool.map(lambda run_id: list(_folder(runs_dir, run_id, listed[run_id], run_id in ended)), listed)
+        told = [finding for found in folders for finding in found]
+    findings += [finding for finding, is_note in told if not is_note]
+    notes += [finding for finding, is_note in told if is_note]
     whole = [entry for line in lines if ledger.is_whole(line.raw) and (entry := ledger.entry_of(line.raw))]
     findings += _disagreeing(runs_dir, whole)
     for path in sorted(runs_dir.iterdir()):
-        if path.name not in (ledger.FILE_NAME, index.FILE_NAME, *listed):
-            kind = Finding(path.name, "is in no line of the ledger")
-            (notes if _LEFT_OVER.fullmatch(path.name) else findings).append(kind)
+        if path.name in (ledger.FILE_NAME, index.FILE_NAME, *listed):
+            continue
+        if _LEFT_OVER.fullmatch(path.name) or _never_began(path):
+            notes.append(Finding(path.name, "was left over when writing was interrupted; no run began"))
+        else:
+            findings.append(Finding(path.name, "is in no line of the ledger"))
     last = lines[-1].digest if lines else ""
+    count = sum(map(len, listed.values()))
     return Verdict(last, len(lines), len(listed), count, tuple(findings), tuple(notes))
 
 
@@ -180,7 +185,9 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
         if path is None or not path.is_file():
             yield Finding(f"{run_id}/{name}", "is missing"), False
         elif files.sha256(path) != digest:
-            yield Finding(f"{run_id}/{name}", "was altered"), False
+            ahead = name == SUMS and _runs_ahead(path, expected)
+            problem = "lists more than the ledger: writing was interrupted" if ahead else "was altered"
+            yield Finding(f"{run_id}/{name}", problem), ahead
     if ended:
         yield from (_unlisted(run_id, name) for name in present)
     elif receipt_of(folder).get("ended_at"):
@@ -190,6 +197,33 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
         )
     else:
         yield Finding(run_id, "has begun and not ended: nothing vouches for its files yet"), True
+
+
+def _runs_ahead(sums: Path, expected: dict[str, str]) -> bool:
+    """Whether it lists what the ledger does and more files as they are: it is written before the ledger's line."""
+    text = sums.read_bytes().decode(errors="replace")
+    told = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
+    others = {name: digest for name, digest in expected.items() if name != SUMS}
+    more = told.keys() - others.keys()
+    return (
+        bool(more)
+        and text == sum_lines(told)
+        and told == {**others, **{name: told[name] for name in more}}
+        and all(
+            name == Path(name).name
+            and (sums.parent / name).is_file()
+            and files.sha256(sums.parent / name) == told[name]
+            for name in more
+        )
+    )
+
+
+def _never_began(path: Path) -> bool:
+    """Whether this is a run's folder with nothing in it but the first receipt, from before the run's first line."""
+    if not path.is_dir() or not is_run_id(path.name):
+        return False
+    names = [inside.name for inside in path.iterdir() if not _LEFT_OVER.fullmatch(inside.name)]
+    return not names or (names == [RECEIPT] and receipt_of(path).get("state") == "planned")
 
 
 def _unlisted(run_id: str, name: str) -> tuple[Finding, bool]:
@@ -203,21 +237,24 @@ def _unlisted(run_id: str, name: str) -> tuple[Finding, bool]:
 
 def _disagreeing(runs_dir: Path, entries: list[dict[str, Any]]) -> Iterator[Finding]:
     """Runs of which the ledger, from which the archive is read, tells other facts than the receipt."""
+    told: dict[str, dict[str, Any]] = {}
     for entry in entries:
-        receipt = receipt_of(runs_dir / entry["run_id"]) if entry["event"] in ("begun", "closed") else {}
+        if entry["event"] in ("begun", "closed"):
+            told.setdefault(entry["run_id"], {}).update(entry)
+    for run_id, facts in told.items():
         try:
-            kept = _kept(entry["event"], receipt) if receipt else {}
+            kept = _kept(receipt_of(runs_dir / run_id), closed="state" in facts)
         except (LookupError, TypeError, AttributeError):
             continue  # a closed receipt that is none any more is named by its digest, and no other vouches for anything
-        differing = [name for name, value in kept.items() if entry.get(name) != value]
+        differing = [name for name, value in kept.items() if facts.get(name) != value]
         if differing:
-            problem = f"and the ledger tell different things: {', '.join(differing)}"
-            yield Finding(f"{entry['run_id']}/{RECEIPT}", problem)
+            yield Finding(f"{run_id}/{RECEIPT}", f"and the ledger tell different things: {', '.join(differing)}")
 
 
-def _kept(event: str, receipt: dict[str, Any]) -> dict[str, Any]:
-    """What the line of that event must say by the receipt."""
-    if event == "begun":
-        return {"target": receipt["target"]["name"], "operator": receipt["operator"], "reason": receipt["reason"]}
+def _kept(receipt: dict[str, Any], *, closed: bool) -> dict[str, Any]:
+    """What the ledger must say by the receipt."""
+    begun = {"target": receipt["target"]["name"], "operator": receipt["operator"], "reason": receipt["reason"]}
+    if not closed:
+        return begun
     written = receipt["written"]["rows"] if receipt["state"] == "applied" else []
-    return {"state": receipt["state"], "plan": receipt.get("plan"), "changes": written}
+    return begun | {"state": receipt["state"], "plan": receipt.get("plan"), "changes": written}

@@ -16,6 +16,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.numbers import float4
 from kpibackfill.record import archive, history
 from kpibackfill.record.diff import diff
+from kpibackfill.record.provenance import notebook_path
 from tests.databases import connect, on
 from tests.record.conftest import FEW
 from tests.workbench import Workbench, told
@@ -208,6 +209,17 @@ def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:
     )
     assert kb.history(target="nothing").empty
     assert kb.verify().findings == ()
+
+
+@pytest.mark.parametrize("kpi", ["education_nps", "workshop_attendees"], ids=["with a history", "without"])
+def test_the_history_notebook_runs_on_an_archive(here: Workbench, kpi: str) -> None:
+    notebook = json.loads(notebook_path("kpi_history.ipynb").read_bytes())
+    sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert sources[0].startswith("# Parameters")
+    names: dict[str, Any] = {}
+    for source in [sources[0], f"target, kpi = 'test', {kpi!r}", *sources[1:]]:
+        exec(compile(source, "cell", "exec"), names)
+    assert names["history"].empty == (kpi == "workshop_attendees")
 
 
 def test_what_comes_from_the_archive_cannot_steer_a_terminal(here: Workbench, runs_dir: Path) -> None:

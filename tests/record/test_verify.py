@@ -212,6 +212,15 @@ def test_a_receipt_that_the_ledger_contradicts_is_found(runs_dir: Path) -> None:
     assert "tell different things: operator" in told[0]
 
 
+def test_a_folder_in_which_no_run_began_is_a_note(runs_dir: Path) -> None:
+    (runs_dir / "20250101T000000Z-test-2024-apply-00000a").mkdir()
+    verdict = verify(runs_dir)
+    assert not verdict.findings
+    assert [note.what for note in verdict.notes] == ["20250101T000000Z-test-2024-apply-00000a"]
+    (runs_dir / "20250101T000000Z-test-2024-apply-00000a" / "plan.json").write_text("{}")
+    assert found(verify(runs_dir)) == ["20250101T000000Z-test-2024-apply-00000a: is in no line of the ledger"]
+
+
 def test_the_index_is_no_evidence(runs_dir: Path) -> None:
     (runs_dir / INDEX).unlink()
     assert not verify(runs_dir).findings
