@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import kpibackfill as kb
 from kpibackfill.checks import check_target, next_command
 from kpibackfill.checks.finding import Finding
 from kpibackfill.config import load_config
+from kpibackfill.kpis import registry
 from tests.databases import ReferenceDatabases, add_cachetags, both_layouts, connect, dump, on
 from tests.workbench import Workbench, told
 
@@ -227,6 +229,29 @@ def test_sources_on_another_engine_are_looked_at_there(
     reference_databases.drop(warehouse)
 
 
+@servers
+def test_tables_and_ids_of_the_sites_own_kpis_are_looked_at(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_kpis.py"
+    register = (
+        "import kpibackfill as kb\n@kb.kpi('{}', label='', unit='count', family='own', description='', sources=['{}'])"
+    )
+    compute = "\ndef own(connection, site, windows):\n    return []\n"
+    module.write_text(register.format("k" * 128, "node_field_data") + compute)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_registry", dict(registry.load()))
+    monkeypatch.delitem(sys.modules, "own_kpis", raising=False)
+    bench.configure(site={"kpi_modules": ["own_kpis"], "kpi_id_prefix": "kpi_"})
+    line(bench, "wrong", "node_field_data can't be used.*k{128}")
+    change(bench, "CREATE TABLE node_field_data (nid int)")
+    assert not [text for text in texts(findings(bench), "wrong") if "node_field_data" in text]
+    line(bench, "wrong", "longer than the 128 characters")
+    module.write_text("import no_such_module")
+    monkeypatch.delitem(sys.modules, "own_kpis")
+    line(bench, "wrong", "'own_kpis' could not be imported")
+
+
 @on("sqlite")
 def test_a_file_that_may_not_be_written_allows_dry_runs(bench: Workbench, tmp_path: Path) -> None:
     path = Path(str(sa.make_url(bench.database.url).database))
@@ -262,7 +287,7 @@ def test_before_the_demo_is_built_check_says_how(tmp_path: Path, monkeypatch: py
 
 def test_each_configuration_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for name in ("DEV_DB_PASSWORD", "LIVE_DB_PASSWORD", "LIVE_DB_HOST"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("LIVE_DB_PORT", "3306")

@@ -24,16 +24,21 @@ BLOCKS = {
     for engine, name, sql in re.findall(r"<!-- (\w+) (\w+) -->\n```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 }
 servers = on("mariadb", "postgresql")
-Account = Callable[[str], Workbench]
+Account = Callable[..., Workbench]
 
 
-def statements(database: Database, account: str) -> list[str]:
-    """The page's statements for `kpi_reader` or `kpi_writer`, for this database."""
+def statements(database: Database, account: str, civicrm: str = "") -> list[str]:
+    """The page's statements for `kpi_reader` or `kpi_writer`, for this database and CiviCRM's own, if it has one."""
     sql = BLOCKS[database.name, "reader"].replace("kpi_reader", account)
     if account == "kpi_writer":
         sql += BLOCKS[database.name, "writer"]
         if database.name == "postgresql" and database.layout == "surrogate":
             sql += BLOCKS["postgresql", "surrogate"]
+    if civicrm:
+        sql = re.sub(r"(drupal\.)?\b(civicrm_[a-z0-9_]+?)(?=[ ,\n])(?<!instructor)", rf"{civicrm}.\2", sql)
+        if database.name == "postgresql":
+            sql += BLOCKS["postgresql", "schema"].replace("SCHEMA civicrm", f"SCHEMA {civicrm}")
+            sql = sql.replace("kpi_reader", account)
     return [part for part in re.split(r";\n", sql) if part.strip()]
 
 
@@ -47,10 +52,11 @@ def account(bench: Workbench) -> Iterator[Account]:
     database, name = bench.database, f"kpi_{secrets.token_hex(4)}"
     url = sa.make_url(database.url)
 
-    def use(kind: str) -> Workbench:
+    def use(kind: str, civicrm: str = "") -> Workbench:
         with connect(database.url) as connection:
-            there = sa.inspect(connection).get_table_names()
-            for statement in statements(database, kind):
+            inspector = sa.inspect(connection)
+            there = inspector.get_table_names() + (inspector.get_table_names(civicrm) if civicrm else [])
+            for statement in statements(database, kind, civicrm):
                 for table in ("cachetags", "civicrm_value_demographics_15"):
                     if table not in there:
                         statement = "" if f".{table} " in statement else statement.replace(f"{table}, ", "")
@@ -136,3 +142,30 @@ def test_check_says_that_the_writer_may_apply(bench: Workbench, account: Account
     texts = [finding.text for finding in check_target(config, config.target("test")) if finding.level == "ok"]
     assert "The account may INSERT, UPDATE and DELETE KPI rows: an apply is possible." in texts
     assert "The account may invalidate Drupal's cache tags (cachetags)." in texts
+
+
+@servers
+def test_with_civicrm_in_a_database_of_its_own_the_reader_needs_rights_on_both(
+    bench: Workbench, account: Account
+) -> None:
+    url = sa.make_url(bench.database.url)
+    schema = f"{url.database}_civicrm"
+    with connect(bench.database.url) as connection:
+        expected = bench.steps(from_year=2024, to_year=2024, include_risky=True).readings.computed
+        execute(connection, f"CREATE SCHEMA {schema}")
+        try:
+            for name in sa.inspect(connection).get_table_names():
+                if name.startswith("civicrm_") and "__" not in name:
+                    move = {
+                        "mariadb": f"RENAME TABLE {name} TO {schema}.{name}",
+                        "postgresql": f"ALTER TABLE {name} SET SCHEMA {schema}",
+                    }
+                    execute(connection, move[bench.database.name])
+            account("kpi_reader", schema)
+            config = bench.configure(site={"civicrm_schema": schema})
+            assert not [one for one in check_target(config, config.target("test")) if one.level == "wrong"]
+            computed = bench.steps(from_year=2024, to_year=2024, include_risky=True).readings.computed
+            assert_frame_equal(computed, expected)
+        finally:
+            cascade = " CASCADE" if bench.database.name == "postgresql" else ""
+            execute(connection, f"DROP SCHEMA {schema}{cascade}")

@@ -80,8 +80,8 @@ def next_command(findings: Sequence[Finding], target_name: str) -> str:
 
 
 def _configuration(config: Config, target: Target) -> Iterator[Finding]:
-    kpis = registry.load(config.site.kpi_modules)
     _ = target.store_url, target.sources_url
+    kpis = registry.load(config.site.kpi_modules)
     yield ok(f"{config.path}: the target {target.name!r}, and {len(kpis)} KPIs.")
     for key, url in (("store", target.store), ("sources", target.sources)):
         if url is not None and _PASSWORD.search(_VARIABLE.sub("", url.get_secret_value())):
