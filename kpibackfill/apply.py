@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -19,6 +20,7 @@ from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.numbers import float4
 from kpibackfill.plan import Plan, PlanRow, fingerprint, row_document
 from kpibackfill.record import approval, files
+from kpibackfill.record.receipt import RunRecord
 from kpibackfill.run import Run, close_failed, step
 from kpibackfill.tables import cachetags, kpi_fact
 
@@ -76,15 +78,15 @@ def apply_plan(run: Run, plan: Plan) -> Any:
         return Receipt("applied", {"insert": 0, "update": 0, "delete": 0}, "", run, plan)
     record.update(state="applying", approval=approved)
     tags = cache_tags(plan.rows)
+    sent = Event()
     try:
-        told = _write_or_find_out(run, plan, tags)
-    except OutcomeUnknown:
-        raise
+        told = _write_or_find_out(run, plan, tags, sent)
     except BaseException as error:
-        if record.settlement is not None:
-            raise  # its record is sealed already, and says that nothing was written
-        record.update(state="planned")
-        close_failed(record, error)
+        told_so = isinstance(error, KpiBackfillError) and not isinstance(error, OutcomeUnknown)
+        # A settlement has sealed the record already, and says that nothing was written.
+        if (told_so or not sent.is_set()) and record.settlement is None:
+            record.update(state="planned")
+            close_failed(record, error)
         raise
     counts = {action: sum(row.action == action for row in plan.rows) for action in ("insert", "update", "delete")}
     units = {run.site.kpi_id_prefix + entry.kpi_id: entry.unit for entry in run.kpis}
@@ -92,10 +94,7 @@ def apply_plan(run: Run, plan: Plan) -> Any:
         "written": {**counts, "rows": changes(plan.rows, units)},
         "cache_tags": {"outcome": told, "tags": tags},
     }
-    if record.settlement is not None:  # somebody settled it between the commit and here, and found the same
-        return Receipt("applied", counts, told, run, plan)
-    record.update(state="applied", **facts)
-    record.close("applied", after_apply=_after_apply(run.target))
+    _close(record, run, facts)
     return Receipt("applied", counts, told, run, plan)
 
 
@@ -134,21 +133,41 @@ def cache_tags(rows: Sequence[PlanRow]) -> list[str]:
     return [base, *(f"{base}:{kpi_id}" for kpi_id in sorted({row.kpi_id for row in rows}))]
 
 
-def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str]) -> str:
+def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
+    """Write, and where no answer to the commit came, or an interrupt instead, ask the database what it did."""
     try:
-        return _write(run, plan, tags)
-    except OutcomeUnknown as error:
+        return _write(run, plan, tags, sent)
+    except BaseException as error:
+        if not sent.is_set():
+            raise
         from kpibackfill.record import settle
 
-        # The answer was lost, but the database knows whether it committed.
-        if settle.committed(run.target, plan, error):
+        lost = f"The commit was not confirmed ({type(error).__name__})."
+        unknown = error if isinstance(error, OutcomeUnknown) else OutcomeUnknown(lost, code="outcome_unknown")
+        if settle.committed(run.target, plan, unknown):
             return "invalidated with the rows, where the table is there"
         raise KpiBackfillError(
-            f"{error.message} The rows are as they were before: nothing was written. Run again.", code="not_committed"
+            f"{unknown.message} The rows are as they were before: nothing was written. Run again.",
+            code="not_committed",
         ) from None
 
 
-def _write(run: Run, plan: Plan, tags: Sequence[str]) -> str:
+def _close(record: RunRecord, run: Run, facts: Mapping[str, Any]) -> None:
+    """Put a commit on record."""
+    try:
+        if record.settlement is None:  # else somebody settled it between the commit and here, and found the same
+            record.update(state="applied", **facts)
+            record.close("applied", after_apply=_after_apply(run.target))
+    except KpiBackfillError as error:
+        raise OutcomeUnknown(
+            f"The rows are written: the database has committed them. But their record is not: {error.message} "
+            f"`kpibackfill settle {run.run_id}` completes it.",
+            code="record",
+        ) from None
+
+
+def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
+    """One transaction. `sent` is set when only its commit is left: an error after that leaves its outcome open."""
     assert run.run_id is not None
     keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
     after = {key: after_image(row, run.run_id, plan.fingerprint) for key, row in zip(keys, plan.rows, strict=True)}
@@ -170,6 +189,7 @@ def _write(run: Run, plan: Plan, tags: Sequence[str]) -> str:
         _check_written(connection, fact, after)
         if tagged:
             store.invalidate(connection, tags)
+        sent.set()
     return "invalidated" if tagged else "there is no table cachetags that the account may use: clear Drupal's caches"
 
 

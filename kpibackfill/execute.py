@@ -140,6 +140,7 @@ def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callabl
 
 def _judge(record: RunRecord, raised: BaseException | None) -> None:
     """Success is what the receipt says, never papermill's word: it calls cells completed that never ran."""
+    record.finish()
     receipt = record.receipt
     if receipt["state"] == "applying":
         raise OutcomeUnknown(

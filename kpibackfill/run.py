@@ -194,6 +194,8 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 def close_failed(record: RunRecord, error: BaseException) -> None:
     """Give a run that raised its final state, unless its outcome is known already or is unknown."""
     receipt = record.receipt
+    if receipt["ended_at"] is not None:
+        record.finish()
     if receipt["ended_at"] is not None or receipt["state"] != "planned" or isinstance(error, OutcomeUnknown):
         return
     if isinstance(error, KpiBackfillError):

@@ -37,6 +37,7 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
     """Decide a run that was cut off while it was writing, and put that on record as ``settlement.json``.
 
     A closed file is never changed: the receipt goes on saying ``applying``, and the settlement says what is so.
+    A run that was cut off later, while it was being closed, only gets the ledger's line of its end.
 
     Returns
     -------
@@ -53,8 +54,12 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
 
     record = RunRecord(config.runs_dir, run_id)
     receipt = record.receipt
-    if record.settlement is not None:
+    sealed = record.sealed
+    if record.settlement is not None and sealed:
         return record.settlement
+    if record.closed and not sealed:
+        record.finish()
+        return {"schema": 1, "run_id": run_id, "outcome": receipt["state"], "rows": []}
     if receipt["ended_at"] is not None or receipt["state"] not in ("applying", "applied"):
         known = receipt["state"] if receipt["ended_at"] else "planned: it ended, or still is, before its writing"
         raise Refused(f"There is nothing to settle: {run_id} is {known}. Nothing was changed.", code="nothing_unknown")
@@ -144,7 +149,9 @@ def sentence(document: Mapping[str, Any]) -> str:
         "applied": f"{run_id} was carried out: its transaction was committed.",
         "not_in_effect": f"{run_id} is not in effect: nothing of it is in the database.",
         "changed_since": f"{run_id} can't be told as a whole: somebody has changed its rows since.",
-    }[document["outcome"]]
+    }.get(
+        document["outcome"], f"{run_id} had ended as {document['outcome']}: nothing was written. That is on record now."
+    )
     changed = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == "changed_since"]
     if changed:
         text += f" Changed since by somebody else: {', '.join(changed)}."
