@@ -162,7 +162,7 @@ class Site:
         return {(row["snapshot_id"], row["kpi_id"]): row for row in document["rows"]}
 
     def found(self, run_id: str, now: Dump | None = None) -> str:
-        """"before" or "after": which image of the run's plan the database is, or an AssertionError for neither."""
+        """ "before" or "after": which image of the run's plan the database is, or an AssertionError for neither."""
         now = now or dump(self.database)
         changed = {table for table in now if now[table] != self.before[table]}
         if not changed:
