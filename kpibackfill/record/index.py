@@ -44,7 +44,7 @@ def _data(found: Mapping[str, Mapping[str, Any]], changes: Sequence[Mapping[str,
         "runs": [
             [
                 run["run_id"],
-                run["started_at"],
+                run["started_at"][:16].replace("T", "\u00a0"),
                 run["target"],
                 "–".join(dict.fromkeys(map(str, run["years"]))),
                 run["state"].replace("_", " ") + (" (settled)" if run["settled"] else ""),
