@@ -118,7 +118,7 @@ def layers(spans: Iterable[Span]) -> list[list[Span]]:
     return result
 
 
-def window_of(column: sa.ColumnElement[Any], layer: Sequence[Span]) -> sa.ColumnElement[int | None]:
+def window_of(column: sa.ColumnElement[Any], layer: Sequence[Span]) -> sa.ColumnElement[Any]:
     """The id of the layer's span that holds the column's value, or NULL: a CASE that halves the spans at each step."""
     edges: list[tuple[Any, int | None]] = []
     for window_id, start, end in layer:
@@ -126,7 +126,7 @@ def window_of(column: sa.ColumnElement[Any], layer: Sequence[Span]) -> sa.Column
             edges.pop()
         edges += [(start, window_id), (end, None)]
 
-    def search(low: int, high: int) -> sa.ColumnElement[int | None]:
+    def search(low: int, high: int) -> sa.ColumnElement[Any]:
         if high - low == 1:
             window_id = edges[low][1]
             return sa.null() if window_id is None else sa.literal(window_id, sa.BigInteger)

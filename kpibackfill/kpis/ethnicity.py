@@ -103,7 +103,7 @@ class Answers:
         self.table = demographics(name, column)
         self._text = sa.null() if column is None else self.table.c[column]
 
-    def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.Select[tuple[bytes]]:
+    def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.Select[Any]:
         """The contact's answer, the greatest if there are several."""
         return sa.select(sa.func.max(exact(self._text), type_=exact.type)).where(self.table.c.entity_id == contact_id)
 
@@ -118,10 +118,10 @@ def rates(
 ) -> list[Value]:
     """People who are BIPOC out of those who reported, from rows of ``window_id``, ``answer`` (bytes) and ``number``."""
     counts: dict[int, dict[bool | None, int]] = {}
-    for window_id, answer, number in connection.execute(people):
-        of_window = counts.setdefault(window_id, {})
-        kind = is_bipoc(answer or b"", separators)
-        of_window[kind] = of_window.get(kind, 0) + number
+    for row in connection.execute(people):
+        of_window = counts.setdefault(row.window_id, {})
+        kind = is_bipoc(row.answer or b"", separators)
+        of_window[kind] = of_window.get(kind, 0) + row.number
     return [_rate(window, counts.get(window.window_id, {})) for window in windows]
 
 

@@ -34,7 +34,7 @@ LABELS = [
     None,
 ]
 TYPE_VALUES = ["1", "2", "3", "03", "3 ", " 3", "3.0", "+3", "３", "4", "x", ""]
-ANSWERS = [
+ANSWERS: list[str | None] = [
     None, "", " ", "\x01", "\x01\x01", "white", "White", "WHITE ", "\x01white\x01", "\x01white\x01black\x01", "asian",
     "asian;white", "white;asian", "as\x01ian", "decline", "\x01decline\x01black\x01", "Prefer not to say", "unknown?",
     "N/A", "n/a|white", "not_specified", "Non-white", "caucasian", "MÉTIS", "Métis", "\u00a0", "white\u00a0", "whıte",
@@ -105,7 +105,7 @@ def random_makerspace(chance: random.Random, *, nul: bool) -> dict[str, list[dic
             for number in contacts
         ],
         "civicrm_value_demographics_15": [
-            {"entity_id": number, "custom_46": pick(ANSWERS + nuls)} for number in contacts if maybe(0.85)
+            {"entity_id": number, "custom_46": pick([*ANSWERS, *nuls])} for number in contacts if maybe(0.85)
         ],
         "civicrm_event": [
             {
