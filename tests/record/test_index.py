@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kpibackfill.record import archive, history, index, ledger
+from tests.browser import chromium
 from tests.workbench import Workbench
 
 
@@ -63,3 +66,36 @@ def test_a_rate_of_too_few_people_is_not_in_it(runs_dir: Path) -> None:
     ledger.append(runs_dir, "closed", run_id, {}, state="applied", years={}, kpis=[], plan=None, changes=[written])
     assert data_of(index.render(runs_dir))["history"][-1][-1] == "< 5"
     assert "0.3125" not in index.render(runs_dir)
+
+
+@pytest.mark.browser
+def test_it_filters_and_sorts_in_a_real_browser_without_a_network(made_archive: Workbench) -> None:
+    runs_dir = made_archive.config.runs_dir
+    with chromium() as browser:
+        page = browser.new_page()
+        asked: list[str] = []
+        problems: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text))
+        page.goto((runs_dir / index.FILE_NAME).as_uri())
+        assert page.locator("#runs tbody tr").count() == 3
+        written = page.locator("#history tbody tr").count()
+        assert written == len(history.changes(runs_dir))
+        page.fill("#find-runs", "APPLIED yearly")
+        assert page.locator("#runs tbody tr").count() == 1
+        link = page.locator("#runs tbody a").get_attribute("href")
+        assert (runs_dir / str(link)).is_file()
+        page.fill("#find-history", "nothing like that")
+        assert page.locator("#history tbody tr").count() == 0
+        page.fill("#find-history", "")
+
+        def years() -> list[str]:
+            return [str(text) for text in page.locator("#history tbody td:nth-child(3)").all_inner_texts()]
+
+        for order in (sorted(years()), sorted(years(), reverse=True)):
+            page.locator("#history th button").nth(2).press("Enter")
+            assert years() == order
+        assert page.locator("#history th[aria-sort=descending]").inner_text().startswith("Year")
+        assert asked == [(runs_dir / index.FILE_NAME).as_uri()]
+        assert problems == []
