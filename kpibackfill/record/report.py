@@ -137,7 +137,10 @@ def drift_frame(receipt: Mapping[str, Any]) -> pd.DataFrame:
 
     frame = pd.DataFrame(receipt["rows"])
     frame = frame.astype(dict.fromkeys(("computed", "stored", "delta", "change"), "float64"))
-    frame.attrs["kpis"] = {entry["kpi_id"]: entry for entry in receipt["kpis"]}
+    # No more than that, since pandas copies it with every view of the frame.
+    frame.attrs["kpis"] = {
+        entry["kpi_id"]: {"label": entry["label"], "unit": entry["unit"]} for entry in receipt["kpis"]
+    }
     return frame
 
 
