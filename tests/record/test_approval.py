@@ -1,0 +1,163 @@
+"""Approval: only an intact dry run is approved, only its plan is applied, and nobody approves of their own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+import kpibackfill as kb
+from kpibackfill.errors import Refused
+from kpibackfill.record import ledger
+from tests.databases import connect, dump, on
+from tests.workbench import Workbench, told
+
+FEW = {"kpis": "education_nps,total_new_member_signups"}
+facts = sa.table("ms_fact_kpi_snapshot", *map(sa.column, ("snapshot_id", "kpi_id", "metric_value")))
+
+pytestmark = on("sqlite")
+
+
+@pytest.fixture
+def guarded(bench: Workbench) -> Workbench:
+    bench.configure(require_approval=True)
+    return bench
+
+
+def refused(bench: Workbench, match: str, **parameters: Any) -> None:
+    """An apply is refused, is recorded so, and leaves every table as it was."""
+    before = dump(bench.database)
+    steps = bench.steps(record=True, **{**FEW, "apply": True, "reason": "the yearly backfill", **parameters})
+    with pytest.raises(Refused, match=match):
+        kb.apply_plan(steps.run, steps.plan)
+    assert steps.run.record is not None
+    assert steps.run.record.receipt["state"] == "refused"
+    assert dump(bench.database) == before
+
+
+def test_a_guarded_target_applies_an_approved_plan_with_a_reason_and_the_record_says_who_approved(
+    guarded: Workbench,
+) -> None:
+    dry = guarded.finish(**FEW)
+    refused(guarded, "applies only an approved plan")
+    refused(guarded, "only a plan that was approved", approved_plan=dry["run_id"])
+    result = guarded.command(
+        "approve", dry["run_id"], "--note", "agrees with the annual report", "--by", "Bea", "--json"
+    )
+    assert json.loads(result.stdout) == {
+        "run_id": dry["run_id"],
+        "by": "Bea",
+        "note": "agrees with the annual report",
+        "plan": dry["plan"]["fingerprint"],
+        "system_user": dry["system_user"],
+        "rows": dry["plan"]["rows"],
+    }
+    (entry,) = (entry for entry in ledger.entries(guarded.config.runs_dir) if entry["event"] == "approved")
+    assert (entry["by"], entry["note"], entry["plan"]) == (
+        "Bea",
+        "agrees with the annual report",
+        dry["plan"]["fingerprint"],
+    )
+    refused(guarded, "asks for a reason", approved_plan=dry["run_id"], reason="")
+    applied = guarded.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="the yearly backfill")
+    assert applied["approval"] == {
+        "approved_plan": dry["run_id"],
+        "reviewed_run": dry["run_id"],
+        "word": "approved",
+        "approved_run": dry["run_id"],
+        "by": "Bea",
+        "at": entry["at"],
+    }
+    assert guarded.command("verify").exit_code == 0
+
+
+def test_an_approval_is_of_the_plan_so_its_fingerprint_serves_as_well(guarded: Workbench) -> None:
+    dry = guarded.finish(**FEW)
+    assert guarded.command("approve", dry["run_id"], "--note", "seen").exit_code == 0
+    applied = guarded.finish(**FEW, apply=True, approved_plan=dry["plan"]["fingerprint"], reason="why")
+    assert applied["approval"]["word"] == "approved"
+
+
+@pytest.mark.parametrize("what", ["stored", "source"])
+def test_a_plan_that_changed_since_it_was_approved_is_refused_with_the_differing_rows_named(
+    guarded: Workbench, what: str
+) -> None:
+    dry = guarded.finish(**FEW)
+    assert guarded.command("approve", dry["run_id"], "--note", "seen").exit_code == 0
+    with connect(guarded.database.url) as connection:
+        if what == "stored":
+            stored = sa.and_(facts.c.snapshot_id == 278, facts.c.kpi_id == "education_nps")
+            connection.execute(sa.update(facts).where(stored).values(metric_value=99.5))
+        else:
+            org = sa.table("ms_fact_org_snapshot", sa.column("joins"))
+            connection.execute(sa.update(org).values(joins=org.c.joins + 1))
+    row = r"\(\d+, total_new_member_signups\)" if what == "source" else r"\(278, education_nps\)"
+    differs = rf"not the reviewed one: it differs in {row}.*\. Nothing was written"
+    refused(guarded, differs, approved_plan=dry["run_id"])
+    refused(guarded, differs, approved_plan=dry["plan"]["fingerprint"])
+    refused(guarded, "in no record here", approved_plan="0" * 64)
+
+
+def test_only_a_closed_dry_run_with_a_plan_and_intact_files_is_approved_and_by_its_whole_id(bench: Workbench) -> None:
+    dry = bench.finish(**FEW)
+    applied = bench.finish(**FEW, apply=True)
+    empty = bench.finish(**FEW)
+    open_run = bench.steps(record=True, **FEW).run.run_id
+    assert open_run is not None
+    before = (bench.config.runs_dir / ledger.FILE_NAME).read_bytes()
+
+    def approve(run: str, note: str = "seen") -> str:
+        return told(bench.command("approve", run, "--note", note))
+
+    assert "is no dry run that has ended (applied)" in approve(applied["run_id"])
+    assert "is no dry run that has ended (planned)" in approve(open_run)
+    assert "is empty" in approve(empty["run_id"])
+    assert "is not a run id" in approve("latest")
+    assert "is not a run id" in approve(dry["run_id"][-6:])
+    assert "There is no run" in approve(dry["run_id"][:-6] + "000000")
+    assert "needs a note" in approve(dry["run_id"], " ")
+    assert "one line" in approve(dry["run_id"], "two\nlines")
+    for name in ("drift.csv", "plan.json", "report.html"):
+        path = bench.config.runs_dir / dry["run_id"] / name
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"e", b"f", 1))
+        assert f"{name} was altered since it was archived" in approve(dry["run_id"])
+        path.unlink()
+        assert f"{name} is missing" in approve(dry["run_id"])
+        path.write_bytes(content)
+    assert (bench.config.runs_dir / ledger.FILE_NAME).read_bytes() == before
+    assert bench.command("approve", dry["run_id"], "--note", "seen").exit_code == 0
+
+
+def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_no_dry_run(bench: Workbench) -> None:
+    dry = bench.finish(**FEW)
+    path = bench.config.runs_dir / dry["run_id"] / "receipt.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"operator": "', b'"operator": "x'))
+    refused(bench, "receipt.json was altered", approved_plan=dry["run_id"])
+    path.write_bytes(content)
+    stopped = bench.steps(record=True, **FEW).run.run_id
+    refused(bench, "is no dry run that has ended", approved_plan=stopped)
+
+
+def test_with_four_eyes_neither_the_reviewed_runs_operator_nor_the_applying_one_approves(bench: Workbench) -> None:
+    bench.configure(require_approval=True, four_eyes=True)
+    dry = bench.finish(**FEW, operator="Ann")
+    for name in ("Ann", " ann ", "ANN"):
+        assert "somebody else must approve" in told(
+            bench.command("approve", dry["run_id"], "--note", "x", "--by", name)
+        )
+    assert bench.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
+    refused(bench, "approved by somebody else than the operator", approved_plan=dry["run_id"], operator="Bea")
+    applied = bench.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why", operator="Ann")
+    assert (applied["approval"]["word"], applied["approval"]["by"]) == ("approved", "Bea")
+
+
+def test_without_an_approval_the_texts_say_reviewed(bench: Workbench) -> None:
+    dry = bench.finish(**FEW)
+    applied = bench.finish(**FEW, apply=True, approved_plan=dry["run_id"])
+    assert applied["approval"]["word"] == "reviewed"
+    report = (bench.config.runs_dir / applied["run_id"] / "report.html").read_text()
+    assert "approved by" not in report.lower()
