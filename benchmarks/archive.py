@@ -20,7 +20,7 @@ import click
 from kpibackfill.config import load_config
 from kpibackfill.demo import build_demo
 from kpibackfill.execute import run_notebook
-from kpibackfill.record import index, ledger
+from kpibackfill.record import history, index, ledger
 from kpibackfill.record.receipt import RunRecord
 
 CONFIG = 'runs = "runs"\n[targets.demo]\nstore = "sqlite:///demo.sqlite"\ntimezone = "America/New_York"\n'
@@ -38,7 +38,8 @@ def main(count: int, repeat: int) -> None:
         many = _archive(folder, count)
         size = sum(path.stat().st_size for path in many.rglob("*") if path.is_file())
         lines = (many / ledger.FILE_NAME).stat().st_size
-        print(f"{count:,} runs, {size / 1e6:,.0f} MB, of which the ledger {lines / 1e6:.1f} MB")
+        values = len(history.changes(many))
+        print(f"{count:,} runs, {values:,} values, {size / 1e6:,.0f} MB, of which the ledger {lines / 1e6:.1f} MB")
         print(f"{'':40}  {'wall':>8} {'processor':>11}")
         print(f"{index.FILE_NAME:40} {_median(lambda: index.write(many), repeat)}")
         for arguments in COMMANDS:
