@@ -142,17 +142,19 @@ def windowed(
     spans: Iterable[Span],
     *conditions: sa.ColumnElement[bool],
     source: sa.FromClause | None = None,
+    distinct: bool = True,
 ) -> sa.Subquery:
     """The different rows that fall in a span, once for each span: the columns, and its id as ``window_id``.
 
-    DISTINCT also keeps an engine from merging the few events into the join with the many registrations: these then
+    `distinct` also keeps an engine from merging the few events into the join with the many registrations: these then
     look up a small table in memory, and no registration's time is ever compared.
     """
     parts = []
     for layer in layers(spans):
         window_id = window_of(column, layer)
         part = sa.select(*columns, window_id.label("window_id")).where(_between(column, layer), *conditions)
-        part = part.distinct()
+        if distinct:
+            part = part.distinct()
         if any(before[2] != following[1] for before, following in pairwise(layer)):
             part = part.where(window_id.is_not(None))
         parts.append(part if source is None else part.select_from(source))

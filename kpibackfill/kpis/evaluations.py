@@ -42,6 +42,7 @@ def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequenc
         spans,
         same_text(submission.c.webform_id, site.settings.evaluation_webform),
         submission.c.in_draft == 0,
+        distinct=False,
     )
     answer = exact(submission_data.c.value)
     answers = (
