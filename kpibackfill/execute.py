@@ -98,9 +98,10 @@ def hand_over(run: Run, plan: Plan) -> Any:
 def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None) -> None:
     import logging
 
-    from papermill import execute_notebook
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine, papermill_engines
+    with _without("rfc3987_syntax"):
+        from papermill import execute_notebook
+        from papermill.clientwrap import PapermillNotebookClient
+        from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config as Settings
 
     class Client(PapermillNotebookClient):  # type: ignore[misc]
@@ -177,6 +178,20 @@ def _ended_early(raised: BaseException | None) -> BaseException:
 def _traceback(raised: BaseException) -> str:
     lines = getattr(raised, "traceback", None)
     return "\n".join(lines) if lines else "".join(traceback.format_exception(raised))
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let imports go without an optional module. This one takes longer than all of papermill: a grammar by which
+    jsonschema would check internationalized addresses, of which a notebook has none."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 @contextmanager
