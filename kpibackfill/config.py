@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,6 +190,8 @@ def load_config(path: str | Path | None = None) -> Config:
     config._path = found
     for name, target in config.targets.items():
         target._name, target._folder = name, found.parent
+    if config.site.kpi_modules and str(found.parent) not in sys.path:
+        sys.path.append(str(found.parent))  # the site's own modules lie beside its configuration
     return config
 
 

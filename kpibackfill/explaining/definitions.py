@@ -22,11 +22,11 @@ from kpibackfill.explaining.evaluations import Scores, scores, tally
 from kpibackfill.explaining.membership import Joins, joins
 from kpibackfill.explaining.months import month_windows
 from kpibackfill.explaining.rates import People
-from kpibackfill.explaining.registrations import EventTypes, Group, registrations
+from kpibackfill.explaining.registrations import EventTypes, Group, counts, registrations
 from kpibackfill.kpis.evaluations import nps
 from kpibackfill.kpis.registry import SiteAt, Value, Window
 from kpibackfill.kpis.workshops import finished
-from kpibackfill.tables import event, participant
+from kpibackfill.tables import event, participant, participant_status
 
 DECEMBER = "December to November"
 UNTIL = "up to the end of a month"
@@ -181,12 +181,13 @@ def _firsts(asked: Asked, types: EventTypes) -> dict[tuple[str, int], int]:
         sa.select(
             participant.c.contact_id,
             start().label("start"),
-            sa.case((counted(), 1), else_=0).label("counts"),
-            sa.case((counted() & (participant.c.is_test == 0) & active, 1), else_=0).label("regular"),
+            counts().label("counts"),
+            sa.case(((counts() == 1) & (participant.c.is_test == 0) & active, 1), else_=0).label("regular"),
             sa.case((event.c.event_type_id.in_(types.workshops()), 1), else_=0).label("workshop"),
             sa.case((event.c.event_type_id.in_(types.ticketed()), 1), else_=0).label("ticketed"),
         )
         .join_from(participant, event, event.c.id == participant.c.event_id)
+        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
         .where(event.c.start_date.is_not(None))
         .subquery("every")
     )
@@ -201,10 +202,10 @@ def _firsts(asked: Asked, types: EventTypes) -> dict[tuple[str, int], int]:
     }
     # When each person first came in each way, and when for a workshop: they began with it where both are one moment.
     moments = []
-    for number, (counts, begins) in enumerate(kinds.values()):
-        moments.append(_first(counts, every.c.start, f"came_{number}"))
+    for number, (came_by, begins) in enumerate(kinds.values()):
+        moments.append(_first(came_by, every.c.start, f"came_{number}"))
         if begins is not None:
-            moments.append(_first(counts & begins, every.c.start, f"began_{number}"))
+            moments.append(_first(came_by & begins, every.c.start, f"began_{number}"))
     people = sa.select(every.c.contact_id, *moments).group_by(every.c.contact_id).cte("people")
     selects = []
     for number, (name, (_, begins)) in enumerate(kinds.items()):

@@ -9,15 +9,24 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import counted, exact, same_text, start, windowed
+from kpibackfill.database.expressions import exact, same_text, start, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.explaining.parts import Explained, Parts, explains
-from kpibackfill.explaining.registrations import EventTypes
+from kpibackfill.explaining.registrations import EventTypes, counts
 from kpibackfill.kpis import ethnicity, instructors
 from kpibackfill.kpis.ethnicity import Answers, is_bipoc
 from kpibackfill.kpis.registry import SiteAt, Window
-from kpibackfill.tables import contact, event, event_instructor, participant, uf_match, user, user_role
+from kpibackfill.tables import (
+    contact,
+    event,
+    event_instructor,
+    participant,
+    participant_status,
+    uf_match,
+    user,
+    user_role,
+)
 
 _WHITE_TOO = re.compile(rb"white|caucasian", re.IGNORECASE)
 
@@ -95,19 +104,20 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
     active = sa.case((event.c.is_active == 1, 1), else_=0).label("active")
     events = windowed([event.c.id, event.c.event_type_id, active], start(), local_spans(windows))
     workshop, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.workshops(), types.ticketed()))
-    no_test, is_active = participant.c.is_test == 0, events.c.active == 1
+    counted, no_test, is_active = counts() == 1, participant.c.is_test == 0, events.c.active == 1
     conditions = {
         "workshop": workshop,
-        "workshop counted": workshop & counted(),
-        "workshop counted no test": workshop & counted() & no_test,
-        "workshop counted no test active": workshop & counted() & no_test & is_active,
+        "workshop counted": workshop & counted,
+        "workshop counted no test": workshop & counted & no_test,
+        "workshop counted no test active": workshop & counted & no_test & is_active,
         "workshop no test active": workshop & no_test & is_active,
-        "ticketed counted no test active": ticketed & counted() & no_test & is_active,
-        "any counted no test active": counted() & no_test & is_active,
+        "ticketed counted no test active": ticketed & counted & no_test & is_active,
+        "any counted no test active": counted & no_test & is_active,
     }
     registered = (
         sa.select(events.c.window_id, participant.c.contact_id, *_flags(conditions))
         .join_from(participant, events, events.c.id == participant.c.event_id)
+        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
         .group_by(events.c.window_id, participant.c.contact_id)
         .subquery("registered")
     )
@@ -149,8 +159,11 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         .group_by(events.c.window_id, events.c.uid)
         .subquery("named")
     )
-    roles = sa.select(user_role.c.entity_id).where(
-        same_text(user_role.c.roles_target_id, site.settings.instructor_role)
+    roles = (
+        sa.select(user_role.c.entity_id)
+        .where(same_text(user_role.c.roles_target_id, site.settings.instructor_role))
+        .distinct()
+        .subquery("roles")
     )
     answer = _greatest(answers)
     known = sa.case((contact.c.is_deleted == 0, answer.c.answer))
@@ -158,13 +171,14 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
     states = {
         "account": user.c.uid.is_not(None),
         "enabled": user.c.status == 1,
-        "role": user.c.uid.in_(roles),
+        "role": roles.c.entity_id.is_not(None),
         "here": contact.c.is_deleted == 0,
     }
     person = (
         sa.select(named.c.window_id, *held, *_flags(states), sa.func.max(known, type_=exact.type).label("answer"))
         .select_from(named)
         .outerjoin(user, user.c.uid == named.c.uid)
+        .outerjoin(roles, roles.c.entity_id == user.c.uid)
         .outerjoin(uf_match, uf_match.c.uf_id == user.c.uid)
         .outerjoin(contact, contact.c.id == uf_match.c.contact_id)
         .outerjoin(answer, answer.c.entity_id == contact.c.id)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import counted, event_options, start, windowed
+from kpibackfill.database.expressions import event_options, start, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.printable import one_line
-from kpibackfill.tables import event, participant
+from kpibackfill.tables import event, participant, participant_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,14 @@ class Group:
     number: int
 
 
+def counts() -> sa.ColumnElement[int]:
+    """1 where the status of a registration counts, 0 where not; to be used with an outer join of the statuses.
+
+    Not the condition that the KPIs put after WHERE: inside of an aggregate, a subquery makes MariaDB 10.11 crash.
+    """
+    return sa.case((participant_status.c.is_counted == 1, 1), else_=0)
+
+
 def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> list[Group]:
     """The registrations for events that start in the windows, of every status and type."""
     if not windows:
@@ -37,11 +45,12 @@ def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> 
         sa.select(
             events.c.window_id,
             events.c.event_type_id,
-            sa.case((counted(), 1), else_=0).label("counted"),
+            counts().label("counted"),
             sa.case((participant.c.is_test == 0, 0), else_=1).label("test"),
             events.c.active,
         )
         .join_from(participant, events, events.c.id == participant.c.event_id)
+        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
         .subquery("single")
     )
     rows = connection.execute(sa.select(*single.c, sa.func.count()).group_by(*single.c))

@@ -18,10 +18,10 @@ from kpibackfill.database.expressions import (
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import month_name, month_windows
 from kpibackfill.explaining.parts import Explained, Parts, explains
-from kpibackfill.explaining.registrations import EventTypes, Group, registrations, text_of, total
+from kpibackfill.explaining.registrations import EventTypes, Group, counts, registrations, text_of, total
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.kpis.workshops import finished
-from kpibackfill.tables import event, option_value, participant
+from kpibackfill.tables import event, option_value, participant, participant_status
 
 MOST_TYPES = 8
 """Other event types that are named one by one."""
@@ -37,14 +37,14 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
     groups = registrations(connection, months)
     in_time = [group for group in groups if group.window_id in done]
     of_type = [group for group in in_time if group.event_type_id in ticketed]
-    counts = [group for group in of_type if group.counted]
+    counting = [group for group in of_type if group.counted]
     left_out = {"current month and later": total(groups) - total(in_time)} if len(done) < len(months) else {}
     left_out |= _other_types([group for group in in_time if group.event_type_id not in ticketed], types)
-    left_out["not counted, by status"] = total(of_type) - total(counts)
+    left_out["not counted, by status"] = total(of_type) - total(counting)
     by_month = Counter[int]()
     by_type = Counter({types.name(type_id): 0 for type_id in sorted(ticketed)})
     by_kind = Counter({"ordinary": 0})
-    for group in counts:
+    for group in counting:
         by_month[group.window_id] += group.number
         by_type[types.name(group.event_type_id)] += group.number
         by_kind[_kind(group)] += group.number
@@ -123,10 +123,11 @@ def _registered(connection: RecordedConnection, span: Span) -> tuple[int, int, i
     person = (
         sa.select(
             participant.c.contact_id,
-            sa.func.max(sa.case((counted(), 1), else_=0)).label("counts"),
+            sa.func.max(counts()).label("counts"),
             sa.func.min(first.c.start, type_=start().type).label("start"),
         )
         .join_from(participant, events, events.c.id == participant.c.event_id)
+        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
         .outerjoin(first, first.c.contact_id == participant.c.contact_id)
         .group_by(participant.c.contact_id)
         .subquery("person")

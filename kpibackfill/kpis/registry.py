@@ -175,7 +175,9 @@ def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
                 "written. Mend the module, or take it out of kpibackfill.toml.",
                 code="kpi_module",
             ) from error
-    return dict(_registry)
+    # Whoever imports one of the built-in modules first must not change the order in which KPIs are shown.
+    order = {f"kpibackfill.kpis.{name}": number for number, name in enumerate(_BUILT_IN)}
+    return dict(sorted(_registry.items(), key=lambda item: order.get(item[1].compute.__module__, len(order))))
 
 
 def choose(registry: dict[str, Kpi], ids: Sequence[str], *, include_risky: bool) -> list[Kpi]:
