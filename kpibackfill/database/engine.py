@@ -167,9 +167,11 @@ def _busy(url: URL) -> Iterator[None]:
 @contextmanager
 def _told(url: URL, verb: str) -> Iterator[None]:
     """Say in one line what a database refused; a wrong statement of ours stays a bug with its traceback."""
+    # SQLAlchemy lets the driver's own errors through where it sets an isolation level.
+    drivers: type[Exception] = url.get_dialect().import_dbapi().Error
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, drivers) as error:
         reason = first_line(error)
         if verb == "write":
             message = f"{masked_url(url)} could not be written: {reason}. It was rolled back; nothing was written."
@@ -178,9 +180,9 @@ def _told(url: URL, verb: str) -> Iterator[None]:
         raise KpiBackfillError(f"{message} `kpibackfill check` says what is missing.", code="database") from None
 
 
-def first_line(error: DBAPIError) -> str:
+def first_line(error: BaseException) -> str:
     """What the database said, without the statement."""
-    original = error.orig
+    original = getattr(error, "orig", error)
     arguments: tuple[Any, ...] = getattr(original, "args", ())
     # MariaDB's errors are (number, text).
     text = str(arguments[1]) if len(arguments) == 2 and isinstance(arguments[0], int) else str(original)

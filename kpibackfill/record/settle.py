@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Outcome = Literal["applied", "not_in_effect", "changed_since"]
 Found = Literal["written", "as_before", "changed_since"]
 Key = tuple[int, str]
+# How long an apply itself goes on asking what became of its commit: a server that crashed is back by then, or not soon.
+ASK_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -92,16 +95,22 @@ def committed(target: Target, plan: Plan, unknown: OutcomeUnknown) -> bool:
     from kpibackfill.database import store
     from kpibackfill.database.engine import writing
 
-    assert plan.run.run_id is not None
-    try:
-        with writing(target.store_url) as connection:
-            keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
-            current = store.locked_rows(connection, store.layout(connection), keys)
-    except KpiBackfillError:
-        raise _unknown(unknown, plan.run.run_id, "The database can't be asked whether it was carried out.") from None
-    found = judge(plan.rows, current, plan.run.run_id, plan.fingerprint)
+    run_id = plan.run.run_id
+    assert run_id is not None
+    keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
+    deadline = time.monotonic() + ASK_SECONDS
+    while True:
+        try:
+            with writing(target.store_url) as connection:
+                current = store.locked_rows(connection, store.layout(connection), keys)
+            break
+        except KpiBackfillError:  # a server that comes back can be asked a little later
+            if time.monotonic() > deadline:
+                raise _unknown(unknown, run_id, "The database can't be asked whether it was carried out.") from None
+            time.sleep(1)
+    found = judge(plan.rows, current, run_id, plan.fingerprint)
     if found.outcome == "changed_since":
-        raise _unknown(unknown, plan.run.run_id, "Somebody has changed the rows since, so that they don't tell.")
+        raise _unknown(unknown, run_id, "Somebody has changed the rows since, so that they don't tell.")
     return found.outcome == "applied"
 
 
