@@ -42,8 +42,13 @@ def main() -> None:
         if pid == 0:
             os.setsid()
             _run_and_exit(order)
-        print(pid, flush=True)
-        print(os.waitpid(pid, 0)[1], flush=True)
+        _answer(pid)
+        _answer(os.waitpid(pid, 0)[1])
+
+
+def _answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 def _run_and_exit(order: dict[str, Any]) -> None:
@@ -57,7 +62,7 @@ def _run_and_exit(order: dict[str, Any]) -> None:
         os.environ["KPIBACKFILL_CONFIG"] = str(folder / "kpibackfill.toml")
         status = _run(order)
     except KpiBackfillError as error:
-        print(f"{type(error).__name__} {error.code}: {error.message}", file=sys.stderr)
+        sys.stderr.write(f"{type(error).__name__} {error.code}: {error.message}\n")
         status = error.exit_code
     except KeyboardInterrupt:
         status = 130

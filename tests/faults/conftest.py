@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def site(
     forge: Forge,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Site]:
+) -> Site:
     """The reference makerspace with cache tags, on each engine: on a server that this test may kill."""
     monkeypatch.setenv("FAULTS_PASSWORD", PASSWORD)
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
@@ -53,14 +54,14 @@ def site(
     database = Database(name, url.partition("+")[0].partition(":")[0], url, "composite")
     load_reference(url, name, "composite")
     add_cachetags(database, {"makerspace_snapshot:kpi": 7, "node_list": 3})
-    yield Site(database, tmp_path, forge, server)
+    return Site(database, tmp_path, forge, server)
 
 
 @pytest.fixture
 def chance() -> random.Random:
     """Chance that can be had again: KPIBACKFILL_SEED is the seed that a failed test printed."""
     seed = int(os.environ.get("KPIBACKFILL_SEED") or secrets.randbelow(2**31))
-    print(f"KPIBACKFILL_SEED={seed}")
+    sys.stdout.write(f"KPIBACKFILL_SEED={seed}\n")
     return random.Random(seed)
 
 

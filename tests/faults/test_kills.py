@@ -1,4 +1,4 @@
-"""kill -9 at every step of an apply, at its commit, and at random moments: before or after, and the record says which."""
+"""kill -9 at every step of an apply, within its commit, and at random moments: before or after, as the record says."""
 
 from __future__ import annotations
 
