@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -230,9 +230,7 @@ class _Desk:
     @staticmethod
     def _removal(proposal: Proposal) -> PlanRow:
         row = proposal.row
-        return PlanRow(
-            row.snapshot_id, row.kpi_id, "delete", None, None, None, row.year, before=row.before, origin="remove"
-        )
+        return replace(row, action="delete", value=None, period_year=None, period_month=None, origin="remove")
 
     def _period(self, key: Key) -> tuple[int, int]:
         _, date = self._snapshots[key[0]]
@@ -241,6 +239,12 @@ class _Desk:
     def _set(self, decision: Decision, key: Key) -> PlanRow:
         before: Image | None = self._readings.stored.get(key)
         year, month = self._period(key)
+        computed = self._readings.computed
+        rows = computed[(computed["snapshot_id"] == key[0]) & (computed["kpi_id"] == key[1])]
+        basis, population = (
+            None if rows.empty or pd.isna(rows[name].iloc[0]) else int(rows[name].iloc[0])
+            for name in ("basis", "population")
+        )
         return PlanRow(
             snapshot_id=key[0],
             kpi_id=self._run.site.kpi_id_prefix + key[1],
@@ -249,6 +253,8 @@ class _Desk:
             period_year=year,
             period_month=month,
             year=self._snapshots[key[0]][0],
+            basis=basis,
+            population=population,
             before=before,
             origin="set",
         )

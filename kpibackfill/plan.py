@@ -34,6 +34,8 @@ Origin = Literal["computed", "set", "remove", "revert"]
 class PlanRow:
     """A row to write: its key as stored, the new value, what it rests on, and the full row as it is before.
 
+    Where a person or a revert gives the value, ``basis`` and ``population`` are those of the value that it replaces.
+
     ``restore`` is a whole row to put back, where the plan reverts another run; ``origin`` is where the value comes
     from: the sources, a person who set it or removed the row, or the run that is reverted.
     """

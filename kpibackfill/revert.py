@@ -160,6 +160,8 @@ def _proposal(run: Run, row: PlanRow, found: Image | None, untouched: bool) -> P
         period_year=None if restore is None else restore.period_year,
         period_month=None if restore is None else restore.period_month,
         year=row.year,
+        basis=row.basis,
+        population=row.population,
         before=found,
         restore=restore,
         origin="revert",

@@ -111,7 +111,6 @@ def drift_table(drift: pd.DataFrame) -> Table:
     ------
     Refused : the drift was edited since it was compared.
     """
-    from kpibackfill import witness
     from kpibackfill.drift import by_weight, records
     from kpibackfill.frames import seal_of
 
@@ -120,10 +119,7 @@ def drift_table(drift: pd.DataFrame) -> Table:
     rows = drift_rows(records(by_weight(drift)), words)
     first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
     rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
-    sentence = drift_sentence(row["status"] for row in rows)
-    moved = witness.sentence([row["moved"] for row in rows])
-    if moved:
-        sentence = f"{sentence} {moved}"
+    sentence = drift_sentence(rows)
     html = _block(
         "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
         "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"
@@ -135,9 +131,11 @@ def drift_table(drift: pd.DataFrame) -> Table:
     return Table(html, sentence)
 
 
-def drift_sentence(statuses: Iterable[str]) -> str:
-    """``Of 55 rows 4 changed, 2 new, 1 unsupported, 48 unchanged.``"""
-    found = list(statuses)
+def drift_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """``Of 55 rows 4 changed, 2 new, 1 unsupported, 48 unchanged.``, and who moved since the last record."""
+    from kpibackfill import witness
+
+    found = [row["status"] for row in rows]
     if not found:
         return "There is nothing to compare."
     parts = [
@@ -145,7 +143,8 @@ def drift_sentence(statuses: Iterable[str]) -> str:
         for status in ("unsupported", "changed", "new", "unchanged", "no_data")
         if status in found
     ]
-    return f"Of {len(found)} row{'s' * (len(found) != 1)}: {', '.join(parts)}."
+    moved = witness.sentence(row["moved"] for row in rows)
+    return f"Of {len(found)} row{'s' * (len(found) != 1)}: {', '.join(parts)}. {moved}".rstrip()
 
 
 def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
@@ -204,7 +203,7 @@ def plan_rows(
     shown = []
     for row in rows:
         told = words.get(row["kpi_id"].removeprefix(prefix), {})
-        unit = told.get("unit", "points")
+        unit = unit_of(row["kpi_id"].removeprefix(prefix), words)
         before = None if row["before"] is None else _number(row["before"]["metric_value"])
         few = too_few(unit, row["basis"])
         from_text, to_text = (
@@ -212,8 +211,27 @@ def plan_rows(
         )
         label = told.get("label", row["kpi_id"])
         snapshot = (snapshots or {}).get(row["snapshot_id"])
-        shown.append({**row, "label": label, "snapshot": snapshot, "from_text": from_text, "to_text": to_text})
+        by = {"set": "set by hand", "remove": "removed by hand", "revert": "put back"}.get(row["origin"], "")
+        texts = {"label": label, "by": by, "from_text": from_text, "to_text": to_text}
+        shown.append({**row, **texts, "snapshot": snapshot})
     return shown
+
+
+def decided_rows(decided: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
+    """What was decided, as a receipt tells it, with what people read of it added."""
+    return [
+        {
+            **told,
+            "label": words.get(told["kpi_id"], {}).get("label", told["kpi_id"]),
+            "value_text": "" if told["value"] is None else amount(told["value"], unit_of(told["kpi_id"], words)),
+        }
+        for told in decided
+    ]
+
+
+def unit_of(kpi_id: str, words: Words) -> Any:
+    """The unit of a KPI; one that only decisions set has none, and is shown as it is."""
+    return words.get(kpi_id, {}).get("unit", "points")
 
 
 def plan_html(plan: Plan) -> str:
@@ -226,8 +244,10 @@ def plan_html(plan: Plan) -> str:
         "{{ t.style() }}<div class='kb'>{% if rows %}<p>{{ sentence }} Fingerprint <code>{{ fingerprint }}</code>.</p>"
         "{% if rows | length > folded %}<details><summary>All {{ rows | length }} rows</summary>"
         "{{ t.plan(rows) }}</details>{% else %}{{ t.plan(rows) }}{% endif %}{% else %}"
-        "<div class='kb-ok'>{{ sentence }}</div>{% endif %}</div>",
+        "<div class='kb-ok'>{{ sentence }}</div>{% endif %}{{ t.decisions(decided) }}{{ t.sentences(notes) }}</div>",
         rows=rows,
+        decided=decided_rows(plan.decided, words),
+        notes=plan.notes,
         folded=FOLDED,
         sentence=plan_sentence(plan),
         fingerprint=plan.fingerprint,
