@@ -96,13 +96,19 @@ def hand_over(run: Run, plan: Plan) -> Any:
 
 
 def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None) -> None:
+    with _private_files(), _kernel() as kernel:
+        _papermill(record, parameters, progress, kernel)
+
+
+def _papermill(
+    record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None, kernel: Any
+) -> None:
     import logging
 
     with _without("rfc3987_syntax"):
         from papermill import execute_notebook
         from papermill.clientwrap import PapermillNotebookClient
         from papermill.engines import NBClientEngine, papermill_engines
-    from traitlets.config import Config as Settings
 
     class Client(PapermillNotebookClient):  # type: ignore[misc]
         def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
@@ -111,32 +117,55 @@ def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callabl
                 progress(content["data"]["text/plain"])
             return super().process_message(msg, cell, cell_index)
 
+        def create_kernel_manager(self) -> Any:
+            return kernel
+
     class Engine(NBClientEngine):  # type: ignore[misc]
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
-            keep = ("config", "timeout", "startup_timeout")
+            keep = ("timeout", "startup_timeout")
             chosen = {name: options[name] for name in keep if options.get(name) is not None}
             Client(nb_man, kernel_name=kernel_name, **chosen).execute()
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     papermill_engines.register("kpibackfill", Engine)
-    old_mask = os.umask(0o077)
+    execute_notebook(
+        notebook_path(),
+        record.folder / NOTEBOOK,
+        parameters=dict(parameters),
+        engine_name="kpibackfill",
+        kernel_name="python3",
+        progress_bar=False,
+    )
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Files made meanwhile, papermill's too, are readable by their owner only."""
+    before = os.umask(0o077)
     try:
-        # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default.
-        with tempfile.TemporaryDirectory(prefix="kpibackfill-") as folder:
-            ipc = {"transport": "ipc", "ip": f"{folder}/kernel"}
-            execute_notebook(
-                notebook_path(),
-                record.folder / NOTEBOOK,
-                parameters=dict(parameters),
-                engine_name="kpibackfill",
-                kernel_name="python3",
-                progress_bar=False,
-                config=Settings({"KernelManager": ipc, "AsyncKernelManager": ipc}),
-            )
+        yield
     finally:
-        os.umask(old_mask)
+        os.umask(before)
+
+
+@contextmanager
+def _kernel() -> Iterator[Any]:
+    """A kernel that starts, and imports what the notebook needs, while papermill is imported in this process."""
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+
+    ahead = "--IPKernelApp.exec_lines=['import kpibackfill.apply, kpibackfill.compute, kpibackfill.plots']"
+    # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default.
+    with tempfile.TemporaryDirectory(prefix="kpibackfill-") as folder:
+        manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
+        run_sync(manager.start_kernel)(extra_arguments=[ahead, "--HistoryManager.hist_file=:memory:"])
+        try:
+            yield manager
+        finally:
+            if manager.has_kernel:
+                run_sync(manager.shutdown_kernel)(now=True)
 
 
 def _judge(record: RunRecord, raised: BaseException | None) -> None:
