@@ -91,7 +91,7 @@ def test_says_first_what_was_asked_and_how_it_ended(bench: Workbench) -> None:
     words = page(bench.runs[-1]).words
     asked = words.index("Asked for by ann")
     ended = words.index("Dry run: nothing was written.")
-    found = words.index(views.drift_sentence(row["status"] for row in receipt["rows"]))
+    found = words.index(views.drift_sentence(receipt["rows"]))
     assert words.index("Fill the years that are missing.") < ended < found < words.index("Provenance")
     assert asked < ended
     for told in (receipt["run_id"], receipt["plan"]["fingerprint"], receipt["versions"]["pandas"], "Parameters"):
