@@ -39,7 +39,7 @@ def files_of(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text(errors="replace") for path in folder.iterdir() if path.is_file()}
 
 
-def shown_by(steps: Steps, receipt: kb.apply.Receipt) -> str:  # type: ignore[name-defined]
+def shown_by(steps: Steps, receipt: kb.apply.Receipt) -> str:
     """All that the notebook's cells show."""
     things: list[Any] = [steps.run, steps.readings, kb.drift_table(steps.drift), steps.plan, receipt]
     things.append(kb.review_figures(steps.drift))
