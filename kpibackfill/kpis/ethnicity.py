@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -78,14 +77,13 @@ def workshop_participants_bipoc(
         .distinct()
         .subquery("participants")
     )
-    answer = answers.greatest(contact.c.id).scalar_subquery()
-    people = (
-        in_order(sa.select(participants.c.window_id, answer.label("answer"), sa.func.count().label("number")))
+    person = (
+        sa.select(participants.c.window_id, answers.greatest(contact.c.id).label("answer"))
         .join_from(contact, participants, participants.c.contact_id == contact.c.id)
         .where(contact.c.is_deleted == 0)
-        .group_by(participants.c.window_id, "answer")
+        .subquery("person")
     )
-    return rates(connection, windows, people, _SEPARATORS)
+    return rates(connection, windows, person, _SEPARATORS)
 
 
 class Answers:
@@ -103,9 +101,10 @@ class Answers:
         self.table = demographics(name, column)
         self._text = sa.null() if column is None else self.table.c[column]
 
-    def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.Select[Any]:
+    def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.ScalarSelect[bytes]:
         """The contact's answer, the greatest if there are several."""
-        return sa.select(sa.func.max(exact(self._text), type_=exact.type)).where(self.table.c.entity_id == contact_id)
+        answer = sa.select(sa.func.max(exact(self._text), type_=exact.type))
+        return answer.where(self.table.c.entity_id == contact_id).scalar_subquery()
 
 
 def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
@@ -114,9 +113,11 @@ def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
 
 
 def rates(
-    connection: RecordedConnection, windows: Iterable[Window], people: sa.Select[Any], separators: re.Pattern[bytes]
+    connection: RecordedConnection, windows: Iterable[Window], person: sa.Subquery, separators: re.Pattern[bytes]
 ) -> list[Value]:
-    """People who are BIPOC out of those who reported, from rows of ``window_id``, ``answer`` (bytes) and ``number``."""
+    """People who are BIPOC out of those who reported, from a row for each person: ``window_id`` and ``answer``."""
+    people = in_order(sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")))
+    people = people.group_by(person.c.window_id, person.c.answer)
     counts: dict[int, dict[bool | None, int]] = {}
     for row in connection.execute(people):
         of_window = counts.setdefault(row.window_id, {})

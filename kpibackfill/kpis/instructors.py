@@ -59,17 +59,20 @@ def active_instructors_bipoc(
     instructors = sa.select(user_role.c.entity_id).where(
         same_text(user_role.c.roles_target_id, site.settings.instructor_role)
     )
-    answer = answers.greatest(contact.c.id).scalar_subquery()
-    person = (
-        sa.select(taught_in.c.window_id, sa.func.max(answer, type_=answer.type).label("answer"))
+    answering = (
+        sa.select(
+            taught_in.c.window_id,
+            user.c.uid,
+            exact(user.c.name).label("name"),
+            exact(contact.c.display_name).label("display_name"),
+            answers.greatest(contact.c.id).label("answer"),
+        )
         .join_from(taught_in, user, user.c.uid == taught_in.c.uid)
         .join(uf_match, uf_match.c.uf_id == user.c.uid)
         .join(contact, contact.c.id == uf_match.c.contact_id)
         .where(user.c.status == 1, contact.c.is_deleted == 0, user.c.uid.in_(instructors))
-        .group_by(taught_in.c.window_id, user.c.uid, exact(user.c.name), exact(contact.c.display_name))
-        .subquery("person")
+        .subquery("answering")
     )
-    people = sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")).group_by(
-        person.c.window_id, person.c.answer
-    )
-    return rates(connection, windows, people, _SEPARATORS)
+    *who, answer = answering.c
+    person = sa.select(answering.c.window_id, sa.func.max(answer, type_=answer.type).label("answer"))
+    return rates(connection, windows, person.group_by(*who).subquery("person"), _SEPARATORS)

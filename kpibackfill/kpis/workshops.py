@@ -16,7 +16,6 @@ from kpibackfill.database.expressions import (
     has_word,
     in_order,
     is_option,
-    is_type,
     start,
     unindexed,
     windowed,
@@ -46,8 +45,10 @@ def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Se
     spans = finished(site, windows)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
-    attended = is_type(exact(option_value.c.label) == exact(sa.literal(site.settings.attendance_label)))
-    events = windowed([event.c.id, sa.case((attended, 1), else_=0).label("attended")], start(), spans)
+    types = event_types(exact(option_value.c.label) == exact(sa.literal(site.settings.attendance_label)))
+    attended = sa.case((types.c.event_type_id.is_not(None), 1), else_=0).label("attended")
+    typed = sa.outerjoin(event, types, types.c.event_type_id == event.c.event_type_id)
+    events = windowed([event.c.id, attended], start(), spans, source=typed)
     rows = connection.execute(
         in_order(
             sa.select(
@@ -136,11 +137,16 @@ def total_first_time_workshop_participants(
         )
         .scalar_subquery()
     )
-    number = sa.case((first.c.reverse == begun.c.reverse, begun.c.labels), else_=several)
+    number = sa.case((first.c.reverse == begun.c.reverse, begun.c.labels), else_=several).label("number")
+    people = (
+        sa.select(begun.c.window_id, number).join_from(first, begun, begun.c.place == first.c.place).subquery("people")
+    )
     rows = connection.execute(
-        in_order(sa.select(begun.c.window_id, sa.func.sum(number).label("value"), sa.func.count().label("population")))
-        .join_from(first, begun, begun.c.place == first.c.place)
-        .group_by(begun.c.window_id)
+        in_order(
+            sa.select(
+                people.c.window_id, sa.func.sum(people.c.number).label("value"), sa.func.count().label("population")
+            )
+        ).group_by(people.c.window_id)
     )
     return _counts(windows, spans, rows)
 
