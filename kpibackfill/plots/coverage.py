@@ -52,8 +52,10 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
     top = max(values.max(initial=0), 1) * 1.12
     none = values == 0
     axes.bar(at[none], top, width=1.0, color=GAP, linewidth=0)
-    axes.scatter(at[none], np.full(none.sum(), 0.09 * top), marker="^", s=_mark(len(values)), color=MISSING,
-                 linewidth=0, clip_on=False)  # fmt: skip
+    axes.scatter(
+        at[none], np.full(none.sum(), 1.07 * top), marker="v", s=_mark(len(values)), color=MISSING, linewidth=0,
+        clip_on=False,
+    )  # fmt: skip
     axes.bar(at[~none], values[~none], width=0.8 if len(values) <= 120 else 1.0, color=SLATE, linewidth=0)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.set_ylim(0, top)
