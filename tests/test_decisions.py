@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import math
+import re
+import textwrap
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from tests.workbench import Workbench, told
 
 UNITS = {"education_nps": "points", "workshop_attendees": "count", "rate": "fraction", "by_hand": ""}
 HEADER = "snapshot_id,kpi_id,year,numbers,decision,value,reason,reviewer\n"
-KPIS = {"kpis": "workshop_attendees,education_nps,total_new_member_signups"}
+KPIS: dict[str, Any] = {"kpis": "workshop_attendees,education_nps,total_new_member_signups"}
 FACTS = "ms_fact_kpi_snapshot"
 facts = sa.table(FACTS, *map(sa.column, ("snapshot_id", "kpi_id", "metric_value", "meta")))
 
@@ -192,7 +195,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def reviewed(bench: Workbench, name: str = "d.csv", **parameters: Any) -> Path:
-    return kb.review(bench.steps(**KPIS, **parameters).plan, bench.folder / name).path
+    path: Path = kb.review(bench.steps(**KPIS, **parameters).plan, bench.folder / name).path
+    return path
 
 
 def proposals(bench: Workbench) -> dict[tuple[int, str], Any]:
@@ -375,3 +379,17 @@ def test_deciding_and_checking_beside_the_table_needs_no_terminal(bench: Workben
     found = kb.check_decisions(bench.folder / "new.csv")
     assert found["value"].tolist() == [-0.5]
     assert math.isnan(kb.check_decisions(path)["value"][0])
+
+
+@on("sqlite")
+def test_the_pages_example_of_hand_managed_values_is_accepted_as_it_stands(bench: Workbench) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "hand-managed-values.md").read_text(encoding="utf-8")
+    bench.configure(site=tomllib.loads(textwrap.dedent(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0]))["site"])
+    by_hand, removal = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+    path = bench.folder / "by-hand.csv"
+    path.write_text(by_hand)
+    plan = bench.steps(from_year=2019, to_year=2019, decisions=str(path)).plan
+    assert {row.kpi_id: row.value for row in plan.rows} == {"retention_poc": 0.41}  # the other is stored so already
+    path.write_text(removal)
+    (line,) = kb.check_decisions(path).to_dict("records")
+    assert (line["decision"], line["snapshot_id"]) == ("remove", 270)

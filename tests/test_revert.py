@@ -17,7 +17,7 @@ from tests.workbench import Workbench
 FACTS = "ms_fact_kpi_snapshot"
 facts = sa.table(FACTS, *map(sa.column, ("id", "snapshot_id", "kpi_id", "metric_value", "period_month", "meta")))
 snapshots = sa.table("ms_snapshot", sa.column("id"))
-KPIS = {"kpis": "workshop_attendees,education_nps,total_new_member_signups"}
+KPIS: dict[str, Any] = {"kpis": "workshop_attendees,education_nps,total_new_member_signups"}
 
 
 def where(snapshot_id: int, kpi_id: str) -> sa.ColumnElement[bool]:
@@ -38,7 +38,8 @@ def removing(bench: Workbench, name: str = "remove.csv") -> Path:
         word = "remove" if row["status"] == "unsupported" else "accept"
         key = int(row["snapshot_id"])
         kb.decide(review.path, row["kpi_id"], word, snapshot_id=key, reason="false", reviewer="Ann")
-    return review.path
+    path: Path = review.path
+    return path
 
 
 @both_layouts

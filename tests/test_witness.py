@@ -18,7 +18,7 @@ from tests.workbench import Workbench
 FACTS = "ms_fact_kpi_snapshot"
 facts = sa.table(FACTS, *map(sa.column, ("snapshot_id", "kpi_id", "metric_value")))
 org = sa.table("ms_fact_org_snapshot", sa.column("joins"))
-SIGNUPS = {"kpis": "total_new_member_signups"}
+SIGNUPS: dict[str, Any] = {"kpis": "total_new_member_signups"}
 
 
 def change(bench: Workbench, *statements: sa.Executable) -> None:

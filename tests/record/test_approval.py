@@ -14,7 +14,7 @@ from kpibackfill.record import ledger
 from tests.databases import connect, dump, on
 from tests.workbench import Workbench, told
 
-FEW = {"kpis": "education_nps,total_new_member_signups"}
+FEW: dict[str, Any] = {"kpis": "education_nps,total_new_member_signups"}
 facts = sa.table("ms_fact_kpi_snapshot", *map(sa.column, ("snapshot_id", "kpi_id", "metric_value")))
 
 pytestmark = on("sqlite")

@@ -15,7 +15,7 @@ from kpibackfill.record.replay import Replay, compare, replay
 from tests.databases import connect, on
 from tests.workbench import Workbench, told
 
-FEW = {"kpis": "education_nps,total_new_member_signups"}
+FEW: dict[str, Any] = {"kpis": "education_nps,total_new_member_signups"}
 org = sa.table("ms_fact_org_snapshot", sa.column("joins"), sa.column("snapshot_id"))
 facts = sa.table("ms_fact_kpi_snapshot", sa.column("metric_value"), sa.column("kpi_id"))
 

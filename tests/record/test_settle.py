@@ -16,7 +16,7 @@ from kpibackfill.record.receipt import RunRecord
 from tests.databases import both_layouts, connect, dump, on
 from tests.workbench import Steps, Workbench, told
 
-FEW = {"kpis": "education_nps,total_new_member_signups"}
+FEW: dict[str, Any] = {"kpis": "education_nps,total_new_member_signups"}
 FACTS = "ms_fact_kpi_snapshot"
 facts = sa.table(FACTS, *map(sa.column, ("snapshot_id", "kpi_id", "metric_value", "meta")))
 
