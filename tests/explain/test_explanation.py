@@ -25,7 +25,8 @@ AS_OF = "2026-11-22T12:00:00"
 
 
 def explain(kpi_id: str, year: int, as_of: str = AS_OF) -> Explanation:
-    return kb.explain(kpi_id, year=year, target="test", as_of=as_of)
+    found: Explanation = kb.explain(kpi_id, year=year, target="test", as_of=as_of)
+    return found
 
 
 def by(explanation: Explanation, name: str) -> dict[str, float]:
@@ -229,7 +230,9 @@ def test_what_is_printed_steers_no_terminal(bench: Workbench) -> None:
 def own_kpi() -> Iterator[str]:
     """A KPI of the site's own, which counts to twelve."""
 
-    @kb.kpi("dozen", label="A dozen", unit="count", family="own", description="Twelve.", sources=["civicrm_event"])
+    @registry.kpi(
+        "dozen", label="A dozen", unit="count", family="own", description="Twelve.", sources=["civicrm_event"]
+    )
     def dozen(_connection: Any, _site: Any, windows: Any) -> Any:
         return [kb.Value(window.window_id, 12.0, 12, 20, ["It is always twelve."]) for window in windows]
 
@@ -252,7 +255,7 @@ def test_a_kpi_without_parts_tells_value_basis_and_warnings(bench: Workbench, ow
 def test_a_kpi_can_bring_parts_and_is_told_when_they_do_not_add_up(bench: Workbench, own_kpi: str) -> None:
     numbers = {"small": 5, "large": 7}
 
-    @kb.explains(own_kpi)
+    @registered.explains(own_kpi)
     def parts_of_dozen(_connection: Any, _site: Any, _window: Any) -> Any:
         return kb.Explained([kb.Parts("size", dict(numbers))], {"broken": 8}, considered=20, what="eggs")
 
