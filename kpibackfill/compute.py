@@ -78,10 +78,10 @@ def compute_kpis(run: Run) -> Readings:
         lines, and nothing was written.
     """
     target, site = run.target, run.site
-    with _connections(target, site) as (store_connection, sources_connection):
+    with connections(target, site) as (store_connection, sources_connection):
         fact = store.layout(store_connection)
         snapshots, windows = read_snapshots(store_connection, site, run.parameters)
-        stored, notes = _stored(store_connection, fact, run)
+        stored, notes = stored_rows(store_connection, fact, run)
         reverted = revert.read(store_connection, fact, run)
         databases = {
             "store": _described(store_connection, target.store_url) | {"surrogate_id": fact.surrogate},
@@ -95,7 +95,7 @@ def compute_kpis(run: Run) -> Readings:
             for entry in run.kpis:
                 progress.at(entry.label)
                 connection = RecordedConnection(store_connection if entry.reads_store else sources_connection)
-                values[entry.kpi_id] = _values(entry, connection, at, windows) if windows else {}
+                values[entry.kpi_id] = values_of(entry, connection, at, windows) if windows else {}
                 queries[entry.kpi_id] = tuple(connection.queries)
     if not databases["one_transaction"]:
         notes.append("Sources and store are two databases: each was read as of a moment of its own.")
@@ -114,7 +114,8 @@ def compute_kpis(run: Run) -> Readings:
 
 
 @contextmanager
-def _connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connection]]:
+def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connection]]:
+    """Where the store and where the sources are read: one read-only transaction where they are one database."""
     with reading(target.store_url, site.civicrm_schema) as store_connection:
         if target.sources_are_store:
             yield store_connection, store_connection
@@ -123,7 +124,7 @@ def _connections(target: Target, site: Site) -> Iterator[tuple[Connection, Conne
                 yield store_connection, sources_connection
 
 
-def _stored(
+def stored_rows(
     connection: Connection, fact: store.Layout, run: Run
 ) -> tuple[dict[tuple[int, str], store.Image], list[str]]:
     """The stored rows of the wanted KPIs by the registry's ids, and a note on rows under the other prefix."""
@@ -150,7 +151,7 @@ def _stored(
     return {(snapshot_id, wanted[kpi_id]): image for (snapshot_id, kpi_id), image in found.items()}, notes
 
 
-def _values(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> dict[int, Value]:
+def values_of(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> dict[int, Value]:
     """One KPI's values by window, held to the contract."""
     known = {window.window_id for window in windows}
     values: dict[int, Value] = {}

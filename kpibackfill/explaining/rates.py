@@ -133,7 +133,7 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
         .outerjoin(answer, answer.c.entity_id == registered.c.contact_id)
         .subquery("person")
     )
-    return _people(connection, person, ethnicity._SEPARATORS)
+    return _people(connection, person, ethnicity.SEPARATORS)
 
 
 def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[People]:
@@ -185,7 +185,7 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         .group_by(named.c.window_id, named.c.uid, *held, exact(user.c.name), exact(contact.c.display_name))
         .subquery("person")
     )
-    return _people(connection, person, instructors._SEPARATORS)
+    return _people(connection, person, instructors.SEPARATORS)
 
 
 def _flags(conditions: Mapping[str, sa.ColumnElement[bool]]) -> list[sa.ColumnElement[int]]:

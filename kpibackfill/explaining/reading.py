@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy.engine import Connection
 
-from kpibackfill.compute import _connections, _stored, _values
+from kpibackfill.compute import connections, stored_rows, values_of
 from kpibackfill.config import Config
 from kpibackfill.database import store
 from kpibackfill.database.recorded import RecordedConnection
@@ -40,7 +40,7 @@ class Opened:
 
     def values(self, entry: Kpi, windows: Sequence[Window]) -> dict[int, Value]:
         """The KPI's own values by window."""
-        return _values(entry, self.connection(entry), self.site, windows) if windows else {}
+        return values_of(entry, self.connection(entry), self.site, windows) if windows else {}
 
     def stored_rows(self, kpi_id: str) -> list[dict[str, Any]]:
         """The stored values of a KPI with their snapshots: ``snapshot_id, snapshot_date, source, year, value``."""
@@ -70,10 +70,10 @@ def opened(
         years = {"from_year": FIRST_YEAR, "to_year": LAST_YEAR}
     config, parameters, chosen = prepare({"target": target, "kpis": kpis, "as_of": as_of, **years}, config)
     run = Run(parameters, config, config.target(parameters.target), chosen)
-    with _connections(run.target, run.site) as (store_connection, sources_connection):
+    with connections(run.target, run.site) as (store_connection, sources_connection):
         fact = store.layout(store_connection)
         snapshots, _ = read_snapshots(store_connection, run.site, parameters)
-        stored, _ = _stored(store_connection, fact, run)
+        stored, _ = stored_rows(store_connection, fact, run)
         at = SiteAt(run.site, run.target.zone, parameters.as_of)
         yield Opened(run, at, snapshots, stored, store_connection, sources_connection)
 

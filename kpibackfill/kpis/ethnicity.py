@@ -25,7 +25,7 @@ from kpibackfill.tables import contact, demographics, event, option_value, parti
 FEW = 5
 """A rate that rests on fewer people than this is not fit for publication."""
 
-_SEPARATORS = re.compile(rb"[\x01\x02|,]")
+SEPARATORS = re.compile(rb"[\x01\x02|,]")
 _BLANKS = b" \t\n\r\v\0"
 _UNSPECIFIED = {b"prefer_not_to_say", b"prefer_not_to_disclose"}
 _UNSPECIFIED_PARTS = (
@@ -83,7 +83,7 @@ def workshop_participants_bipoc(
         .where(contact.c.is_deleted == 0)
         .subquery("person")
     )
-    return rates(connection, windows, person, _SEPARATORS)
+    return rates(connection, windows, person, SEPARATORS)
 
 
 class Answers:

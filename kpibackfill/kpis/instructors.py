@@ -13,7 +13,7 @@ from kpibackfill.kpis.ethnicity import Answers, no_answers, rates
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import contact, event, event_instructor, option_value, uf_match, user, user_role
 
-_SEPARATORS = re.compile(rb"[\0\x01\x02|,;]")
+SEPARATORS = re.compile(rb"[\0\x01\x02|,;]")
 
 
 @kpi(
@@ -75,4 +75,4 @@ def active_instructors_bipoc(
     )
     *who, answer = answering.c
     person = sa.select(answering.c.window_id, sa.func.max(answer, type_=answer.type).label("answer"))
-    return rates(connection, windows, person.group_by(*who).subquery("person"), _SEPARATORS)
+    return rates(connection, windows, person.group_by(*who).subquery("person"), SEPARATORS)

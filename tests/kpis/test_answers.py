@@ -10,7 +10,7 @@ from kpibackfill.kpis import ethnicity, instructors
 from kpibackfill.kpis.ethnicity import is_bipoc
 from tests.kpis import oracle
 
-PARTICIPANTS, INSTRUCTORS = ethnicity._SEPARATORS, instructors._SEPARATORS
+PARTICIPANTS, INSTRUCTORS = ethnicity.SEPARATORS, instructors.SEPARATORS
 pieces = st.sampled_from(
     [
         *("\0", "\x01", "\x02", "|", ",", ";", " ", "\t", "\n", "\r", "\v", "\f", "\u00a0", "\u212a", "İ", "é"),
