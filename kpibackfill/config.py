@@ -81,6 +81,11 @@ class Target(_Strict):
         return self._name
 
     @property
+    def wants_approval(self) -> bool:
+        # Without an approval to look at, four eyes would guard nothing, and nobody would notice.
+        return self.require_approval or self.four_eyes
+
+    @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 

@@ -154,6 +154,21 @@ def test_a_revert_needs_its_own_approval_where_the_target_asks_for_one(bench: Wo
 
 
 @on("sqlite")
+@pytest.mark.parametrize("word", ["set", "remove"])
+def test_a_decision_on_a_revert_can_only_leave_rows_out_or_put_them_back(bench: Workbench, word: str) -> None:
+    applied = bench.finish(**KPIS, apply=True)
+    review = kb.review(bench.steps(revert_of=applied["run_id"]).plan, bench.folder / "d.csv")
+    assert set(review.frame["status"]) == {"put back"}
+    value = 5 if word == "set" else None
+    kb.decide(review.path, "education_nps", word, snapshot_id=278, value=value, reason="why", reviewer="Ann")
+    with pytest.raises(Refused, match="a revert only puts rows back"):
+        bench.steps(revert_of=applied["run_id"], decisions=str(review.path))
+    kb.decide(review.path, "education_nps", "accept", snapshot_id=278)
+    plan = bench.steps(revert_of=applied["run_id"], decisions=str(review.path)).plan
+    assert [(row.snapshot_id, row.kpi_id) for row in plan.rows] == [(278, "education_nps")]
+
+
+@on("sqlite")
 def test_the_rows_of_one_revert_are_not_approved_by_the_dry_run_of_another(bench: Workbench) -> None:
     applied = bench.finish(**KPIS, apply=True)
     dry = bench.finish(revert_of=applied["run_id"])

@@ -74,12 +74,12 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
     Refused : the plan is not the reviewed one, no approval is on record, or a reason is missing.
     """
     target, parameters = run.target, run.parameters
-    if target.require_approval and not parameters.reason:
+    if target.wants_approval and not parameters.reason:
         raise Refused(
             f"{target.name} asks for a reason; nothing was written. Say why in a sentence: reason.", code="reason"
         )
     if not parameters.approved_plan:
-        if target.require_approval and plan.rows:
+        if target.wants_approval and plan.rows:
             raise Refused(
                 f"{target.name} applies only an approved plan; nothing was written. Do a dry run, have it reviewed "
                 "(`kpibackfill approve RUN`), and give its id as approved_plan.",
@@ -104,7 +104,7 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
         "reviewed_run": reviewed[0]["run_id"] if reviewed else None,
         "word": "reviewed",
     }
-    if target.require_approval and plan.rows:
+    if target.wants_approval and plan.rows:
         found |= _approval(run, fingerprint, operator if reviewed else "")
     return found
 

@@ -143,7 +143,7 @@ def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_no
 
 
 def test_with_four_eyes_neither_the_reviewed_runs_operator_nor_the_applying_one_approves(bench: Workbench) -> None:
-    bench.configure(require_approval=True, four_eyes=True)
+    bench.configure(four_eyes=True)  # which asks for an approval by itself
     dry = bench.finish(**FEW, operator="Ann")
     for name in ("Ann", " ann ", "ANN"):
         assert "somebody else must approve" in told(
