@@ -7,6 +7,7 @@ the blow is dealt from outside the product: by a trace function that counts the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -42,18 +43,22 @@ def main() -> None:
         if pid == 0:
             os.setsid()
             _run_and_exit(order)
-        _answer(pid)
-        _answer(os.waitpid(pid, 0)[1])
+        threading.Thread(target=_note_end, args=(pid, order)).start()
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
 
 
-def _answer(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
+def _note_end(pid: int, order: dict[str, Any]) -> None:
+    _tell(order, "ended", str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
 
 
 def _run_and_exit(order: dict[str, Any]) -> None:
     folder = Path(order["folder"])
-    for number, name in ((0, os.devnull), (1, folder / "stdout"), (2, folder / "stderr")):
+    for number, name in (
+        (0, os.devnull),
+        (1, folder / f"{order['name']}.stdout"),
+        (2, folder / f"{order['name']}.stderr"),
+    ):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     status = 70
@@ -101,6 +106,7 @@ class Counter:
         self._at = order.get("at")
         self._signal = order.get("signal", signal.SIGKILL)
         self._commit_delay = order.get("commit_delay")
+        self._fill = order.get("fill")
         self._list = order.get("list", False)
         self.count = 0
         self.reached: list[str] = []
@@ -115,9 +121,22 @@ class Counter:
                 self.reached.append(f"{WATCHED[frame.f_code.co_filename]}:{frame.f_lineno}")
             if self.count == self._at:
                 os.kill(os.getpid(), self._signal)
-            if self._commit_delay is not None and frame.f_code.co_name == "writing" and _commits(frame):
-                threading.Timer(self._commit_delay, os.kill, (os.getpid(), self._signal)).start()
+            if (self._commit_delay is not None or self._fill) and frame.f_code.co_name == "writing" and _commits(frame):
+                self._at_commit()
         return self._line
+
+    def _at_commit(self) -> None:
+        if self._fill:
+            fill(Path(self._fill))
+        else:
+            threading.Timer(self._commit_delay or 0, os.kill, (os.getpid(), self._signal)).start()
+
+
+def fill(path: Path) -> None:
+    """Leave no room on the file system where `path` is."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
 
 
 def _commits(frame: FrameType) -> bool:

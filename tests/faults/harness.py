@@ -49,14 +49,10 @@ class Child:
     pid: int
     folder: Path
     name: str
-    _answers: Any
-    status: int | None = None
 
     def wait(self) -> int:
         """Its exit status; negative for the signal that ended it."""
-        if self.status is None:
-            self.status = os.waitstatus_to_exitcode(int(self._answers.readline()))
-        return self.status
+        return int(self.told("ended", 120))
 
     def told(self, what: str, seconds: float = 30) -> str:
         """What it left as `name.what`, waited for."""
@@ -73,7 +69,7 @@ class Child:
 
     @property
     def errors(self) -> str:
-        path = self.folder / "stderr"
+        path = self.folder / f"{self.name}.stderr"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
@@ -97,7 +93,7 @@ class Forge:
         order |= {"folder": str(folder), "name": secrets.token_hex(4)}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return Child(int(self._process.stdout.readline()), folder, order["name"], self._process.stdout)
+        return Child(int(self._process.stdout.readline()), folder, order["name"])
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -56,7 +56,11 @@ class Proxy:
                     client.close()
                     continue
                 self._connections += 1
-                server = socket.create_connection(("127.0.0.1", self.port_behind))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.port_behind))
+                except ConnectionRefusedError:  # it is dead just now
+                    client.close()
+                    continue
                 threading.Thread(target=self._forth, args=(self._connections, client, server), daemon=True).start()
                 threading.Thread(target=self._back, args=(client, server), daemon=True).start()
 
