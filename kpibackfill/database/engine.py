@@ -21,10 +21,14 @@ from kpibackfill.tables import CIVICRM, kpi_fact
 
 LOCK_SECONDS = 10
 CONNECT_SECONDS = 10
+ANSWER_SECONDS = 120
 
 
-def create_engine(url: URL) -> Engine:
-    """An engine without a pool, so that no connection outlives its transaction; its errors show no parameters."""
+def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
+    """An engine without a pool, so that no connection outlives its transaction; its errors show no parameters.
+
+    `answer_seconds` is how long a statement may take on MariaDB and MySQL, whose driver waits without end otherwise.
+    """
     backend = url.get_backend_name()
     options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
     if backend == "sqlite":
@@ -34,6 +38,8 @@ def create_engine(url: URL) -> Engine:
         if url.get_driver_name() == "pymysql" and url.password:
             # The driver would send a text in Latin-1, while the server keeps UTF-8.
             options["connect_args"]["password"] = str(url.password).encode()
+        if url.get_driver_name() == "pymysql" and answer_seconds is not None:
+            options["connect_args"] |= {"read_timeout": answer_seconds, "write_timeout": answer_seconds}
     return sa.create_engine(url, **options)
 
 
@@ -68,7 +74,7 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
     Refused : another run, or another writer, holds the lock for more than `wait` seconds.
     OutcomeUnknown : the commit was sent and no answer came.
     """
-    with _told(url, "write"), _connected(url) as connection:
+    with _told(url, "write"), _connected(url, ANSWER_SECONDS) as connection:
         backend = url.get_backend_name()
         if backend == "sqlite":
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait * 1000:d}")
@@ -110,9 +116,9 @@ def identity(url: URL) -> dict[str, str | int | None]:
     return {"dialect": url.get_backend_name(), "host": url.host, "port": url.port, "database": url.database}
 
 
-def _connected(url: URL) -> Connection:
+def _connected(url: URL, answer_seconds: int | None = None) -> Connection:
     try:
-        return create_engine(url).connect()
+        return create_engine(url, answer_seconds).connect()
     except (TypeError, ValueError):
         raise KpiBackfillError(
             f"{masked_url(url)} could not be read: its driver doesn't take the options after the question mark. "
