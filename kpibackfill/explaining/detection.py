@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kpibackfill.config import Config
-from kpibackfill.explaining.definitions import Asked, Candidates, definitions
+from kpibackfill.explaining.asked import Asked, Candidates
+from kpibackfill.explaining.definitions import definitions
 from kpibackfill.explaining.findings import EXACT, ROUNDED, sentence
 from kpibackfill.explaining.reading import Opened, opened, year_window
 from kpibackfill.kpis.registry import Kpi, Unit
