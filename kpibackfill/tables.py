@@ -6,6 +6,8 @@ snapshot module, the ``civicrm_*`` tables to CiviCRM, the others to Drupal.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 store = sa.MetaData()
@@ -152,7 +154,7 @@ submission_data = sa.Table(
 
 def demographics(name: str, column: str | None = None) -> sa.Table:
     """The site's table of demographic answers, whose name and column of ethnicity are settings."""
-    columns = [sa.Column("entity_id", sa.Integer)]
+    columns: list[sa.Column[Any]] = [sa.Column("entity_id", sa.Integer)]
     if column is not None:
         columns.append(sa.Column(column, sa.Text))
     return sa.Table(name, sa.MetaData(schema=CIVICRM), *columns)

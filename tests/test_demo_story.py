@@ -93,7 +93,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def float32(value: float) -> float:
-    return struct.unpack("<f", struct.pack("<f", value))[0]
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def computed(db: sqlite3.Connection, definition: str) -> dict[int, float]:
