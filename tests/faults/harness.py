@@ -123,11 +123,12 @@ class Site:
     def config(self) -> Config:
         return load_config(self.folder / "kpibackfill.toml")
 
-    def configure(self, port: int | None = None, **settings: Any) -> None:
+    def configure(self, port: int | None = None, user: str | None = None, **settings: Any) -> None:
         url = sa.make_url(self.database.url)
         text = self.database.url
         if self.server is not None:
-            text = f"{url.drivername}://{url.username}:${{FAULTS_PASSWORD}}@127.0.0.1:{port or url.port}/{url.database}"
+            who = f"{user or url.username}:${{FAULTS_PASSWORD}}"
+            text = f"{url.drivername}://{who}@127.0.0.1:{port or url.port}/{url.database}"
         write_config(self.folder, self.database, **({"store": text} | settings))
 
     def start(self, parameters: Mapping[str, Any] | None = None, **order: Any) -> Child:
