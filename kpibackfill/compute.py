@@ -17,7 +17,8 @@ from sqlalchemy.engine import Connection
 from kpibackfill import revert
 from kpibackfill.config import Site, Target, masked_url
 from kpibackfill.database import store
-from kpibackfill.database.engine import identity, reading
+from kpibackfill.database.engine import identity, one_moment, reading
+from kpibackfill.database.inspection import server_version
 from kpibackfill.database.recorded import Query, RecordedConnection
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.frames import sealed
@@ -99,6 +100,8 @@ def compute_kpis(run: Run) -> Readings:
                 queries[entry.kpi_id] = tuple(connection.queries)
     if not databases["one_transaction"]:
         notes.append("Sources and store are two databases: each was read as of a moment of its own.")
+    if not one_moment(target.sources_url):
+        notes.append("The sources have no transactions: each KPI was read as of a moment of its own.")
     notes += misdated(site, snapshots)
     columns = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]
     return Readings(
@@ -185,12 +188,7 @@ def _frame(snapshots: pd.DataFrame, kpis: Sequence[Kpi], values: Mapping[str, Ma
 
 
 def _described(connection: Connection, url: sa.URL) -> dict[str, Any]:
-    version = connection.dialect.server_version_info or ()
-    return {
-        "url": masked_url(url),
-        **identity(url),
-        "server": ".".join(str(part) for part in version),
-    }
+    return {"url": masked_url(url), **identity(url), "server": server_version(connection)}
 
 
 def _broken(entry: Kpi, what: str) -> KpiBackfillError:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "kpibackfill.toml"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_EXTRAS = {"mysql": "mariadb", "mariadb": "mariadb", "postgresql": "postgresql", "spark": "spark", "duckdb": "duckdb"}
+"""What brings an engine's driver."""
 _PORT_VARIABLE = re.compile(r":(\$\{\w+\})(?=[/?]|$)")
 
 
@@ -117,6 +119,9 @@ class Target(_Strict):
 
         where = f"targets.{self._name}.{key}"
         text = _PORT_VARIABLE.sub(lambda match: ":" + _expand(match[1], where), text)
+        scheme = text.partition(":")[0]
+        extra = _EXTRAS.get(scheme.partition("+")[0])
+        brings = f"; `pip install 'kpibackfill[{extra}]'` brings it" if extra else ""
         try:
             url = make_url(text)
             url = url.set(
@@ -132,15 +137,12 @@ class Target(_Strict):
             dialect = url.get_dialect()
             dialect.import_dbapi()
         except NoSuchModuleError:
-            raise _config_error(f"{where}: there is no database driver {text.partition(':')[0]!r} here") from None
+            raise _config_error(f"{where}: there is no database driver {scheme!r} here{brings}") from None
         except (ArgumentError, ValueError):
             example = "mysql+pymysql://user:${PASSWORD}@host/db"
             raise _config_error(f"{where} is not a database URL such as {example}") from None
         except ImportError as error:
-            raise _config_error(
-                f"{where}: the driver of {text.partition(':')[0]!r} is not installed ({error.name}); "
-                "`pip install 'kpibackfill[mariadb]'` or `[postgresql]` brings it"
-            ) from None
+            raise _config_error(f"{where}: the driver of {scheme!r} is not installed ({error.name}){brings}") from None
         if url.get_backend_name() in ("sqlite", "duckdb") and url.database not in (None, "", ":memory:"):
             url = url.set(database=str((self._folder / url.database).resolve()))
         return url

@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enc
 PROJECT = SETTINGS["project"]
 CONDA_NAMES = {"matplotlib": "matplotlib-base"}
 """What conda-forge calls a package, where its name is not PyPI's."""
-NOT_FOR_CONDA = {"dev"}
+NOT_FOR_CONDA = {"dev", "duckdb", "spark"}
 """The extras that environment.yml leaves out, as its first lines say."""
 OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 """The environment without what `make test` leaves in it, which would make a second make talk differently."""

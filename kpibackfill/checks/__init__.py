@@ -18,6 +18,7 @@ from kpibackfill.checks.sources import check_sources
 from kpibackfill.checks.store import check_store
 from kpibackfill.config import Config, Target, load_config, masked_url
 from kpibackfill.database.engine import reading
+from kpibackfill.database.inspection import server_version
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.kpis import registry
 
@@ -117,7 +118,7 @@ def _databases(config: Config, target: Target) -> Iterator[Finding]:
 
 
 def _connected(key: str, connection: Connection, target: Target) -> Finding:
-    version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
+    version = server_version(connection)
     url = target.store_url if key == "store" else target.sources_url
     return ok(f"Connected to the {key}, {connection.dialect.name} {version}: {masked_url(url)}".replace(" :", ":"))
 

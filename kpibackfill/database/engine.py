@@ -33,6 +33,9 @@ def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
     options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
     if backend == "sqlite":
         options["creator"] = _sqlite_creator(url)
+    elif backend == "duckdb":
+        _present(Path(url.database or ""))
+        options["connect_args"] = {"read_only": True}
     elif backend in ("mysql", "mariadb", "postgresql"):
         options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
         if url.get_driver_name() == "pymysql" and url.password:
@@ -45,11 +48,17 @@ def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
 
 @contextmanager
 def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
-    """One transaction that the database itself holds read-only; it ends with the block and keeps nothing."""
+    """One transaction that the database itself holds read-only; it ends with the block and keeps nothing.
+
+    Spark has no transactions: see `one_moment`.
+    """
     with _told(url, "read"), _connected(url) as connection:
         connection = connection.execution_options(schema_translate_map={CIVICRM: civicrm_schema or None})
         backend = url.get_backend_name()
-        if backend == "sqlite":
+        if backend == "duckdb":
+            # The file is open for reading alone, and keeps every writer out as long: nothing can change in it.
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        elif backend == "sqlite":
             connection.exec_driver_sql("PRAGMA query_only = ON")
             connection.exec_driver_sql("BEGIN")
         elif backend in ("mysql", "mariadb"):
@@ -116,6 +125,11 @@ def identity(url: URL) -> dict[str, str | int | None]:
     return {"dialect": url.get_backend_name(), "host": url.host, "port": url.port, "database": url.database}
 
 
+def one_moment(url: URL) -> bool:
+    """Whether all that is read in `reading` is as of one moment: Spark reads each statement as of its own."""
+    return url.get_backend_name() != "spark"
+
+
 def _connected(url: URL, answer_seconds: int | None = None) -> Connection:
     try:
         return create_engine(url, answer_seconds).connect()
@@ -138,13 +152,17 @@ def _sqlite_creator(url: URL) -> Callable[[], sqlite3.Connection]:
     path = Path(url.database or "")
 
     def connect() -> sqlite3.Connection:
-        if not path.is_file():
-            # sqlite3 would make an empty database of that name.
-            raise Refused(f"There is no database file {path}; nothing was read or written.", code="database_missing")
+        _present(path)
         # The driver's own transactions begin late: with isolation_level None it starts none, and we say BEGIN.
         return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS)
 
     return connect
+
+
+def _present(path: Path) -> None:
+    if not path.is_file():
+        # sqlite3 would make an empty database of that name.
+        raise Refused(f"There is no database file {path}; nothing was read or written.", code="database_missing")
 
 
 def _lock_name(url: URL) -> str:

@@ -158,6 +158,13 @@ def rows_about(connection: Connection, table: sa.Table) -> int:
     return int(connection.scalar(statement) or 0)
 
 
+def server_version(connection: Connection) -> str:
+    """The version of the database server or library, such as ``10.11.19``."""
+    if connection.dialect.name == "duckdb":  # its dialect gives out a version of PostgreSQL
+        return str(connection.scalar(sa.select(sa.func.version()))).removeprefix("v")
+    return ".".join(str(part) for part in connection.dialect.server_version_info or ())
+
+
 def schema_of(connection: Connection, table: sa.Table) -> str | None:
     """The schema that a table is read in: CiviCRM's own, where it has one."""
     translated: dict[str | None, str | None] = connection.get_execution_options().get("schema_translate_map", {})
