@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from kpibackfill.record.receipt import RunRecord
 from tests.databases import connect
 from tests.faults import tally
-from tests.faults.harness import FACTS, FEW, Child, Site
+from tests.faults.harness import FACTS, Child, Site
 from tests.faults.proxy import Proxy, commits
 from tests.faults.servers import PASSWORD
 
