@@ -68,6 +68,13 @@ class folded(FunctionElement[bytes]):
     inherit_cache = True
 
 
+class local_time(FunctionElement[datetime]):
+    """A column of local times; columnar copies may hold them as texts, or as if they were UTC."""
+
+    type = LocalTime()
+    inherit_cache = True
+
+
 class unindexed(FunctionElement[int]):
     """A number, so that its table is read through from start to end: where most rows are wanted, an engine that looks
     them up one by one in an index takes several times as long."""
@@ -81,6 +88,20 @@ class contains(FunctionElement[bool]):
 
     type = sa.Boolean()
     inherit_cache = True
+
+
+def ranked(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
+    """A text behind a key, so that the greatest is the one that MariaDB's collation would choose: it passes over
+    separators of answers and case, and puts a bar before letters and digits. `unranked` takes the key off again."""
+    key: sa.ColumnElement[str] = text
+    for character, instead in (("\x01", ""), ("\x02", ""), ("\x03", ""), ("|", "!")):
+        key = sa.func.replace(key, character, instead, type_=sa.String())
+    return exact(sa.type_coerce(folded(key), sa.String()).concat("\x03").concat(text))
+
+
+def unranked(answer: bytes | None) -> bytes:
+    """The text that `ranked` put behind a key; empty for NULL."""
+    return (answer or b"").partition(b"\x03")[2]
 
 
 def in_any_case(column: sa.ColumnElement[str], texts: Iterable[str]) -> sa.ColumnElement[bool]:
@@ -161,9 +182,9 @@ def windowed(
     return (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery()
 
 
-def start() -> sa.ColumnElement[datetime]:
+def start(of: sa.FromClause = event) -> sa.ColumnElement[datetime]:
     """The event's start as a local time."""
-    return sa.type_coerce(event.c.start_date, LocalTime())
+    return local_time(of.c.start_date)
 
 
 def event_options(condition: sa.ColumnElement[bool]) -> sa.Subquery:
@@ -178,8 +199,11 @@ def event_options(condition: sa.ColumnElement[bool]) -> sa.Subquery:
 
 
 def is_option(event_type_id: sa.ColumnElement[int], options: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Whether an event's type is that option: an option's value is a text, and is compared as one."""
-    return exact(sa.cast(event_type_id, sa.String)) == options.c.value
+    """Whether an event's type is that option: an option's value is a text, and is compared as one.
+
+    Programs that write columnar files keep whole numbers as fractional ones where some are missing.
+    """
+    return exact(sa.cast(sa.cast(event_type_id, sa.BigInteger), sa.String)) == options.c.value
 
 
 def event_types(condition: sa.ColumnElement[bool]) -> sa.Subquery:
@@ -272,6 +296,18 @@ def _folded_mariadb(element: folded, compiler: Any, **options: Any) -> str:
     # byte a character that has no case but ASCII's, folded, and taken as bytes again.
     (text,) = _arguments(element, compiler, options)
     return f"CAST(LOWER(CONVERT(CAST(CONVERT({text} USING utf8mb4) AS BINARY) USING hebrew)) AS BINARY)"
+
+
+@compiles(local_time)
+def _local_time(element: local_time, compiler: Any, **options: Any) -> str:
+    (column,) = _arguments(element, compiler, options)
+    return column
+
+
+@compiles(local_time, "duckdb", "spark")
+def _local_time_columnar(element: local_time, compiler: Any, **options: Any) -> str:
+    column = next(iter(element.clauses))
+    return str(compiler.process(sa.cast(column, sa.DateTime), **options))
 
 
 @compiles(unindexed)

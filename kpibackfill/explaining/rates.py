@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import exact, same_text, start, windowed
+from kpibackfill.database.expressions import exact, ranked, same_text, start, unranked, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.explaining.parts import Explained, Parts, explains
@@ -197,7 +197,7 @@ def _greatest(answers: Answers) -> sa.Subquery:
     """Each contact's answer, the greatest where there are several: ``entity_id``, ``answer``."""
     entity, text = answers.table.c
     return (
-        sa.select(entity, sa.func.max(exact(text), type_=exact.type).label("answer"))
+        sa.select(entity, sa.func.max(ranked(text), type_=exact.type).label("answer"))
         .group_by(entity)
         .subquery("greatest")
     )
@@ -211,7 +211,7 @@ def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.
     for window_id, answer, *values, number in connection.execute(
         sa.select(*columns, sa.func.count()).group_by(*columns)
     ):
-        text = answer or b""
+        text = unranked(answer)
         meets = frozenset(flag.name for flag, value in zip(flags, values, strict=True) if value)
         bipoc = is_bipoc(text, separators)
         found[window_id, meets, bipoc, bool(text.strip()), bool(_WHITE_TOO.search(text))] += number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -101,9 +101,11 @@ class Answers:
         self.table = demographics(name, column)
         self._text = sa.null() if column is None else self.table.c[column]
 
-    def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.ScalarSelect[bytes]:
-        """The contact's answer, the greatest if there are several."""
-        answer = sa.select(sa.func.max(exact(self._text), type_=exact.type))
+    def greatest(
+        self, contact_id: sa.ColumnElement[int], order: Callable[..., sa.ColumnElement[bytes]] = exact
+    ) -> sa.ScalarSelect[bytes]:
+        """The contact's answer, the greatest if there are several, which CiviCRM itself never lets happen."""
+        answer = sa.select(sa.func.max(order(self._text), type_=exact.type))
         return answer.where(self.table.c.entity_id == contact_id).scalar_subquery()
 
 
@@ -113,7 +115,11 @@ def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
 
 
 def rates(
-    connection: RecordedConnection, windows: Iterable[Window], person: sa.Subquery, separators: re.Pattern[bytes]
+    connection: RecordedConnection,
+    windows: Iterable[Window],
+    person: sa.Subquery,
+    separators: re.Pattern[bytes],
+    text_of: Callable[[bytes | None], bytes] = lambda answer: answer or b"",
 ) -> list[Value]:
     """People who are BIPOC out of those who reported, from a row for each person: ``window_id`` and ``answer``."""
     people = in_order(sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")))
@@ -121,7 +127,7 @@ def rates(
     counts: dict[int, dict[bool | None, int]] = {}
     for row in connection.execute(people):
         of_window = counts.setdefault(row.window_id, {})
-        kind = is_bipoc(row.answer or b"", separators)
+        kind = is_bipoc(text_of(row.answer), separators)
         of_window[kind] = of_window.get(kind, 0) + row.number
     return [_rate(window, counts.get(window.window_id, {})) for window in windows]
 

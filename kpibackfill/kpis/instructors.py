@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import after, exact, in_any_case, is_type, same_text, start, windowed
+from kpibackfill.database.expressions import (
+    after,
+    exact,
+    in_any_case,
+    is_type,
+    ranked,
+    same_text,
+    start,
+    unranked,
+    windowed,
+)
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.ethnicity import Answers, no_answers, rates
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
@@ -65,7 +75,7 @@ def active_instructors_bipoc(
             user.c.uid,
             exact(user.c.name).label("name"),
             exact(contact.c.display_name).label("display_name"),
-            answers.greatest(contact.c.id).label("answer"),
+            answers.greatest(contact.c.id, ranked).label("answer"),
         )
         .join_from(taught_in, user, user.c.uid == taught_in.c.uid)
         .join(uf_match, uf_match.c.uf_id == user.c.uid)
@@ -73,6 +83,7 @@ def active_instructors_bipoc(
         .where(user.c.status == 1, contact.c.is_deleted == 0, user.c.uid.in_(instructors))
         .subquery("answering")
     )
+    # An account may belong to two contacts of one name: the command takes the greatest of their answers.
     *who, answer = answering.c
     person = sa.select(answering.c.window_id, sa.func.max(answer, type_=answer.type).label("answer"))
-    return rates(connection, windows, person.group_by(*who).subquery("person"), SEPARATORS)
+    return rates(connection, windows, person.group_by(*who).subquery("person"), SEPARATORS, unranked)

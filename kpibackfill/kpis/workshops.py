@@ -132,7 +132,7 @@ def total_first_time_workshop_participants(
         .join(options, is_option(workshop.c.event_type_id, options))
         .where(
             registration.c.contact_id == first.c.contact_id,
-            workshop.c.start_date == begun.c.start,
+            start(workshop) == begun.c.start,
             counted(registration),
         )
         .scalar_subquery()

@@ -32,6 +32,24 @@ def months(number: int, first: int, length: int, window_id: int, cadence: Cadenc
     return Window(window_id, datetime(number, first, 1), after - timedelta(seconds=1), cadence)
 
 
+def ask(
+    url: str,
+    kpi_id: str,
+    windows: Sequence[Window],
+    *,
+    zone: str = "UTC",
+    as_of: datetime = AS_OF,
+    site: Site | None = None,
+) -> tuple[list[Value], list[Query]]:
+    """The values of one KPI, in the windows' order, and the statements that it took."""
+    at = SiteAt(site or Site(), ZoneInfo(zone), as_of)
+    with reading(sa.make_url(url)) as connection:
+        recorded = RecordedConnection(connection)
+        values = list(KPIS[kpi_id].compute(recorded, at, windows))
+    assert [value.window_id for value in values] == [window.window_id for window in windows]
+    return values, recorded.queries
+
+
 class Makerspace:
     """The tables of a database; `fill` gives them new rows."""
 
@@ -71,12 +89,7 @@ class Makerspace:
         site: Site | None = None,
     ) -> tuple[list[Value], list[Query]]:
         """The values of one KPI and the statements that it took."""
-        at = SiteAt(site or Site(), ZoneInfo(zone), as_of)
-        with reading(sa.make_url(self.database.url)) as connection:
-            recorded = RecordedConnection(connection)
-            values = list(KPIS[kpi_id].compute(recorded, at, windows))
-        assert [value.window_id for value in values] == [window.window_id for window in windows]
-        return values, recorded.queries
+        return ask(self.database.url, kpi_id, windows, zone=zone, as_of=as_of, site=site)
 
     def _insert(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         given = {column for row in rows for column in row}

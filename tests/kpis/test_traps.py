@@ -319,6 +319,35 @@ def test_the_greatest_of_several_answers_counts(makerspace: Makerspace) -> None:
     assert values(makerspace, PARTICIPANTS, year(2024)) == [1]
 
 
+@pytest.mark.parametrize(
+    ("answers", "bipoc"),
+    [
+        (["\x01white\x01", "asian"], 0),  # a separator in front sorts before no letter
+        (["White", "black"], 0),  # nor does a capital
+        (["Declined to answer", "black"], None),
+        (["|", "black"], 1),
+        ([None, "\x01white\x01asian\x01"], 1),
+    ],
+)
+def test_an_account_with_two_contacts_of_one_name_goes_by_the_answer_that_mariadb_calls_the_greatest(
+    makerspace: Makerspace, answers: list[str | None], bipoc: float | None
+) -> None:
+    tables = people(answers)
+    makerspace.fill(
+        {
+            **tables,
+            "civicrm_contact": [{"id": number, "display_name": "One", "is_deleted": 0} for number in (1, 2)],
+            "users_field_data": [{"uid": 7, "name": "one", "status": 1}],
+            "user__roles": [{"entity_id": 7, "roles_target_id": "instructor"}],
+            "civicrm_uf_match": [{"uf_id": 7, "contact_id": number, "domain_id": number} for number in (1, 2)],
+            "civicrm_event__field_civi_event_instructor": [
+                {"entity_id": 1, "deleted": 0, "field_civi_event_instructor_target_id": 7}
+            ],
+        }
+    )
+    assert values(makerspace, INSTRUCTORS, year(2024)) == [bipoc]
+
+
 def test_few_people_are_warned_of_without_telling_how_few(makerspace: Makerspace) -> None:
     makerspace.fill(people(["asian", "white", "white", "white", None]))
     assert makerspace.compute(PARTICIPANTS, year(2024))[0].warnings == ["Fewer than 5 people reported their ethnicity."]
