@@ -1,0 +1,253 @@
+"""What the documentation says holds: links, keys, commands, messages, and the workflow that it tells."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from kpibackfill.cli import main
+from kpibackfill.config import Config, Site, Target
+from kpibackfill.demo import build_demo
+from kpibackfill.parameters import DEFAULTS
+from tests import command_line
+from tests.pages import DOCS, PAGES, ROOT, anchors, blocks, code, commands, links, prose, shown_commands, table, text_of
+
+NAMES = [path.name for path in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
+    for link in links(page.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_file(), link
+        assert page.parent != DOCS or target.is_relative_to(DOCS), f"{link} leads out of the site"
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_every_page_stands_in_the_navigation_and_on_the_first_page() -> None:
+    settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    in_navigation = re.findall(r"[\w-]+\.md", json.dumps(settings["project"]["nav"]))
+    pages = {path.name for path in DOCS.glob("*.md")}
+    assert sorted(in_navigation) == sorted(pages)
+    assert {link.partition("#")[0] for link in links(text_of("index.md"))} >= pages - {"index.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_configuration_shown_is_one(page: Path) -> None:
+    for block in blocks(page.read_text(encoding="utf-8")):
+        if block.language == "toml":
+            document = {"targets": {"demo": {"store": "sqlite:///demo.sqlite"}}, **tomllib.loads(block.text)}
+            Config.model_validate(document)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_command_shown_is_understood(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for arguments in shown_commands(text):
+        understood(arguments, whole=True)
+    for span in code(prose(text)):
+        if span.startswith("kpibackfill "):
+            for arguments in commands(span):
+                understood(arguments, whole=False)
+
+
+def understood(arguments: list[str], *, whole: bool) -> None:
+    """Parse a command line without executing it; in running text it may leave out values, or put a letter for one."""
+    outer = click.Group.make_context(main, "kpibackfill", list(arguments))
+    name, command, rest = main.resolve_command(outer, [*outer._protected_args, *outer.args])
+    assert command is not None
+    try:
+        command.make_context(name, rest, parent=outer)
+    except click.UsageError as error:
+        told = f"{' '.join(arguments)}: {error.format_message()}"
+        assert isinstance(error, click.BadParameter) and not whole, told
+
+
+def test_every_command_has_help_with_examples_and_stands_on_a_page() -> None:
+    shown = {arguments[0] for path in PAGES if path.name != "command-line.md" for arguments in mentioned(path)}
+    for name, command in main.commands.items():
+        assert command.help, name
+        _, examples, lines = command.help.partition("Examples:\n")
+        assert examples, f"{name} has no examples"
+        for arguments in (found for line in lines.splitlines() for found in commands(line)):
+            understood(arguments, whole=True)
+        assert all(option.help for option in command.params if isinstance(option, click.Option)), name
+        assert name in shown, f"no page shows {name}"
+
+
+def mentioned(path: Path) -> Iterator[list[str]]:
+    text = path.read_text(encoding="utf-8")
+    yield from shown_commands(text)
+    yield from (arguments for span in code(prose(text)) for arguments in commands(span))
+
+
+def test_the_page_of_commands_is_their_help() -> None:
+    assert command_line.PAGE.read_text(encoding="utf-8") == command_line.page(), "python -m tests.command_line"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_there_for_each_shell_on_the_page(shell: str) -> None:
+    variable = {"_KPIBACKFILL_COMPLETE": f"{shell}_source"}
+    assert f"_KPIBACKFILL_COMPLETE={shell}_source kpibackfill" in text_of("command-line.md")
+    done = CliRunner().invoke(main, [], prog_name="kpibackfill", env=variable)
+    assert "_kpibackfill_completion" in done.output
+
+
+def test_every_parameter_stands_on_its_page_with_its_default() -> None:
+    rows = {code(name)[0]: ast.literal_eval(code(default)[0]) for name, default, _ in table(text_of("parameters.md"))}
+    assert list(rows.items()) == list(DEFAULTS.items())
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"), [("At the top", Config), ("In `[targets.NAME]`", Target), ("In `[site]`", Site)]
+)
+def test_every_key_stands_on_its_page_with_its_default(heading: str, model: type[Any]) -> None:
+    rows = {code(key)[0]: default for key, default, _ in table(text_of("configuration.md"), heading)}
+    assert list(rows) == list(model.model_fields)
+    for key, field in model.model_fields.items():
+        if field.is_required():
+            assert rows[key] == "required"
+        elif code(rows[key]):
+            shown = tomllib.loads(f"default = {code(rows[key])[0]}")["default"]
+            assert (tuple(shown) if isinstance(shown, list) else shown) == field.default, key
+        else:
+            assert field.default in (None, Site()), key
+
+
+def test_every_code_of_a_failure_stands_in_troubleshooting_with_words_of_its_message() -> None:
+    page = text_of("troubleshooting.md")
+    rows = [cells for cells in re.findall(r"(?m)^\| (`.+?) \| (.+?) \| .+\|$", page)]
+    codes, texts = {"usage", "failed"}, set()
+    for path in (ROOT / "kpibackfill").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
+                codes.add(node.value.value)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+    assert {name for cell, _ in rows for name in code(cell)} == codes
+    for _, cell in rows:
+        for words in re.findall("“([^”]+)”", cell):
+            assert any(words in text for text in texts), words
+
+
+def test_every_member_of_the_json_documents_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
+    configure(tmp_path, "[targets.demo]\nstore = ''\n")
+    promised = {code(first)[0].split()[1]: set(code(members)) for first, members in table_of_documents()}
+    assert set(promised) == set(main.commands)
+    printed = {
+        name: json_of(*arguments)
+        for name, *arguments in (
+            ("demo", "demo"),
+            ("kpis", "kpis"),
+            ("check", "check"),
+            ("run", "run", "--from-year", "2024", "--apply"),
+            ("runs", "runs"),
+            ("show", "show", "latest"),
+            ("diff", "diff", "latest", "latest"),
+            ("history", "history"),
+            ("verify", "verify"),
+            ("review", "review", "RUN_ID"),
+            ("explain", "explain", "education_nps", "--year", "2024"),
+            ("notebooks", "notebooks", "copied"),
+        )
+    }
+    for name, document in printed.items():
+        members = set(document[0] if isinstance(document, list) else document)
+        wanted = promised[name] - {"runs"} | promised["runs"] if name == "show" else promised[name]
+        assert wanted <= members, f"{name}: {wanted - members}"
+
+
+def table_of_documents() -> list[list[str]]:
+    return table(text_of("json.md"), "What each command prints")
+
+
+def json_of(*arguments: str) -> Any:
+    """The document of a command; RUN_ID is a dry run that is made for it."""
+    if "RUN_ID" in arguments:
+        run_id = json_of("run", "--from-year", "2023")["run_id"]
+        arguments = tuple(run_id if word == "RUN_ID" else word for word in arguments)
+    done = CliRunner().invoke(main, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def configure(folder: Path, text: str) -> None:
+    """A configuration with the text's targets, each with a SQLite file of its own instead of the database."""
+    targets = re.findall(r"\[targets\.(\w+)\]", text)
+    stores = iter(targets)
+    text = re.sub("store = .*", lambda _: f'store = "sqlite:///{next(stores)}.sqlite"', text)
+    (folder / "kpibackfill.toml").write_text(text, encoding="utf-8")
+    for name in targets:
+        if name != "demo":
+            build_demo(folder / f"{name}.sqlite", until_year=2025)
+
+
+def shell(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KPIBACKFILL", "JPY"))}
+    command = [sys.executable, "-m", "kpibackfill", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_workflow_of_the_first_live_run_works_as_it_stands(tmp_path: Path) -> None:
+    page, readme = text_of("first-live-run.md"), (ROOT / "README.md").read_text(encoding="utf-8")
+    configure(tmp_path, next(block.text for block in blocks(readme) if "[targets.dev]" in block.text))
+    steps = list(shown_commands(page))
+    in_readme = [arguments for arguments in shown_commands(readme) if "dev" in arguments]
+    assert [arguments for arguments in steps if arguments in in_readme] == in_readme
+
+    run_id, ended = "", []
+    for arguments in steps:
+        if arguments[0] in ("explain", "revert"):
+            continue
+        done = shell(tmp_path, [run_id if word == "RUN_ID" else word for word in arguments])
+        assert done.returncode == 0, done.stdout + done.stderr
+        if arguments[0] == "run":
+            run_id = max((tmp_path / "runs").glob("2*"), key=os.path.getmtime).name
+            receipt = json.loads((tmp_path / "runs" / run_id / "receipt.json").read_bytes())
+            ended.append((receipt["target"]["name"], receipt["state"], receipt["plan"]["rows"] > 0))
+    assert ended == [
+        ("dev", "dry_run", True),
+        ("dev", "applied", True),
+        ("dev", "dry_run", False),
+        ("dev", "dry_run", True),
+        ("live", "dry_run", True),
+        ("live", "applied", True),
+    ]
+
+
+@pytest.mark.slow
+def test_the_scheduled_script_tells_somebody_when_rows_differ(tmp_path: Path) -> None:
+    configure(tmp_path, "[targets.live]\nstore = ''\n")
+    page = text_of("scheduling.md")
+    script = next(block.text for block in blocks(page) if block.language == "sh")
+    program = tmp_path / ".venv" / "bin" / "kpibackfill"
+    mail = tmp_path / "bin" / "mail"
+    for path, text in (
+        (program, f'#!/bin/sh\nexec "{sys.executable}" -m kpibackfill "$@"\n'),
+        (mail, '#!/bin/sh\necho "$2" > told\n'),
+        (tmp_path / "passwords.env", "export LIVE_DB_PASSWORD='x'\n"),
+        (tmp_path / "nightly.sh", script.replace("/home/ann/kpis", str(tmp_path))),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o700)
+    environment = {"PATH": f"{mail.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    subprocess.run(["sh", tmp_path / "nightly.sh"], env=environment, check=True)
+    assert (tmp_path / "told").read_text() == "KPI rows differ from what is computed\n"
+    assert "The plan has" in (tmp_path / "nightly.log").read_text()
