@@ -58,6 +58,7 @@ def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
         if backend == "duckdb":
             # The file is open for reading alone, and keeps every writer out as long: nothing can change in it.
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql("SET TimeZone = 'UTC'")
         elif backend == "sqlite":
             connection.exec_driver_sql("PRAGMA query_only = ON")
             connection.exec_driver_sql("BEGIN")

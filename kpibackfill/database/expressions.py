@@ -182,9 +182,9 @@ def windowed(
     return (parts[0] if len(parts) == 1 else sa.union_all(*parts)).subquery()
 
 
-def start(of: sa.FromClause = event) -> sa.ColumnElement[datetime]:
+def start() -> sa.ColumnElement[datetime]:
     """The event's start as a local time."""
-    return local_time(of.c.start_date)
+    return local_time(event.c.start_date)
 
 
 def event_options(condition: sa.ColumnElement[bool]) -> sa.Subquery:

@@ -125,14 +125,15 @@ def total_first_time_workshop_participants(
         spans,
         source=sa.outerjoin(moments, types, types.c.event_type_id == moments.c.event_type_id),
     )
-    registration, workshop = participant.alias(), event.alias()
+    registration = participant.alias()
+    workshop = sa.select(event.c.id, event.c.event_type_id, start().label("start")).subquery("workshop")
     several = (
         sa.select(sa.func.count(options.c.label.distinct()))
         .join_from(registration, workshop, workshop.c.id == registration.c.event_id)
         .join(options, is_option(workshop.c.event_type_id, options))
         .where(
             registration.c.contact_id == first.c.contact_id,
-            start(workshop) == begun.c.start,
+            workshop.c.start == begun.c.start,
             counted(registration),
         )
         .scalar_subquery()
