@@ -10,11 +10,11 @@ from kpibackfill.cli import main
 
 PAGE = Path(__file__).parents[1] / "docs" / "command-line.md"
 MARK = "<!-- Below: written by `python -m tests.command_line`. -->\n"
-WIDTH = 100
+WIDTH = 92
 
 
 def help_of(*command: str) -> str:
-    """What ``kpibackfill COMMAND --help`` prints on a terminal of 100 columns."""
+    """What ``kpibackfill COMMAND --help`` prints on a terminal of 92 columns."""
     done = CliRunner().invoke(main, [*command, "--help"], prog_name="kpibackfill", terminal_width=WIDTH)
     assert done.exit_code == 0, done.output
     return done.output

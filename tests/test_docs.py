@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -66,14 +67,14 @@ def test_every_command_shown_is_understood(page: Path) -> None:
 
 def understood(arguments: list[str], *, whole: bool) -> None:
     """Parse a command line without executing it; in running text it may leave out values, or put a letter for one."""
-    outer = click.Group.make_context(main, "kpibackfill", list(arguments))
-    name, command, rest = main.resolve_command(outer, [*outer._protected_args, *outer.args])
-    assert command is not None
-    try:
-        command.make_context(name, rest, parent=outer)
-    except click.UsageError as error:
-        told = f"{' '.join(arguments)}: {error.format_message()}"
-        assert isinstance(error, click.BadParameter) and not whole, told
+    name, *rest = arguments[2:] if arguments[0] == "--config" else arguments
+    if name == "--help":
+        return
+    command = main.commands.get(name)
+    assert command, f"there is no {name}"
+    refused: tuple[type[click.UsageError], ...] = () if whole else (click.BadParameter,)
+    with contextlib.suppress(*refused):
+        command.make_context(name, rest)
 
 
 def test_every_command_has_help_with_examples_and_stands_on_a_page() -> None:
@@ -129,12 +130,12 @@ def test_every_key_stands_on_its_page_with_its_default(heading: str, model: type
 
 def test_every_code_of_a_failure_stands_in_troubleshooting_with_words_of_its_message() -> None:
     page = text_of("troubleshooting.md")
-    rows = [cells for cells in re.findall(r"(?m)^\| (`.+?) \| (.+?) \| .+\|$", page)]
-    codes, texts = {"usage", "failed"}, set()
+    rows = list(re.findall(r"(?m)^\| (`.+?) \| (.+?) \| .+\|$", page))
+    codes, texts = {"usage", "failed"}, set[str]()
     for path in (ROOT / "kpibackfill").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
-                codes.add(node.value.value)
+                codes.add(str(node.value.value))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.add(node.value)
     assert {name for cell, _ in rows for name in code(cell)} == codes
@@ -149,6 +150,7 @@ def test_every_member_of_the_json_documents_is_printed(tmp_path: Path, monkeypat
     configure(tmp_path, "[targets.demo]\nstore = ''\n")
     promised = {code(first)[0].split()[1]: set(code(members)) for first, members in table_of_documents()}
     assert set(promised) == set(main.commands)
+    dry_run = json_of("run", "--from-year", "2023")["run_id"]
     printed = {
         name: json_of(*arguments)
         for name, *arguments in (
@@ -161,7 +163,8 @@ def test_every_member_of_the_json_documents_is_printed(tmp_path: Path, monkeypat
             ("diff", "diff", "latest", "latest"),
             ("history", "history"),
             ("verify", "verify"),
-            ("review", "review", "RUN_ID"),
+            ("review", "review", dry_run),
+            ("approve", "approve", dry_run, "--note", "looked at"),
             ("explain", "explain", "education_nps", "--year", "2024"),
             ("notebooks", "notebooks", "copied"),
         )
@@ -177,10 +180,6 @@ def table_of_documents() -> list[list[str]]:
 
 
 def json_of(*arguments: str) -> Any:
-    """The document of a command; RUN_ID is a dry run that is made for it."""
-    if "RUN_ID" in arguments:
-        run_id = json_of("run", "--from-year", "2023")["run_id"]
-        arguments = tuple(run_id if word == "RUN_ID" else word for word in arguments)
     done = CliRunner().invoke(main, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
