@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -21,7 +22,8 @@ HEAVY = ("pandas", "numpy", "sqlalchemy", "papermill", "matplotlib", "nbclient",
 
 def test_the_options_of_run_are_the_parameters_of_the_notebook() -> None:
     run = main.commands["run"]
-    assert run.make_context("run", []).params == {**DEFAULTS, "as_json": False, "exit_code": False}
+    parent = click.Context(main, **main.context_settings)
+    assert run.make_context("run", [], parent=parent).params == {**DEFAULTS, "as_json": False, "exit_code": False}
     options = {option.name: option.opts for option in run.params}
     assert all(options[name] == [f"--{name.replace('_', '-')}"] for name in DEFAULTS)
 

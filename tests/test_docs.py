@@ -74,7 +74,7 @@ def understood(arguments: list[str], *, whole: bool) -> None:
     assert command, f"there is no {name}"
     refused: tuple[type[click.UsageError], ...] = () if whole else (click.BadParameter,)
     with contextlib.suppress(*refused):
-        command.make_context(name, rest)
+        command.make_context(name, rest, parent=click.Context(main, **main.context_settings))
 
 
 def test_every_command_has_help_with_examples_and_stands_on_a_page() -> None:
