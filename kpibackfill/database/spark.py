@@ -37,7 +37,7 @@ class _Types(compiler.GenericTypeCompiler):
 
 class _Identifiers(compiler.IdentifierPreparer):
     def __init__(self, dialect: sa.Dialect, *arguments: Any, **options: Any) -> None:
-        super().__init__(dialect, *arguments, **{**options, "initial_quote": "`"})
+        super().__init__(dialect, *arguments, **{**options, "initial_quote": "`", "escape_quote": "`"})
 
 
 class SparkDialect(default.DefaultDialect):
