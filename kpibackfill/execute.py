@@ -125,7 +125,8 @@ def _papermill(
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
             keep = ("timeout", "startup_timeout")
             chosen = {name: options[name] for name in keep if options.get(name) is not None}
-            Client(nb_man, kernel_name=kernel_name, **chosen).execute()
+            # What a kernel says there is about itself: its outputs, errors included, come through its sockets.
+            Client(nb_man, kernel_name=kernel_name, **chosen).execute(stderr=subprocess.DEVNULL)
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)

@@ -100,7 +100,7 @@ def test_a_run_that_is_ended_while_it_commits(site: Site, blow: str) -> None:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
 def test_a_run_that_is_ended_before_it_writes(site: Site, name: str) -> None:
     assert site.server is not None
-    with Proxy(site.server.port, lambda _, message: b"civicrm" in message, "freeze") as proxy:
+    with Proxy(site.server.port, lambda _, message: b"webform_submission" in message, "freeze") as proxy:
         site.configure(proxy.port)
         process = command(site, *OPTIONS)
         assert proxy.struck.wait(120), process.communicate(timeout=60)
