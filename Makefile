@@ -26,7 +26,7 @@ test: .venv/installed-dev ## run the tests; those of a server that is not there 
 	@$(BIN)/pytest
 
 faults: .venv/installed-dev ## kill, cut and crowd out runs, at length (the figures of docs/guarantees.md)
-	@$(BIN)/pytest -m faults
+	@KPIBACKFILL_FAULTS=10 $(BIN)/pytest tests/faults -m '' -o faulthandler_timeout=0
 
 bench: .venv/installed-dev ## measure speed and memory (the table of docs/performance.md)
 	@$(BIN)/python -m benchmarks

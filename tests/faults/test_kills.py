@@ -19,14 +19,18 @@ LONG = pytest.mark.faults
 BATCH = 10
 
 
-def steps(site: Site, signal_number: int = signal.SIGKILL) -> list[int]:
-    """Each line that an apply comes through, as the number of line events until it is first reached."""
+def steps(site: Site) -> list[int]:
+    """Each line that an apply comes through, as the number of line events until it is first reached.
+
+    How the files of a record are written has nothing to do with the database, and is tried on one of them.
+    """
     child = site.run(list=True)
     assert child.wait() == 0, child.errors
     site.restore()
     first: dict[str, int] = {}
     for number, line in enumerate(json.loads(child.told("reached")), 1):
-        first.setdefault(line, number)
+        if site.name == "sqlite" or not line.startswith(("files:", "ledger:", "index:")):
+            first.setdefault(line, number)
     return list(first.values())
 
 
@@ -70,8 +74,8 @@ def test_a_kill_at_every_step_of_apply(site: Site) -> None:
 
 
 @LONG
-def test_an_interrupt_at_every_step_of_apply(site: Site) -> None:
-    at_steps(site, steps(site), signal.SIGINT)
+def test_interrupts_at_many_steps_of_apply(site: Site, chance: random.Random) -> None:
+    at_steps(site, chance.sample(steps(site), 60), signal.SIGINT)
 
 
 def during_commit(site: Site, chance: random.Random, times: int) -> None:
@@ -85,7 +89,7 @@ def during_commit(site: Site, chance: random.Random, times: int) -> None:
 
 @LONG
 def test_many_kills_within_the_commit(site: Site, chance: random.Random) -> None:
-    during_commit(site, chance, 60)
+    during_commit(site, chance, 40)
 
 
 @LONG
@@ -97,5 +101,5 @@ def test_kills_at_random_moments(site: Site, chance: random.Random) -> None:
         os.kill(child.pid, signal.SIGKILL)
         return child
 
-    moments = [chance.uniform(0, 1.6) for _ in range(60)]
+    moments = [chance.uniform(0, 1.6) for _ in range(40)]
     hit(site, ((f"{s:.6f} s after its begin", killed(s)) for s in moments), "SIGKILL at a random moment")
