@@ -11,15 +11,14 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from kpibackfill import phpmeta
 from kpibackfill.config import Target
 from kpibackfill.database import store
 from kpibackfill.database.engine import writing
 from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
-from kpibackfill.numbers import float4
-from kpibackfill.plan import Plan, PlanRow, fingerprint, row_document
-from kpibackfill.record import approval, files
+from kpibackfill.plan import Plan
+from kpibackfill.record import approval, settle
+from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, row_document
 from kpibackfill.record.receipt import RunRecord
 from kpibackfill.run import Run, close_failed, step
 from kpibackfill.tables import cachetags, kpi_fact
@@ -109,24 +108,6 @@ def _check_own(run: Run, plan: Plan) -> None:
         )
 
 
-def after_image(row: PlanRow, run_id: str, plan_fingerprint: str) -> Image | None:
-    """The row as it is after the write; the surrogate id of an inserted row is the database's own."""
-    if row.action == "delete":
-        return None
-    if row.restore is not None:
-        return row.restore
-    assert row.value is not None
-    meta: dict[str, phpmeta.Scalar] = {
-        "source": "kpibackfill",
-        "computed_for_year": row.year,
-        "run_id": run_id,
-        "plan": plan_fingerprint,
-        "previous_value": None if row.before is None else row.before.metric_value,
-    }
-    row_id = row.before.row_id if row.before else None
-    return Image(row.value, row.period_year, row.period_month, phpmeta.dumps(meta), row_id)
-
-
 def cache_tags(rows: Sequence[PlanRow]) -> list[str]:
     """The tags under which Drupal caches series of these rows."""
     base = "makerspace_snapshot:kpi"
@@ -140,11 +121,10 @@ def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -
     except BaseException as error:
         if not sent.is_set():
             raise
-        from kpibackfill.record import settle
-
         lost = f"The commit was not confirmed ({type(error).__name__})."
+        assert run.run_id is not None
         unknown = error if isinstance(error, OutcomeUnknown) else OutcomeUnknown(lost, code="outcome_unknown")
-        if settle.committed(run.target, plan, unknown):
+        if settle.committed(run.target, plan.rows, run.run_id, plan.fingerprint, unknown):
             return "invalidated with the rows, where the table is there"
         raise KpiBackfillError(
             f"{unknown.message} The rows are as they were before: nothing was written. Run again.",
@@ -257,24 +237,6 @@ def _check_written(connection: Connection, fact: store.Layout, after: Mapping[tu
                 "nothing was written. Look for a trigger or a narrower column.",
                 code="read_back",
             )
-
-
-def changes(rows: Sequence[PlanRow], units: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What the rows become, for the receipt and the ledger, with what a reader needs to render the values."""
-    return [
-        {
-            "snapshot_id": row.snapshot_id,
-            "kpi_id": row.kpi_id,
-            "year": row.year,
-            "action": row.action,
-            "before": None if row.before is None else files.number(float4(row.before.metric_value)),
-            "after": None if row.value is None else files.number(float4(row.value)),
-            "basis": row.basis,
-            "unit": units.get(row.kpi_id),
-            "origin": row.origin,
-        }
-        for row in rows
-    ]
 
 
 def _after_apply(target: Target) -> dict[str, Any] | None:

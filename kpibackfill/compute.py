@@ -83,7 +83,8 @@ def compute_kpis(run: Run) -> Readings:
         fact = store.layout(store_connection)
         snapshots, windows = read_snapshots(store_connection, site, run.parameters)
         stored, notes = stored_rows(store_connection, fact, run)
-        reverted = revert.read(store_connection, fact, run)
+        undone = run.parameters.revert_of
+        reverted = revert.read(store_connection, fact, run.config, undone) if undone else None
         databases = {
             "store": _described(store_connection, target.store_url) | {"surrogate_id": fact.surrogate},
             "sources": _described(sources_connection, target.sources_url),

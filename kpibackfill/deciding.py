@@ -1,4 +1,4 @@
-"""What a run proposes to a person row by row, and what becomes the plan by that person's decisions."""
+"""What becomes the plan: the proposals that are planned, or those that a person decided for."""
 
 from __future__ import annotations
 
@@ -11,59 +11,12 @@ import pandas as pd
 from kpibackfill.compute import Readings
 from kpibackfill.database.store import Image
 from kpibackfill.decisions import Decision, Decisions, contradiction, refuse_lines
-from kpibackfill.drift import records
 from kpibackfill.numbers import same
-from kpibackfill.plan import PlanRow, databases, fingerprint, row_document
+from kpibackfill.proposals import Proposal, Proposed
+from kpibackfill.record.planned import PlanRow
 from kpibackfill.run import Run
 
 Key = tuple[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A row to decide about, under the registry's KPI id.
-
-    `row` is what an acceptance would write; of an unsupported row, what a removal would. `planned` rows are written
-    where there is no decisions file. `numbers` stands for the numbers that a decision rests on.
-    """
-
-    row: PlanRow
-    kpi_id: str
-    status: str
-    snapshot_date: str
-    planned: bool
-    numbers: str
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        return self.row.snapshot_id, self.kpi_id
-
-    def document(self) -> dict[str, Any]:
-        """The row for a person to decide about, as plain JSON values."""
-        document = row_document(self.row)
-        return {
-            "snapshot_id": self.row.snapshot_id,
-            "kpi_id": self.kpi_id,
-            "year": self.row.year,
-            "snapshot_date": self.snapshot_date,
-            "status": self.status,
-            "stored": document["before"] and document["before"]["metric_value"],
-            "computed": document["value"],
-            "basis": self.row.basis,
-            "population": self.row.population,
-            "warnings": list(self.warnings),
-            "numbers": self.numbers,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Proposed:
-    """What a run proposes; `settled` are keys at which there is nothing to write, as stored and wanted agree."""
-
-    proposals: tuple[Proposal, ...]
-    settled: frozenset[Key]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +26,6 @@ class Chosen:
     rows: tuple[PlanRow, ...]
     decided: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def numbers_of(run: Run, row: PlanRow) -> str:
-    """A short text that stands for the numbers of a row; it begins with a letter, so that no spreadsheet counts it."""
-    return "n" + fingerprint(databases(run), [row_document(row)])[:15]
-
-
-def proposed(run: Run, readings: Readings, drift: pd.DataFrame) -> Proposed:
-    """The new and the changed rows, and the unsupported ones, which only a decision ever touches."""
-    prefix = run.site.kpi_id_prefix
-    found = []
-    for told in records(drift[drift["status"].isin(["new", "changed", "unsupported"])]):
-        before = readings.stored.get((told["snapshot_id"], told["kpi_id"]))
-        supported = told["status"] != "unsupported"
-        row = PlanRow(
-            snapshot_id=told["snapshot_id"],
-            kpi_id=prefix + told["kpi_id"],
-            action="delete" if not supported else "insert" if before is None else "update",
-            value=told["computed"],
-            period_year=told["period_year"] if supported else None,
-            period_month=told["period_month"] if supported else None,
-            year=told["year"],
-            basis=told["basis"],
-            population=told["population"],
-            before=before,
-            origin="computed" if supported else "remove",
-        )
-        found.append(
-            Proposal(
-                row,
-                told["kpi_id"],
-                told["status"],
-                told["snapshot_date"],
-                supported,
-                numbers_of(run, row),
-                tuple(told["warnings"]),
-            )
-        )
-    unchanged = drift[drift["status"] == "unchanged"]
-    return Proposed(
-        tuple(found),
-        frozenset(zip(unchanged["snapshot_id"].tolist(), unchanged["kpi_id"].tolist(), strict=True)),
-    )
 
 
 def choose(run: Run, readings: Readings, proposed: Proposed) -> Chosen:

@@ -236,7 +236,7 @@ def unit_of(kpi_id: str, words: Words) -> Any:
 
 def plan_html(plan: Plan) -> str:
     from kpibackfill.kpis.registry import as_dict
-    from kpibackfill.plan import row_document
+    from kpibackfill.record.planned import row_document
 
     words = {entry.kpi_id: as_dict(entry) for entry in plan.run.kpis}
     rows = plan_rows(map(row_document, plan.rows), words, plan.run.site.kpi_id_prefix)

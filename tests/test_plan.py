@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import kpibackfill as kb
 from kpibackfill.database.store import Image
 from kpibackfill.errors import Refused
-from kpibackfill.plan import PlanRow, fingerprint, image_document, image_of, read_plan, row_document, row_of
 from kpibackfill.record import files
+from kpibackfill.record.planned import PlanRow, fingerprint, image_document, image_of, read_plan, row_document, row_of
 from tests.databases import Database, both_layouts, connect, dump, on
 from tests.workbench import Workbench
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
+from kpibackfill.parameters import one_line, system_user
 from kpibackfill.record import files, ledger
+from kpibackfill.record.planned import fingerprint, read_plan, row_document
 from kpibackfill.record.receipt import PLAN, RunRecord
 
 if TYPE_CHECKING:
@@ -36,9 +38,6 @@ def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str
     Refused : it is no closed dry run, its plan is empty, its files are not those of the ledger, or `by` is the run's
         operator where the target wants four eyes; nothing was changed.
     """
-    from kpibackfill.parameters import one_line, system_user
-    from kpibackfill.plan import read_plan
-
     note, by = one_line("note", note), one_line("by", by) or system_user()
     if not note:
         raise Refused("An approval needs a note that says why; nothing was changed. Give --note.", code="approval")
@@ -94,18 +93,18 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
                 "Look at a new dry run.",
                 code="stale_plan",
             )
-        fingerprint = plan.fingerprint
+        approved = plan.fingerprint
     else:
         document, operator = reviewed
         _compare(plan, document)
-        fingerprint = document["fingerprint"]
+        approved = document["fingerprint"]
     found: dict[str, Any] = {
         "approved_plan": parameters.approved_plan,
         "reviewed_run": reviewed[0]["run_id"] if reviewed else None,
         "word": "reviewed",
     }
     if target.wants_approval and plan.rows:
-        found |= _approval(run, fingerprint, operator if reviewed else "")
+        found |= _approval(run, approved, operator if reviewed else "")
     return found
 
 
@@ -133,8 +132,6 @@ def refuse_altered(record: RunRecord) -> None:
 
 def _reviewed(run: Run, wanted: str) -> tuple[dict[str, Any], str] | None:
     """The reviewed plan and its run's operator: by run id, or by fingerprint among the dry runs on record."""
-    from kpibackfill.plan import read_plan
-
     for record in _candidates(run, wanted):
         receipt = record.receipt
         if receipt["state"] != "dry_run" or not record.closed:
@@ -165,8 +162,6 @@ def _candidates(run: Run, wanted: str) -> Iterator[RunRecord]:
 
 def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     """The plan must be the reviewed one, or that one less rows that decisions took out."""
-    from kpibackfill.plan import fingerprint, row_document
-
     now = {(row.snapshot_id, row.kpi_id): row_document(row) for row in plan.rows}
     then = {(row["snapshot_id"], row["kpi_id"]): row for row in reviewed["rows"]}
     databases = reviewed["databases"]
@@ -195,10 +190,10 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     )
 
 
-def _approval(run: Run, fingerprint: str, reviewed_operator: str) -> dict[str, Any]:
+def _approval(run: Run, approved: str, reviewed_operator: str) -> dict[str, Any]:
     """The ledger's approval of the reviewed plan, by whichever dry run."""
     for entry in ledger.entries(run.config.runs_dir):
-        if entry["event"] != "approved" or entry.get("plan") != fingerprint:
+        if entry["event"] != "approved" or entry.get("plan") != approved:
             continue
         by = str(entry.get("by", ""))
         if run.target.four_eyes and any(

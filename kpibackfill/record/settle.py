@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from kpibackfill.config import Config, Target
+from kpibackfill.database import store
+from kpibackfill.database.engine import writing
+from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
+from kpibackfill.parameters import system_user
 from kpibackfill.record import files
+from kpibackfill.record.planned import PlanRow, after_image, changes, is_image, read_plan, row_of
 from kpibackfill.record.receipt import PLAN, RunRecord
-
-if TYPE_CHECKING:
-    from kpibackfill.config import Config, Target
-    from kpibackfill.database.store import Image
-    from kpibackfill.plan import Plan, PlanRow
 
 Outcome = Literal["applied", "not_in_effect", "changed_since"]
 Found = Literal["written", "as_before", "changed_since"]
@@ -51,9 +52,6 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
     Refused : the run is still running, or there is nothing unknown about it.
     KpiBackfillError : the database can't be asked now; nothing was changed.
     """
-    from kpibackfill.database import store
-    from kpibackfill.database.engine import writing
-    from kpibackfill.plan import read_plan, row_of
 
     record = RunRecord(config.runs_dir, run_id)
     receipt = record.receipt
@@ -85,19 +83,17 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
         ) from None
 
 
-def committed(target: Target, plan: Plan, unknown: OutcomeUnknown) -> bool:
-    """Whether the plan is in the database, asked under the writers' lock, so that no transaction of it can be left.
+def committed(
+    target: Target, rows: Sequence[PlanRow], run_id: str, plan_fingerprint: str, unknown: OutcomeUnknown
+) -> bool:
+    """Whether a run's plan is in the database, asked under the writers' lock, so that no transaction of it can be left.
 
     Raises
     ------
     OutcomeUnknown : the database can't be asked now, or can't tell.
     """
-    from kpibackfill.database import store
-    from kpibackfill.database.engine import writing
 
-    run_id = plan.run.run_id
-    assert run_id is not None
-    keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
+    keys = [(row.snapshot_id, row.kpi_id) for row in rows]
     deadline = time.monotonic() + ASK_SECONDS
     while True:
         try:
@@ -108,21 +104,18 @@ def committed(target: Target, plan: Plan, unknown: OutcomeUnknown) -> bool:
             if time.monotonic() > deadline:
                 raise _unknown(unknown, run_id, "The database can't be asked whether it was carried out.") from None
             time.sleep(1)
-    found = judge(plan.rows, current, run_id, plan.fingerprint)
+    found = judge(rows, current, run_id, plan_fingerprint)
     if found.outcome == "changed_since":
         raise _unknown(unknown, run_id, "Somebody has changed the rows since, so that they don't tell.")
     return found.outcome == "applied"
 
 
-def judge(rows: Iterable[PlanRow], current: Mapping[Key, Image], run_id: str, plan_fingerprint: str) -> Settlement:
+def judge(rows: Sequence[PlanRow], current: Mapping[Key, Image], run_id: str, plan_fingerprint: str) -> Settlement:
     """Hold what is stored against what the plan found and what it would leave; all its rows were one transaction.
 
     A row that carries the run's id proves the commit. A row put back or deleted carries no id: it counts where no
     other row speaks against it.
     """
-    from kpibackfill.apply import after_image
-    from kpibackfill.revert import is_image
-
     found: list[Found] = []
     proved = denied = False
     for row in rows:
@@ -170,9 +163,6 @@ def sentence(document: Mapping[str, Any]) -> str:
 def _recorded(
     record: RunRecord, rows: list[PlanRow], judged: Settlement, current: Mapping[Key, Image], receipt: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from kpibackfill.apply import changes
-    from kpibackfill.parameters import system_user
-
     stored = [current.get((row.snapshot_id, row.kpi_id)) for row in rows]
     document = {
         "schema": 1,
