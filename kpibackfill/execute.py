@@ -17,9 +17,10 @@ from kpibackfill.config import Config
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
+from kpibackfill.record import closing
 from kpibackfill.record.provenance import notebook_path
 from kpibackfill.record.receipt import FINAL, NOTEBOOK, RunRecord
-from kpibackfill.run import RUN_VARIABLE, close_failed, prepare
+from kpibackfill.run import RUN_VARIABLE, prepare
 
 if TYPE_CHECKING:
     from kpibackfill.plan import Plan
@@ -60,7 +61,7 @@ def run_notebook(
         _judge(record, raised)
     finally:
         if (record.folder / NOTEBOOK).is_file():
-            record.archive_notebook()
+            closing.archive_notebook(record)
     return record
 
 
@@ -125,8 +126,7 @@ def _papermill(
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
             keep = ("timeout", "startup_timeout")
             chosen = {name: options[name] for name in keep if options.get(name) is not None}
-            # What a kernel says there is about itself: its outputs, errors included, come through its sockets.
-            Client(nb_man, kernel_name=kernel_name, **chosen).execute(stderr=subprocess.DEVNULL)
+            Client(nb_man, kernel_name=kernel_name, **chosen).execute()
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)
@@ -161,7 +161,9 @@ def _kernel() -> Iterator[Any]:
     # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default.
     with tempfile.TemporaryDirectory(prefix="kpibackfill-") as folder:
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
-        run_sync(manager.start_kernel)(extra_arguments=[ahead, "--HistoryManager.hist_file=:memory:"])
+        arguments = [ahead, "--HistoryManager.hist_file=:memory:"]
+        # What a kernel says there is about itself: its outputs, errors included, come through its sockets.
+        run_sync(manager.start_kernel)(extra_arguments=arguments, stderr=subprocess.DEVNULL)
         try:
             yield manager
         finally:
@@ -171,7 +173,7 @@ def _kernel() -> Iterator[Any]:
 
 def _judge(record: RunRecord, raised: BaseException | None) -> None:
     """Success is what the receipt says, never papermill's word: it calls cells completed that never ran."""
-    record.finish()
+    closing.finish(record)
     receipt = record.receipt
     if receipt["state"] == "applying":
         raise OutcomeUnknown(
@@ -180,7 +182,7 @@ def _judge(record: RunRecord, raised: BaseException | None) -> None:
             code="outcome_unknown",
         ) from None
     if receipt["state"] not in FINAL:
-        close_failed(record, _ended_early(raised))
+        closing.close_failed(record, _ended_early(raised))
         receipt = record.receipt
     if isinstance(raised, KeyboardInterrupt):
         raise raised
