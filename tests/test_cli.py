@@ -141,3 +141,14 @@ def test_without_a_configuration_the_first_step_is_told(tmp_path: Path, monkeypa
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
     assert "kpibackfill notebooks DIR" in told(CliRunner().invoke(main, ["run"]))
     assert "can't be read" in told(CliRunner().invoke(main, ["--config", "nowhere.toml", "run"]))
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_a_terminal_gets_colours_unless_it_asks_for_none(
+    no_color: str, coloured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    result = CliRunner().invoke(main, ["kpis"], color=True)
+    assert ("\x1b[" in result.output) == coloured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ def main(ctx: click.Context, config: Path | None) -> None:
       kpibackfill check --target live              is everything in place?
     """
     ctx.obj["config"] = config
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
-@main.command()
+@main.command(short_help="Execute the notebook: a dry run, or --apply.")
 @click.option("--target", default="demo", show_default=True, help="A target of kpibackfill.toml.")
 @click.option("--from-year", type=int, help="First year, inclusive; by default last year.")
 @click.option("--to-year", type=int, help="Last year, inclusive; by default the first.")
@@ -80,7 +83,7 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
         ctx.exit(1)
 
 
-@main.command()
+@main.command(short_help="Build the demo makerspace.")
 @click.option("--replace", is_flag=True, help="Build it anew where it is there already.")
 @json_option
 @click.pass_context
@@ -117,7 +120,7 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
     click.echo(f"Next: kpibackfill run --from-year {summary.from_year} --to-year {summary.until_year}")
 
 
-@main.command()
+@main.command(short_help="List the KPIs.")
 @json_option
 @click.pass_context
 def kpis(ctx: click.Context, as_json: bool) -> None:
@@ -142,7 +145,7 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
         click.echo(f"    reads {', '.join(entry.sources)}")
 
 
-@main.command()
+@main.command(short_help="Look whether everything is in place.")
 @click.option("--target", default="demo", show_default=True, help="A target of kpibackfill.toml.")
 @json_option
 @click.pass_context

@@ -23,7 +23,7 @@ def _warn(runs_dir: Path) -> None:
         )
 
 
-@main.command()
+@main.command(short_help="List the runs on record.")
 @click.option("--target", help="Only runs of this target.")
 @click.option("--year", type=int, help="Only runs that asked for this year.")
 @click.option("--kpi", help="Only runs that computed this KPI.")
@@ -52,7 +52,7 @@ def runs(
         click.echo(texts.runs_text(found))
 
 
-@main.command()
+@main.command(short_help="Show a run: findings, rows, who and why.")
 @click.argument("run")
 @json_option
 @click.pass_context
@@ -78,7 +78,7 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
         click.echo(texts.show_text(shown, changes))
 
 
-@main.command()
+@main.command(short_help="Compare two runs, and say why they differ.")
 @click.argument("one")
 @click.argument("other")
 @json_option
@@ -108,7 +108,7 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
         click.echo(texts.diff_text(found, units))
 
 
-@main.command()
+@main.command(short_help="List every value that a row was ever given.")
 @click.option("--target", help="Only rows of this target.")
 @click.option("--year", type=int, help="Only rows of this year.")
 @click.option("--kpi", help="Only rows of this KPI.")
@@ -144,7 +144,7 @@ def history(
         click.echo(texts.history_text(found))
 
 
-@main.command()
+@main.command(short_help="Check the archive, or a target against it.")
 @click.option("--head", default="", metavar="DIGEST", help="A head that was noted elsewhere: is it still contained?")
 @click.option("--target", help="Also hold the rows in this target's database against the archive.")
 @json_option
@@ -182,7 +182,7 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
         ctx.exit(2)
 
 
-@main.command()
+@main.command(short_help="Bring in the notebook of plain papermill.")
 @click.argument("notebook", type=click.Path(path_type=Path))
 @json_option
 @click.pass_context

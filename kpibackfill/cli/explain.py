@@ -10,7 +10,7 @@ from kpibackfill.cli import main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json
 
 
-@main.command()
+@main.command(short_help="Tell how a value comes about.")
 @click.argument("kpi", metavar="KPI")
 @click.option("--year", type=int, required=True, help="The year to explain.")
 @click.option("--target", default="demo", show_default=True, help="A target of kpibackfill.toml.")
@@ -39,7 +39,7 @@ def explain(ctx: click.Context, kpi: str, year: int, target: str, as_of: str | N
         click.echo(repr(found))
 
 
-@main.command()
+@main.command(short_help="Copy the notebooks to a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @json_option
 @click.pass_context

@@ -11,7 +11,7 @@ from kpibackfill.cli import execute, main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json, progress_line
 
 
-@main.command()
+@main.command(short_help="Write the decisions file of a dry run.")
 @click.argument("run")
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write instead of decisions-RUN.csv here.")
 @json_option
@@ -40,7 +40,7 @@ def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> 
     )
 
 
-@main.command()
+@main.command(short_help="Put your approval of a dry run on record.")
 @click.argument("run")
 @click.option("--note", required=True, help="Why, in a sentence.")
 @click.option("--by", default="", help="Who approves; by default the system's user.")
@@ -66,7 +66,7 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
         click.echo(f"Next: the same run with --apply --approved-plan {run}")
 
 
-@main.command()
+@main.command(short_help="Find out whether a run that was cut off wrote.")
 @click.argument("run")
 @json_option
 @click.pass_context
@@ -80,16 +80,17 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
       kpibackfill settle RUN
     """
     from kpibackfill.record import settle as settling
+    from kpibackfill.views import settlement_sentence
 
     begin(ctx, as_json)
     document = settling.settle(config_of(ctx), run)
     if as_json:
         print_json(document)
     else:
-        click.echo(settling.sentence(document))
+        click.echo(settlement_sentence(document))
 
 
-@main.command()
+@main.command(short_help="Put the rows that a run wrote back.")
 @click.argument("run")
 @click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
 @click.option("--approved-plan", default="", help="Fingerprint or run id of the revert's reviewed dry run.")
@@ -116,7 +117,7 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
     execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
 
 
-@main.command()
+@main.command(short_help="Ask a run again, and compare.")
 @click.argument("run")
 @json_option
 @click.pass_context
