@@ -17,10 +17,10 @@ from kpibackfill.database.engine import writing
 from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.plan import Plan
-from kpibackfill.record import approval, settle
+from kpibackfill.record import approval, closing, settle
 from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, row_document
 from kpibackfill.record.receipt import RunRecord
-from kpibackfill.run import Run, close_failed, step
+from kpibackfill.run import Run, step
 from kpibackfill.tables import cachetags, kpi_fact
 
 
@@ -65,7 +65,7 @@ def apply_plan(run: Run, plan: Plan) -> Any:
     record = run.record
     if not run.parameters.apply:
         if record is not None:
-            record.close("dry_run")
+            closing.close(record, "dry_run")
         return Receipt("dry_run", {}, "", run, plan)
     approved = approval.check(run, plan)
     if record is None:
@@ -73,7 +73,7 @@ def apply_plan(run: Run, plan: Plan) -> Any:
 
         return hand_over(run, plan)
     if not plan.rows:
-        record.close("applied", written={"insert": 0, "update": 0, "delete": 0, "rows": []}, approval=approved)
+        closing.close(record, "applied", written={"insert": 0, "update": 0, "delete": 0, "rows": []}, approval=approved)
         return Receipt("applied", {"insert": 0, "update": 0, "delete": 0}, "", run, plan)
     record.update(state="applying", approval=approved)
     tags = cache_tags(plan.rows)
@@ -85,7 +85,7 @@ def apply_plan(run: Run, plan: Plan) -> Any:
         # A settlement has sealed the record already, and says that nothing was written.
         if (told_so or not sent.is_set()) and record.settlement is None:
             record.update(state="planned")
-            close_failed(record, error)
+            closing.close_failed(record, error)
         raise
     counts = {action: sum(row.action == action for row in plan.rows) for action in ("insert", "update", "delete")}
     units = {run.site.kpi_id_prefix + entry.kpi_id: entry.unit for entry in run.kpis}
@@ -137,7 +137,7 @@ def _close(record: RunRecord, run: Run, facts: Mapping[str, Any]) -> None:
     try:
         if record.settlement is None:  # else somebody settled it between the commit and here, and found the same
             record.update(state="applied", **facts)
-            record.close("applied", after_apply=_after_apply(run.target))
+            closing.close(record, "applied", after_apply=_after_apply(run.target))
     except KpiBackfillError as error:
         raise OutcomeUnknown(
             f"The rows are written: the database has committed them. But their record is not: {error.message} "

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
@@ -251,3 +252,14 @@ def _config_error(problem: str) -> Refused:
 def plain_settings(site: Site) -> dict[str, Any]:
     """The site's settings as plain values, for the record."""
     return site.model_dump(mode="json")
+
+
+def web_address(text: str | None) -> str | None:
+    """An http or https address without a login, a query or a fragment; ``None`` where the text is no such address."""
+    try:
+        address = urlsplit(text or "")
+    except ValueError:
+        return None
+    if address.scheme not in ("http", "https") or not address.hostname:
+        return None
+    return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))

@@ -13,10 +13,11 @@ from typing import Any, ParamSpec, TypeVar
 from kpibackfill import decisions, revert
 from kpibackfill.config import Config, Site, Target, load_config
 from kpibackfill.decisions import Decisions
-from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
+from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.parameters import CADENCES, Parameters, injected_names, refuse_unknown, resolve
+from kpibackfill.record import closing
 from kpibackfill.record.receipt import DECISIONS, RUN_METADATA, RunRecord
 
 # Set for the kernel by `kpibackfill run`: the id of the run whose record is open already.
@@ -107,7 +108,7 @@ def begin(
                 "Give parameters on the command line, and leave the notebook's own at their defaults.",
                 code="parameter",
             )
-            record.close(other.state, other)
+            closing.close(record, other.state, other)
             raise other
     elif archives_by_itself():
         record = RunRecord.create(config, target_, parameters, "papermill")
@@ -154,7 +155,7 @@ def _kept_decisions(config: Config, parameters: Parameters, record: RunRecord | 
         found = decisions.read(parameters.decisions, decidable(config))
     except KpiBackfillError as error:
         if record is not None:
-            close_failed(record, error)
+            closing.close_failed(record, error)
         raise
     if record is not None:
         record.add(DECISIONS, found.raw)
@@ -185,31 +186,10 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
             first: Any = args[0] if args else None
             run = first if isinstance(first, Run) else getattr(first, "run", None)
             if isinstance(run, Run) and run.record is not None:
-                close_failed(run.record, error)
+                closing.close_failed(run.record, error)
             raise
 
     return wrapper
-
-
-def close_failed(record: RunRecord, error: BaseException) -> None:
-    """Give a run that raised its final state, unless its outcome is known already or is unknown."""
-    receipt = record.receipt
-    if receipt["ended_at"] is not None:
-        record.finish()
-    if receipt["ended_at"] is not None or receipt["state"] != "planned" or isinstance(error, OutcomeUnknown):
-        return
-    if isinstance(error, KpiBackfillError):
-        record.close(error.state, error)
-    elif isinstance(error, KeyboardInterrupt):
-        record.close("failed", KpiBackfillError("The run was interrupted; nothing was written.", code="interrupted"))
-    elif isinstance(error, SystemExit):  # papermill calls this a success
-        ended = KpiBackfillError(
-            "A cell ended the notebook before its last step; nothing was written.", code="incomplete"
-        )
-        record.close("failed", ended)
-    else:
-        message = f"{type(error).__name__} in kpibackfill; nothing was written. The traceback is in the notebook."
-        record.close("failed", KpiBackfillError(message, code="bug"))
 
 
 def _shell() -> Any:

@@ -289,6 +289,22 @@ def written_sentence(written: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)}." if parts else "the plan was empty, nothing was written."
 
 
+def settlement_sentence(document: Mapping[str, Any]) -> str:
+    """What a settlement found, for people."""
+    run_id, rows = document["run_id"], document["rows"]
+    text = {
+        "applied": f"{run_id} was carried out: its transaction was committed.",
+        "not_in_effect": f"{run_id} is not in effect: nothing of it is in the database.",
+        "changed_since": f"{run_id} can't be told as a whole: somebody has changed its rows since.",
+    }.get(
+        document["outcome"], f"{run_id} had ended as {document['outcome']}: nothing was written. That is on record now."
+    )
+    changed = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == "changed_since"]
+    if changed:
+        text += f" Changed since by somebody else: {', '.join(changed)}."
+    return text
+
+
 def apply_command(parameters: Mapping[str, Any], approved_plan: str) -> str:
     """The command that would apply exactly the plan of a run with these parameters."""
     from kpibackfill.parameters import command_options

@@ -14,7 +14,7 @@ from typing import Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import DEFAULTS
-from kpibackfill.record import files, ledger
+from kpibackfill.record import closing, files, ledger
 from kpibackfill.record.receipt import NOTEBOOK, RUN_METADATA, RunRecord
 
 # Parameters that stand in the receipt as they were given.
@@ -41,7 +41,7 @@ def bring_in(runs_dir: Path, path: Path) -> RunRecord:
                 raise _refused(f"{record.run_id} has another notebook in its folder, which is not archived yet")
             shutil.copyfile(path, kept)
             kept.chmod(0o600)
-    record.archive_notebook()
+    closing.archive_notebook(record)
     return record
 
 

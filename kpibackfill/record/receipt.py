@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kpibackfill.config import Config, Target, masked_url, plain_settings
+from kpibackfill.config import Config, Target, masked_url, plain_settings, web_address
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.parameters import Parameters, system_user
 from kpibackfill.record import files, ledger, provenance
@@ -51,8 +51,6 @@ class RunRecord:
     @classmethod
     def create(cls, config: Config, target: Target, parameters: Parameters, started_by: str) -> RunRecord:
         """Make the folder, the first receipt and the ledger's line ``begun``."""
-        from kpibackfill.record import report
-
         now = datetime.now(UTC)
         years = "-".join(dict.fromkeys([f"{parameters.from_year}", f"{parameters.to_year}"]))
         kind = "apply" if parameters.apply else "dry-run"
@@ -79,7 +77,7 @@ class RunRecord:
                 "store": masked_url(target.store_url),
                 "sources": masked_url(target.sources_url),
                 "timezone": target.timezone,
-                "dashboards": report.web_address(target.dashboards),
+                "dashboards": web_address(target.dashboards),
             },
             "site": plain_settings(config.site),
             "code": provenance.code(),
@@ -139,85 +137,14 @@ class RunRecord:
             raise AssertionError(f"{self.run_id} is closed")
         files.write(self.folder / RECEIPT, files.readable({**receipt, **facts}))
 
-    def close(self, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
-        """Give the receipt its final state, render the report, and seal all files in the ledger."""
-        from kpibackfill.record import index, report
-
-        told = {"code": error.code, "message": error.message} if error else None
-        facts |= {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        page, missing = report.closing_page({**self.receipt, **facts}, self.folder)
-        self.update(**facts, report=missing)
-        try:
-            self.add(REPORT, page)
-        finally:
-            # What happened is on record also where a report could not be made of it.
-            self._seal_closed()
-        index.write(self.runs_dir)
-
-    def finish(self) -> None:
-        """Do what is left to do of a closing that was cut off; nothing, where the run has no final state."""
-        from kpibackfill.record import report
-
-        receipt = self.receipt
-        if receipt["ended_at"] is None:
-            if receipt["state"] == "applied":
-                self.close("applied")
-        elif not self.sealed:
-            if not (self.folder / REPORT).is_file():
-                self.add(REPORT, report.closing_page(receipt, self.folder)[0])
-            self._seal_closed()
-
     @property
     def sealed(self) -> bool:
         """Whether a line of the ledger tells the run's end."""
-        return any(entry["event"] in ("closed", "settled") for entry in self._events())
+        return any(entry["event"] in ("closed", "settled") for entry in self.events())
 
-    def _events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
+        """The ledger's lines about the run."""
         return [entry for entry in ledger.entries(self.runs_dir) if entry["run_id"] == self.run_id]
-
-    def _seal_closed(self) -> None:
-        receipt = self.receipt
-        self.seal(
-            "closed",
-            [path.name for path in self.folder.iterdir() if path.name != NOTEBOOK],
-            state=receipt["state"],
-            years=receipt.get("years", {}),
-            kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
-            plan=receipt.get("plan"),
-            changes=receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else [],
-            decisions=_told_decisions(receipt),
-        )
-
-    def archive_notebook(self) -> None:
-        """Seal the executed notebook, which is complete only after the run was closed."""
-        from kpibackfill.record import index
-
-        (self.folder / NOTEBOOK).chmod(0o600)
-        digest = provenance.cells_digest(self.folder / NOTEBOOK)
-        shipped = provenance.cells_digest(provenance.notebook_path())
-        self.seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
-        index.write(self.runs_dir)
-
-    def close_settled(self, document: Mapping[str, Any], changes: list[dict[str, Any]]) -> None:
-        """Add a settlement, and seal what the run could not seal itself; what it wrote stays as it is."""
-        from kpibackfill.record import index, report
-
-        self.add(SETTLEMENT, files.readable(document))
-        if not (self.folder / REPORT).is_file():
-            self.add(REPORT, report.render(self.folder))
-        sealed = {name for entry in self._events() for name in entry["files"]}
-        receipt = self.receipt
-        self.seal(
-            "settled",
-            [path.name for path in self.folder.iterdir() if path.name not in sealed],
-            outcome=document["outcome"],
-            years=receipt.get("years", {}),
-            kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
-            plan=receipt.get("plan"),
-            changes=changes,
-            decisions=_told_decisions(receipt),
-        )
-        index.write(self.runs_dir)
 
     def seal(self, event: str, names: list[str], **facts: Any) -> None:
         """Put files of the run's folder into ``SHA256SUMS`` and, with the event, into the ledger.
@@ -233,11 +160,6 @@ class RunRecord:
     def _sum_lines(self) -> list[str]:
         path = self.folder / SUMS
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-
-
-def _told_decisions(receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
-    return [{name: told[name] for name in names} for told in receipt.get("decisions", [])]
 
 
 def sum_lines(digests: Mapping[str, str]) -> str:

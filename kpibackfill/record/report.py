@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
+from kpibackfill import views
+from kpibackfill.config import web_address
 from kpibackfill.numbers import FEW
 from kpibackfill.record.receipt import PLAN, RECEIPT, SETTLEMENT
 
@@ -75,8 +76,6 @@ def full_page(
     settlement: Mapping[str, Any] | None = None,
 ) -> str:
     """The page of a receipt, the plan and the settlement of that run, and its figures: image address, alternative."""
-    from kpibackfill import views
-
     words = {entry["kpi_id"]: entry for entry in receipt.get("kpis", [])}
     rows = views.drift_rows(_by_weight(receipt), words)
     prefix = receipt["site"]["kpi_id_prefix"]
@@ -168,17 +167,13 @@ def _end(receipt: Mapping[str, Any], planned: int, settlement: Mapping[str, Any]
     state = receipt["state"]
     means = ""
     if settlement:
-        from kpibackfill.record import settle
-
         heading = f"Cut off while it was writing, and settled on {settlement['settled_at'][:10]}."
-        return {"state": settlement["outcome"], "heading": heading, "means": settle.sentence(settlement)}
+        return {"state": settlement["outcome"], "heading": heading, "means": views.settlement_sentence(settlement)}
     if state == "dry_run":
         rows = f"{planned} row{'s' * (planned != 1)}"
         means = f"An apply of this plan would write {rows}." if planned else "An apply would write nothing."
     elif state == "applied":
-        from kpibackfill.views import written_sentence
-
-        means = written_sentence(receipt.get("written", {}))
+        means = views.written_sentence(receipt.get("written", {}))
     elif state == "applying":
         means = f"kpibackfill settle {receipt['run_id']} finds out whether it wrote."
     elif receipt.get("error"):
@@ -210,17 +205,6 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[st
 def _bound(parameters: Any) -> str:
     """A statement's bound values, as many in a line as fit."""
     return textwrap.fill(json.dumps(parameters, ensure_ascii=False), 110, break_long_words=False)
-
-
-def web_address(text: str | None) -> str | None:
-    """An http or https address without a login, a query or a fragment; ``None`` where the text is no such address."""
-    try:
-        address = urlsplit(text or "")
-    except ValueError:
-        return None
-    if address.scheme not in ("http", "https") or not address.hostname:
-        return None
-    return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path.rstrip("/"), "", ""))
 
 
 def _dashboards(base: str | None) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from kpibackfill.database.engine import writing
 from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.parameters import system_user
-from kpibackfill.record import files
+from kpibackfill.record import closing, files
 from kpibackfill.record.planned import PlanRow, after_image, changes, is_image, read_plan, row_of
 from kpibackfill.record.receipt import PLAN, RunRecord
 
@@ -59,7 +59,7 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
     if record.settlement is not None and sealed:
         return record.settlement
     if record.closed and not sealed:
-        record.finish()
+        closing.finish(record)
         return {"schema": 1, "run_id": run_id, "outcome": receipt["state"], "rows": []}
     if receipt["ended_at"] is not None or receipt["state"] not in ("applying", "applied"):
         known = receipt["state"] if receipt["ended_at"] else "planned: it ended, or still is, before its writing"
@@ -144,22 +144,6 @@ def state_of(record: RunRecord) -> str:
     return str(record.receipt["state"] if settlement is None else settlement["outcome"])
 
 
-def sentence(document: Mapping[str, Any]) -> str:
-    """What a settlement found, for people."""
-    run_id, rows = document["run_id"], document["rows"]
-    text = {
-        "applied": f"{run_id} was carried out: its transaction was committed.",
-        "not_in_effect": f"{run_id} is not in effect: nothing of it is in the database.",
-        "changed_since": f"{run_id} can't be told as a whole: somebody has changed its rows since.",
-    }.get(
-        document["outcome"], f"{run_id} had ended as {document['outcome']}: nothing was written. That is on record now."
-    )
-    changed = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == "changed_since"]
-    if changed:
-        text += f" Changed since by somebody else: {', '.join(changed)}."
-    return text
-
-
 def _recorded(
     record: RunRecord, rows: list[PlanRow], judged: Settlement, current: Mapping[Key, Image], receipt: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -182,7 +166,7 @@ def _recorded(
         ],
     }
     units = {receipt["site"]["kpi_id_prefix"] + entry["kpi_id"]: entry["unit"] for entry in receipt.get("kpis", [])}
-    record.close_settled(document, changes(rows, units) if judged.outcome == "applied" else [])
+    closing.close_settled(record, document, changes(rows, units) if judged.outcome == "applied" else [])
     return document
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kpibackfill.record import closing
 from kpibackfill.record.provenance import notebook_path
 from kpibackfill.record.receipt import NOTEBOOK, RunRecord
 from tests.databases import ReferenceDatabases
@@ -18,7 +19,7 @@ FEW = {"kpis": "education_nps,total_new_member_signups"}
 def archive_as_shipped(record: RunRecord) -> None:
     """Seal the notebook as it is shipped: what a papermill execution adds to it makes no difference here."""
     shutil.copyfile(notebook_path(), record.folder / NOTEBOOK)
-    record.archive_notebook()
+    closing.archive_notebook(record)
 
 
 @pytest.fixture(scope="session")

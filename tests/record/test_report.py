@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from kpibackfill import plots, views
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
-from kpibackfill.record import report
+from kpibackfill.record import closing, report
 from tests.browser import chromium
 from tests.databases import connect
 from tests.workbench import Workbench
@@ -215,13 +215,14 @@ def test_every_state_has_its_page(bench: Workbench) -> None:
     assert "has not ended" in Page(report.render(refused.folder)).words
     refused.update(state="applying")
     assert f"kpibackfill settle {refused.run_id} finds out" in Page(report.render(refused.folder)).words
-    refused.close("refused", Refused("2024 has two rows; nothing was written.", code="duplicate"))
+    closing.close(refused, "refused", Refused("2024 has two rows; nothing was written.", code="duplicate"))
     words = page(refused.folder).words
     assert "Refused: a check said no, and nothing was written. 2024 has two rows" in words
 
     steps = bench.steps(record=True)
     assert steps.run.record is not None
-    steps.run.record.close("failed", KpiBackfillError("The kernel died; nothing was written.", code="incomplete"))
+    error = KpiBackfillError("The kernel died; nothing was written.", code="incomplete")
+    closing.close(steps.run.record, "failed", error)
     words = page(steps.run.record.folder).words
     assert "Failed: nothing was written. The kernel died" in words
     assert "Nothing of it was written by this run." in words

@@ -1,0 +1,106 @@
+"""How a run's record ends: its final state, the report, and the ledger's line that seals its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.record import files, index, provenance, report
+from kpibackfill.record.receipt import NOTEBOOK, REPORT, SETTLEMENT, RunRecord
+
+
+def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
+    """Give the receipt its final state, render the report, and seal all files in the ledger."""
+    told = {"code": error.code, "message": error.message} if error else None
+    facts |= {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    page, missing = report.closing_page({**record.receipt, **facts}, record.folder)
+    record.update(**facts, report=missing)
+    try:
+        record.add(REPORT, page)
+    finally:
+        # What happened is on record also where a report could not be made of it.
+        _seal_closed(record)
+    index.write(record.runs_dir)
+
+
+def close_failed(record: RunRecord, error: BaseException) -> None:
+    """Give a run that raised its final state, unless its outcome is known already or is unknown."""
+    receipt = record.receipt
+    if receipt["ended_at"] is not None:
+        finish(record)
+    if receipt["ended_at"] is not None or receipt["state"] != "planned" or isinstance(error, OutcomeUnknown):
+        return
+    if isinstance(error, KpiBackfillError):
+        close(record, error.state, error)
+    elif isinstance(error, KeyboardInterrupt):
+        close(record, "failed", KpiBackfillError("The run was interrupted; nothing was written.", code="interrupted"))
+    elif isinstance(error, SystemExit):  # papermill calls this a success
+        ended = KpiBackfillError(
+            "A cell ended the notebook before its last step; nothing was written.", code="incomplete"
+        )
+        close(record, "failed", ended)
+    else:
+        message = f"{type(error).__name__} in kpibackfill; nothing was written. The traceback is in the notebook."
+        close(record, "failed", KpiBackfillError(message, code="bug"))
+
+
+def finish(record: RunRecord) -> None:
+    """Do what is left to do of a closing that was cut off; nothing, where the run has no final state."""
+    receipt = record.receipt
+    if receipt["ended_at"] is None:
+        if receipt["state"] == "applied":
+            close(record, "applied")
+    elif not record.sealed:
+        if not (record.folder / REPORT).is_file():
+            record.add(REPORT, report.closing_page(receipt, record.folder)[0])
+        _seal_closed(record)
+
+
+def archive_notebook(record: RunRecord) -> None:
+    """Seal the executed notebook, which is complete only after the run was closed."""
+    (record.folder / NOTEBOOK).chmod(0o600)
+    digest = provenance.cells_digest(record.folder / NOTEBOOK)
+    shipped = provenance.cells_digest(provenance.notebook_path())
+    record.seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
+    index.write(record.runs_dir)
+
+
+def close_settled(record: RunRecord, document: Mapping[str, Any], changes: list[dict[str, Any]]) -> None:
+    """Add a settlement, and seal what the run could not seal itself; what it wrote stays as it is."""
+    record.add(SETTLEMENT, files.readable(document))
+    if not (record.folder / REPORT).is_file():
+        record.add(REPORT, report.render(record.folder))
+    sealed = {name for entry in record.events() for name in entry["files"]}
+    receipt = record.receipt
+    record.seal(
+        "settled",
+        [path.name for path in record.folder.iterdir() if path.name not in sealed],
+        outcome=document["outcome"],
+        years=receipt.get("years", {}),
+        kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
+        plan=receipt.get("plan"),
+        changes=changes,
+        decisions=_told_decisions(receipt),
+    )
+    index.write(record.runs_dir)
+
+
+def _seal_closed(record: RunRecord) -> None:
+    receipt = record.receipt
+    record.seal(
+        "closed",
+        [path.name for path in record.folder.iterdir() if path.name != NOTEBOOK],
+        state=receipt["state"],
+        years=receipt.get("years", {}),
+        kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
+        plan=receipt.get("plan"),
+        changes=receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else [],
+        decisions=_told_decisions(receipt),
+    )
+
+
+def _told_decisions(receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
+    return [{name: told[name] for name in names} for told in receipt.get("decisions", [])]
