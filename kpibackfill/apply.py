@@ -11,11 +11,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from kpibackfill import views
 from kpibackfill.config import Target
 from kpibackfill.database import store
 from kpibackfill.database.engine import writing
 from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
+from kpibackfill.execute import hand_over
 from kpibackfill.plan import Plan
 from kpibackfill.record import approval, closing, settle
 from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, row_document
@@ -35,14 +37,21 @@ class Receipt:
     plan: Plan
 
     def __repr__(self) -> str:
-        from kpibackfill import views
-
-        return views.receipt_sentence(self)
+        if self.state == "dry_run":
+            return "Dry run: nothing was written."
+        tags = f" Drupal's cache tags: {self.cache_tags}." if self.cache_tags else ""
+        return f"Applied: {views.written_sentence(self.written)}{tags}"
 
     def _repr_html_(self) -> str:
-        from kpibackfill import views
-
-        return views.receipt_html(self)
+        approved = self.run.run_id or self.plan.fingerprint
+        return views.block(
+            "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>"
+            "{% if command %}<p>To apply exactly this plan:</p><pre>{{ command }}</pre>{% endif %}</div>",
+            sentence=repr(self),
+            command=views.apply_command(self.run.parameters.as_notebook(), approved)
+            if self.state == "dry_run" and self.plan.rows
+            else "",
+        )
 
 
 @step
@@ -69,8 +78,6 @@ def apply_plan(run: Run, plan: Plan) -> Any:
         return Receipt("dry_run", {}, "", run, plan)
     approved = approval.check(run, plan)
     if record is None:
-        from kpibackfill.execute import hand_over
-
         return hand_over(run, plan)
     if not plan.rows:
         closing.close(record, "applied", written={"insert": 0, "update": 0, "delete": 0, "rows": []}, approval=approved)

@@ -14,7 +14,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from kpibackfill import revert
+from kpibackfill import revert, views
 from kpibackfill.config import Site, Target, masked_url
 from kpibackfill.database import store
 from kpibackfill.database.engine import identity, one_moment, reading
@@ -61,9 +61,8 @@ class Readings:
         return f"{len(self.computed)} values of {len(self.snapshots)} snapshots"
 
     def _repr_html_(self) -> str:
-        from kpibackfill import views
-
-        return views.readings_html(self)
+        snapshots, computed = (table.to_dict("records") for table in (self.snapshots, self.computed))
+        return views.readings_html(snapshots, computed, self.run.kpis, self.notes)
 
 
 @step

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kpibackfill import witness
+from kpibackfill import views, witness
 from kpibackfill.compute import Readings
 from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
 from kpibackfill.record import files
 from kpibackfill.run import step
-
-# What matters stands first.
-STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 
 
 @step
@@ -89,12 +86,38 @@ def compare(readings: Readings) -> pd.DataFrame:
     )
 
 
-def by_weight(drift: pd.DataFrame) -> pd.DataFrame:
-    """The rows so that what matters stands first: unsupported, then by the size of the change, new ones after."""
-    rank = drift["status"].map(STATUSES.index)
-    size = drift["change"].abs().fillna(drift["delta"].abs()).fillna(0)
-    order = pd.DataFrame({"rank": rank, "size": -size}).sort_values(["rank", "size"], kind="stable").index
-    return drift.loc[order]
+def drift_table(drift: pd.DataFrame) -> views.Table:
+    """The drift as a table in which what matters stands first; unchanged rows and years without data are folded away.
+
+    Raises
+    ------
+    Refused : the drift was edited since it was compared.
+    """
+    seal_of(drift)
+    words: views.Words = drift.attrs["kpis"]
+    rows = views.drift_rows(views.by_weight(records(drift)), words)
+    first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
+    rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
+    sentence = views.drift_sentence(rows)
+    html = views.block(
+        "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
+        "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"
+        "{{ t.drift(rest) }}</details>{% endif %}</div>",
+        sentence=sentence,
+        first=first,
+        rest=rest,
+    )
+    return views.Table(html, sentence)
+
+
+def review_figures(drift: pd.DataFrame) -> views.Table:
+    """The runbook's review figures: per year the target snapshots and the computed KPI rows, and the total."""
+    parameters = seal_of(drift).run.parameters
+    per_year, total = counts(drift, range(parameters.from_year, parameters.to_year + 1))
+    html = views.block(
+        "{{ t.style() }}<div class='kb'>{{ t.years(per_year, total) }}</div>", per_year=per_year, total=total
+    )
+    return views.Table(html, f"{total} KPI rows in {len(per_year)} years.")
 
 
 def records(drift: pd.DataFrame) -> list[dict[str, Any]]:

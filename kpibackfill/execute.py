@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from kpibackfill import views
 from kpibackfill.config import Config
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.parameters import command_options
@@ -71,8 +72,6 @@ def hand_over(run: Run, plan: Plan) -> Any:
     The plan on screen goes along as ``approved_plan`` unless a reviewed one was named: what is written is what was
     seen.
     """
-    from kpibackfill import views
-
     parameters = run.parameters.as_notebook()
     parameters["approved_plan"] = parameters["approved_plan"] or plan.fingerprint
     options = command_options(parameters)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from kpibackfill import deciding, proposals
+from kpibackfill import deciding, proposals, views
 from kpibackfill.compute import Readings
 from kpibackfill.drift import counts, records
 from kpibackfill.errors import Refused
 from kpibackfill.frames import seal_of
+from kpibackfill.kpis.registry import as_dict
 from kpibackfill.proposals import Proposal
 from kpibackfill.record import files
 from kpibackfill.record.planned import PlanRow, databases, fingerprint, row_document
@@ -51,14 +52,12 @@ class Plan:
         ).astype({"before": "float64", "after": "float64"})
 
     def __repr__(self) -> str:
-        from kpibackfill import views
-
-        return views.plan_sentence(self)
+        return views.actions_sentence([row.action for row in self.rows])
 
     def _repr_html_(self) -> str:
-        from kpibackfill import views
-
-        return views.plan_html(self)
+        words = {entry.kpi_id: as_dict(entry) for entry in self.run.kpis}
+        rows = map(row_document, self.rows)
+        return views.plan_html(rows, words, self.run.site.kpi_id_prefix, self.fingerprint, self.decided, self.notes)
 
 
 @step
@@ -91,7 +90,7 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
             notes=[*run.parameters.notes, *readings.notes, *plan.notes],
             kpis=[
                 {
-                    **_kpi_words(entry),
+                    **as_dict(entry),
                     "source_text": entry.source_text,
                     "source_sha256": hashlib.sha256(entry.source_text.encode()).hexdigest(),
                     "queries": [asdict(query) for query in readings.queries[entry.kpi_id]],
@@ -123,9 +122,3 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "databases": plan.databases,
         "rows": [row_document(row) for row in plan.rows],
     }
-
-
-def _kpi_words(entry: Any) -> dict[str, Any]:
-    from kpibackfill.kpis.registry import as_dict
-
-    return as_dict(entry)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, ParamSpec, TypeVar
 
-from kpibackfill import decisions, revert
-from kpibackfill.config import Config, Site, Target, load_config
+from kpibackfill import decisions, revert, views
+from kpibackfill.config import Config, Site, Target, load_config, masked_url
 from kpibackfill.decisions import Decisions
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
@@ -47,9 +47,14 @@ class Run:
         return f"Run of {self.target.name}, {self.parameters.from_year}–{self.parameters.to_year}"
 
     def _repr_html_(self) -> str:
-        from kpibackfill import views
-
-        return views.run_html(self)
+        return views.block(
+            "{{ t.style() }}{{ t.run(p, target, kpis, notes, run_id) }}",
+            p=self.parameters.as_notebook(),
+            target=masked_url(self.target.store_url),
+            kpis=[registry.as_dict(entry) for entry in self.kpis],
+            notes=self.parameters.notes,
+            run_id=self.run_id,
+        )
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, measure, too_few
+from kpibackfill.parameters import command_options
 
 if TYPE_CHECKING:
-    import pandas as pd
     from jinja2 import Environment
 
-    from kpibackfill.apply import Receipt
-    from kpibackfill.compute import Readings
-    from kpibackfill.plan import Plan
-    from kpibackfill.run import Run
+    from kpibackfill.kpis.registry import Kpi
 
 FOLDED = 40  # a plan of more rows than so many is folded away, for whoever wants to see it
+# What matters stands first.
+STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
+MOVED = ("source", "store", "both", "vanished")
 Words = Mapping[str, Mapping[str, Any]]
 
 
@@ -49,7 +49,7 @@ class Outcome:
     folder: Path
 
     def _repr_html_(self) -> str:
-        return _block(
+        return block(
             "{{ t.style() }}<div class='kb'><div class='kb-ok'><b>{{ o.state | capitalize }}</b> by the papermill "
             "execution <code>{{ o.run_id }}</code>: {{ o.plan.rows }} row{{ 's' if o.plan.rows != 1 }}. "
             "Its record is in <code>{{ folder }}</code>.</div></div>",
@@ -61,27 +61,17 @@ class Outcome:
         return f"{self.outcome['state']}: {self.outcome['run_id']}"
 
 
-def run_html(run: Run) -> str:
-    from kpibackfill.config import masked_url
-    from kpibackfill.kpis.registry import as_dict
-
-    return _block(
-        "{{ t.style() }}{{ t.run(p, target, kpis, notes, run_id) }}",
-        p=run.parameters.as_notebook(),
-        target=masked_url(run.target.store_url),
-        kpis=[as_dict(entry) for entry in run.kpis],
-        notes=run.parameters.notes,
-        run_id=run.run_id,
-    )
-
-
-def readings_html(readings: Readings) -> str:
+def readings_html(
+    snapshots: Sequence[Mapping[str, Any]],
+    computed: Iterable[Mapping[str, Any]],
+    kpis: Sequence[Kpi],
+    notes: Sequence[str],
+) -> str:
     """A row per target snapshot with what each KPI gives for it, and the warnings as numbered remarks."""
-    kpis = readings.run.kpis
     remarks: dict[str, list[str]] = {}
     found: dict[tuple[int, str], dict[str, str]] = {}
     units = {entry.kpi_id: entry.unit for entry in kpis}
-    for row in readings.computed.to_dict("records"):
+    for row in computed:
         basis, population = _whole(row["basis"]), _whole(row["population"])
         unit = units[row["kpi_id"]]
         few = too_few(unit, basis)
@@ -92,49 +82,29 @@ def readings_html(readings: Readings) -> str:
             "title": NOT_FOR_PUBLICATION if few else _rests_on(basis, population),
             "marks": ", ".join(str(list(remarks).index(text) + 1) for text in row["warnings"]),
         }
-    snapshots = readings.snapshots.to_dict("records")
-    return _block(
+    return block(
         "{{ t.style() }}<div class='kb'>{% if rows %}{{ t.computed(rows, kpis) }}{{ t.warnings(remarks) }}{% else %}"
         "<div class='kb-note'>There is no target snapshot in these years: nothing to compute, and nothing to write."
         "</div>{% endif %}{{ t.sentences(notes) }}</div>",
         rows=[(row, [found[row["snapshot_id"], entry.kpi_id] for entry in kpis]) for row in snapshots],
         kpis=kpis,
         remarks=[{"text": text, "periods": dict.fromkeys(periods)} for text, periods in remarks.items()],
-        notes=readings.notes,
+        notes=notes,
     )
 
 
-def drift_table(drift: pd.DataFrame) -> Table:
-    """The drift as a table in which what matters stands first; unchanged rows and years without data are folded away.
+def by_weight(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of a receipt, unsupported ones first, then by the size of the change, new ones after."""
 
-    Raises
-    ------
-    Refused : the drift was edited since it was compared.
-    """
-    from kpibackfill.drift import by_weight, records
-    from kpibackfill.frames import seal_of
+    def weight(row: Mapping[str, Any]) -> tuple[int, float]:
+        size = next((abs(float(row[name])) for name in ("change", "delta") if row[name] is not None), 0.0)
+        return STATUSES.index(row["status"]), -size
 
-    seal_of(drift)
-    words: Words = drift.attrs["kpis"]
-    rows = drift_rows(records(by_weight(drift)), words)
-    first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
-    rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
-    sentence = drift_sentence(rows)
-    html = _block(
-        "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
-        "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"
-        "{{ t.drift(rest) }}</details>{% endif %}</div>",
-        sentence=sentence,
-        first=first,
-        rest=rest,
-    )
-    return Table(html, sentence)
+    return sorted(rows, key=weight)
 
 
 def drift_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     """``Of 55 rows 4 changed, 2 new, 1 unsupported, 48 unchanged.``, and who moved since the last record."""
-    from kpibackfill import witness
-
     found = [row["status"] for row in rows]
     if not found:
         return "There is nothing to compare."
@@ -143,14 +113,30 @@ def drift_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
         for status in ("unsupported", "changed", "new", "unchanged", "no_data")
         if status in found
     ]
-    moved = witness.sentence(row["moved"] for row in rows)
+    moved = moved_sentence(row["moved"] for row in rows)
     return f"Of {len(found)} row{'s' * (len(found) != 1)}: {', '.join(parts)}. {moved}".rstrip()
+
+
+def moved_sentence(moved: Iterable[str]) -> str:
+    """Who moved, in a sentence; empty where nothing did since it was last recorded."""
+    found = list(moved)
+    counts = {word: found.count(word) for word in MOVED}
+    told = {
+        "source": "the sources give another value for {}",
+        "store": "somebody changed {} that {} stored",
+        "both": "both happened to {}",
+        "vanished": "{} vanished, as when a snapshot is rebuilt",
+    }
+    parts = [
+        told[word].format(f"{count} row{'s' * (count != 1)}", "is" if count == 1 else "are")
+        for word, count in counts.items()
+        if count
+    ]
+    return f"Since it was last recorded: {'; '.join(parts)}." if parts else ""
 
 
 def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
     """Rows of a receipt with what people read of them added."""
-    from kpibackfill import witness
-
     shown = []
     for row in rows:
         unit = words[row["kpi_id"]]["unit"]
@@ -168,7 +154,7 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
             remarks.insert(0, f"The stored period is {row['stored_period_year']}-{row['stored_period_month']}.")
         if row["moved"]:
             recorded = FEW if withheld else amount(_number(row["recorded"]), unit)
-            remarks.insert(0, witness.remark(row, recorded))
+            remarks.insert(0, _moved_remark(row, recorded))
         if row["decided"]:
             remarks.insert(0, f"{row['decided'][0].upper()}{row['decided'][1:]}.")
         if withheld:
@@ -191,6 +177,17 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
             }
         )
     return shown
+
+
+def _moved_remark(row: Mapping[str, Any], recorded: str) -> str:
+    """What a row of the drift says of who moved; `recorded` is the recorded value as people read it."""
+    return {
+        "": "",
+        "source": f"The sources have changed since {recorded} was recorded.",
+        "store": f"Somebody changed the stored row since {recorded} was recorded.",
+        "both": f"Sources and stored row have both changed since {recorded} was recorded.",
+        "vanished": f"The row has vanished since {recorded} was recorded.",
+    }[row["moved"]]
 
 
 def plan_rows(
@@ -234,28 +231,28 @@ def unit_of(kpi_id: str, words: Words) -> Any:
     return words.get(kpi_id, {}).get("unit", "points")
 
 
-def plan_html(plan: Plan) -> str:
-    from kpibackfill.kpis.registry import as_dict
-    from kpibackfill.record.planned import row_document
-
-    words = {entry.kpi_id: as_dict(entry) for entry in plan.run.kpis}
-    rows = plan_rows(map(row_document, plan.rows), words, plan.run.site.kpi_id_prefix)
-    return _block(
+def plan_html(
+    rows: Iterable[Mapping[str, Any]],
+    words: Words,
+    prefix: str,
+    fingerprint: str,
+    decided: Iterable[Mapping[str, Any]],
+    notes: Sequence[str],
+) -> str:
+    """The rows of a plan document, what was decided, and the notes."""
+    shown = plan_rows(rows, words, prefix)
+    return block(
         "{{ t.style() }}<div class='kb'>{% if rows %}<p>{{ sentence }} Fingerprint <code>{{ fingerprint }}</code>.</p>"
         "{% if rows | length > folded %}<details><summary>All {{ rows | length }} rows</summary>"
         "{{ t.plan(rows) }}</details>{% else %}{{ t.plan(rows) }}{% endif %}{% else %}"
         "<div class='kb-ok'>{{ sentence }}</div>{% endif %}{{ t.decisions(decided) }}{{ t.sentences(notes) }}</div>",
-        rows=rows,
-        decided=decided_rows(plan.decided, words),
-        notes=plan.notes,
+        rows=shown,
+        decided=decided_rows(decided, words),
+        notes=notes,
         folded=FOLDED,
-        sentence=plan_sentence(plan),
-        fingerprint=plan.fingerprint,
+        sentence=actions_sentence([row["action"] for row in shown]),
+        fingerprint=fingerprint,
     )
-
-
-def plan_sentence(plan: Plan) -> str:
-    return actions_sentence([row.action for row in plan.rows])
 
 
 def actions_sentence(actions: Sequence[str]) -> str:
@@ -264,22 +261,6 @@ def actions_sentence(actions: Sequence[str]) -> str:
         return "The plan is empty: there is nothing to write."
     counts = ", ".join(f"{actions.count(name)} to {name}" for name in ("insert", "update", "delete") if name in actions)
     return f"{len(actions)} row{'s' * (len(actions) != 1)}: {counts}."
-
-
-def receipt_html(receipt: Receipt) -> str:
-    return _block(
-        "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>"
-        "{% if command %}<p>To apply exactly this plan:</p><pre>{{ command }}</pre>{% endif %}</div>",
-        sentence=receipt_sentence(receipt),
-        command=_command_for(receipt.plan) if receipt.state == "dry_run" and receipt.plan.rows else "",
-    )
-
-
-def receipt_sentence(receipt: Receipt) -> str:
-    if receipt.state == "dry_run":
-        return "Dry run: nothing was written."
-    tags = f" Drupal's cache tags: {receipt.cache_tags}." if receipt.cache_tags else ""
-    return f"Applied: {written_sentence(receipt.written)}{tags}"
 
 
 def written_sentence(written: Mapping[str, Any]) -> str:
@@ -307,25 +288,13 @@ def settlement_sentence(document: Mapping[str, Any]) -> str:
 
 def apply_command(parameters: Mapping[str, Any], approved_plan: str) -> str:
     """The command that would apply exactly the plan of a run with these parameters."""
-    from kpibackfill.parameters import command_options
-
     wanted = {**parameters, "apply": True, "operator": "", "approved_plan": approved_plan}
     return shlex.join(["kpibackfill", "run", *command_options(wanted)])
 
 
-def _command_for(plan: Plan) -> str:
-    return apply_command(plan.run.parameters.as_notebook(), plan.run.run_id or plan.fingerprint)
-
-
-def review_figures(drift: pd.DataFrame) -> Table:
-    """The runbook's review figures: per year the target snapshots and the computed KPI rows, and the total."""
-    from kpibackfill.drift import counts
-    from kpibackfill.frames import seal_of
-
-    parameters = seal_of(drift).run.parameters
-    per_year, total = counts(drift, range(parameters.from_year, parameters.to_year + 1))
-    html = _block("{{ t.style() }}<div class='kb'>{{ t.years(per_year, total) }}</div>", per_year=per_year, total=total)
-    return Table(html, f"{total} KPI rows in {len(per_year)} years.")
+def style() -> str:
+    """The style that tables in a notebook go by."""
+    return block("{{ t.style() }}")
 
 
 @cache
@@ -337,7 +306,8 @@ def templates() -> Environment:
     )
 
 
-def _block(source: str, **values: Any) -> str:
+def block(source: str, **values: Any) -> str:
+    """A template of tables (``t``) and these values, as HTML."""
     text = "{% import 'tables.html' as t %}" + source
     return templates().from_string(text).render(**values)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.record import ledger
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from kpibackfill.run import Run
 
 Key = tuple[int, str]
-MOVED = ("source", "store", "both", "vanished")
 _PAST = {"reject": "rejected", "set": "set by hand", "remove": "removed"}
 
 
@@ -69,35 +68,6 @@ def last_decided(run: Run) -> dict[Key, str]:
                 if applied or (told["decision"] == "reject" and entry.get("state") == "dry_run"):
                     found[told["snapshot_id"], told["kpi_id"]] = _sentence(told, entry["at"])
     return {key: sentence for key, sentence in found.items() if sentence}
-
-
-def sentence(moved: Iterable[str]) -> str:
-    """Who moved, in a sentence; empty where nothing did since it was last recorded."""
-    found = list(moved)
-    counts = {word: found.count(word) for word in MOVED}
-    told = {
-        "source": "the sources give another value for {}",
-        "store": "somebody changed {} that {} stored",
-        "both": "both happened to {}",
-        "vanished": "{} vanished, as when a snapshot is rebuilt",
-    }
-    parts = [
-        told[word].format(f"{count} row{'s' * (count != 1)}", "is" if count == 1 else "are")
-        for word, count in counts.items()
-        if count
-    ]
-    return f"Since it was last recorded: {'; '.join(parts)}." if parts else ""
-
-
-def remark(row: Mapping[str, Any], recorded: str) -> str:
-    """What a row of the drift says of who moved; `recorded` is the recorded value as people read it."""
-    return {
-        "": "",
-        "source": f"The sources have changed since {recorded} was recorded.",
-        "store": f"Somebody changed the stored row since {recorded} was recorded.",
-        "both": f"Sources and stored row have both changed since {recorded} was recorded.",
-        "vanished": f"The row has vanished since {recorded} was recorded.",
-    }[row["moved"]]
 
 
 def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Any:

@@ -18,13 +18,14 @@ import kpibackfill as kb
 from kpibackfill.compute import Readings
 from kpibackfill.config import load_config
 from kpibackfill.database.store import Image
-from kpibackfill.drift import by_weight, counts, records
+from kpibackfill.drift import counts, records
 from kpibackfill.errors import Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis import registry
 from kpibackfill.numbers import float4, same
 from kpibackfill.parameters import resolve
 from kpibackfill.run import Run
+from kpibackfill.views import by_weight
 from tests.databases import connect, on
 from tests.workbench import Workbench
 
@@ -136,7 +137,8 @@ def test_what_matters_stands_first_and_every_row_is_plain_json(
     import json
 
     drift = kb.compare(readings_of(run, pairs))
-    ordered = by_weight(drift)
+    places = [row | {"place": place} for place, row in zip(drift.index, records(drift), strict=True)]
+    ordered = drift.loc[[row["place"] for row in by_weight(places)]]
     assert sorted(ordered.index) == list(drift.index)
     ranks = [ORDER.index(status) for status in ordered["status"]]
     assert ranks == sorted(ranks)

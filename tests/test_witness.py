@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
-from kpibackfill import witness
+from kpibackfill import views, witness
 from tests.databases import connect, on
 from tests.workbench import Workbench
 
@@ -118,4 +118,4 @@ def test_a_million_rows_are_compared_in_seconds(bench: Workbench) -> None:
     ],
 )
 def test_the_sentence_counts_who_moved(words: list[str], sentence: str) -> None:
-    assert witness.sentence(words) == sentence
+    assert views.moved_sentence(words) == sentence

@@ -77,7 +77,7 @@ def full_page(
 ) -> str:
     """The page of a receipt, the plan and the settlement of that run, and its figures: image address, alternative."""
     words = {entry["kpi_id"]: entry for entry in receipt.get("kpis", [])}
-    rows = views.drift_rows(_by_weight(receipt), words)
+    rows = views.drift_rows(views.by_weight(receipt.get("rows", [])), words)
     prefix = receipt["site"]["kpi_id_prefix"]
     snapshots = {row["snapshot_id"]: row for row in rows}
     withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in rows if row["withheld"]}
@@ -146,14 +146,6 @@ def drift_frame(receipt: Mapping[str, Any]) -> pd.DataFrame:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_bytes())
-
-
-def _by_weight(receipt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if not receipt.get("rows"):
-        return []
-    from kpibackfill.drift import by_weight
-
-    return [receipt["rows"][index] for index in by_weight(drift_frame(receipt)).index]
 
 
 def _title(receipt: Mapping[str, Any]) -> str:
