@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,6 +17,7 @@ from kpibackfill.explaining.findings import EXACT, ROUNDED, sentence
 from kpibackfill.explaining.reading import Opened, opened, year_window
 from kpibackfill.kpis.registry import Kpi, Unit
 from kpibackfill.numbers import same, too_few
+from kpibackfill.views import style
 
 if TYPE_CHECKING:
     from kpibackfill.plots import Figures
@@ -50,7 +53,7 @@ class Detection:
         """The detective matrix, a drawing for each KPI that has a stored value."""
         from kpibackfill.plots.matrix import plot_detection
 
-        return plot_detection(self)
+        return plot_detection(self.kpis, self.matrix, self.sentences)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -66,9 +69,12 @@ class Detection:
         return "\n".join(self.sentences.values())
 
     def _repr_html_(self) -> str:
-        from kpibackfill.explaining.words import detection_html
-
-        return detection_html(self)
+        labels = {entry.kpi_id: entry.label for entry in self.kpis}
+        said = "".join(
+            f"<p><b>{escape(labels[kpi_id])}</b>: {_italic(escape(sentence))}</p>"
+            for kpi_id, sentence in self.sentences.items()
+        )
+        return f"{style()}<div class='kb'>{said}</div>"
 
 
 def detect(
@@ -160,3 +166,7 @@ def _rounded(value: float, stored: float, unit: Unit) -> bool:
     if unit == "count" and abs(value) < 100:
         return False
     return any(same(round(value, number), stored) for number in digits)
+
+
+def _italic(sentence: str) -> str:
+    return re.sub(r"\*([^*]+)\*", r"<i>\1</i>", sentence)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -30,9 +31,6 @@ from kpibackfill.plots.style import (
     styled,
 )
 
-if TYPE_CHECKING:
-    from kpibackfill.explaining.detection import Detection
-
 ROW, WIDEST, NAMES = 0.27, 0.8, 3.1  # inches: a definition, a year at its widest, the definitions' names
 MIDDLE = 0.52  # of a row
 
@@ -48,22 +46,22 @@ class _Column:
     withheld: bool
 
 
-def plot_detection(detection: Detection) -> Figures:
+def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping[str, str]) -> Figures:
     """Draw a matrix for each KPI that has a stored value: its definitions by year, the matches filled.
 
     Parameters
     ----------
-    detection : what ``detect`` returned.
+    kpis, matrix, sentences : as ``detect`` returned them.
 
     Returns
     -------
     Figures with one drawing a KPI, named by the KPI's id. A rate that rests on fewer than five people is "< 5".
     """
     drawings = []
-    for entry in detection.kpis:
-        rows = detection.matrix[detection.matrix["kpi_id"] == entry.kpi_id]
+    for entry in kpis:
+        rows = matrix[matrix["kpi_id"] == entry.kpi_id]
         if not rows.empty:
-            drawings.append(_draw(entry, rows, detection.sentences[entry.kpi_id]))
+            drawings.append(_draw(entry, rows, sentences[entry.kpi_id]))
     return Figures(tuple(drawings))
 
 

@@ -28,7 +28,7 @@ from kpibackfill.plots.style import (
 )
 
 if TYPE_CHECKING:
-    from kpibackfill.explaining.explanation import Explanation
+    from kpibackfill.explaining.account import Account
 
 NAMES, ROW, PANEL, MOST = 3.3, 0.26, 1.15, 14  # inches: reasons, a bar, a panel of parts; bars that a panel names
 ACROSS, GAP_ABOVE = WIDTH - NAMES - MARGIN - 0.9, 0.42
@@ -46,7 +46,7 @@ class _Step:
     kind: str  # considered, out, in, remains
 
 
-def plot_explanation(explanation: Explanation) -> Figures:
+def plot_explanation(explanation: Account) -> Figures:
     """Draw how the value comes about, and its parts below.
 
     Parameters
@@ -81,7 +81,7 @@ def _panels(explained: Explained) -> list[Parts]:
     return [parts for parts in found if len(parts.values) > 1] or found[:1]
 
 
-def _steps(explanation: Explanation, explained: Explained) -> list[_Step]:
+def _steps(explanation: Account, explained: Explained) -> list[_Step]:
     if explained.considered is None:
         return []
     level = float(explained.considered)
@@ -196,7 +196,7 @@ def _bars(axes: Axes, parts: Parts) -> None:
     axes.set_axis_off()
 
 
-def _title(explanation: Explanation) -> str:
+def _title(explanation: Account) -> str:
     label = drawable(explanation.kpi.label, instead=explanation.kpi.kpi_id)
     if explanation.withheld:
         return f"{label} {explanation.year}: {FEW} people reported, {NOT_FOR_PUBLICATION}"
@@ -206,7 +206,7 @@ def _title(explanation: Explanation) -> str:
     return f"{label} {explanation.year}: {value}{_rule(explanation)}"
 
 
-def _rule(explanation: Explanation) -> str:
+def _rule(explanation: Account) -> str:
     """How the value follows from its parts, in a few words."""
     explained = explanation.explained or Explained()
     kinds = {parts.by: parts.values for parts in explained.parts}
@@ -225,7 +225,7 @@ def _rule(explanation: Explanation) -> str:
     return ""
 
 
-def _subtitle(explanation: Explanation) -> str:
+def _subtitle(explanation: Account) -> str:
     if explanation.withheld:
         return ""
     stored = [
@@ -234,7 +234,7 @@ def _subtitle(explanation: Explanation) -> str:
     return f"Stored: {', '.join(stored)}" if stored else "Nothing is stored."
 
 
-def _notes(explanation: Explanation, steps: list[_Step]) -> list[str]:
+def _notes(explanation: Account, steps: list[_Step]) -> list[str]:
     said = []
     if any(step.kind == "out" for step in steps):
         said.append("Hatched: left out, each for the first reason that holds.")
@@ -246,7 +246,7 @@ def _notes(explanation: Explanation, steps: list[_Step]) -> list[str]:
     return [" ".join(said), *explanation.problems, *(drawable(text) for text in (*explanation.warnings, *notes))]
 
 
-def _alternative(explanation: Explanation, label: str) -> str:
+def _alternative(explanation: Account, label: str) -> str:
     said = [f"Waterfall. {_title(explanation)}. {_subtitle(explanation)}"]
     explained = explanation.explained
     if explained is not None and not explanation.withheld:

@@ -1,0 +1,175 @@
+"""How the value of a KPI for one year comes about, as values, and as people read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.explaining.parts import Explained
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, too_few
+from kpibackfill.printable import one_line
+from kpibackfill.views import style
+
+NO_PARTS = "Its module gives no parts."
+Table = tuple[str, list[tuple[str, str]]]
+
+
+@dataclass(frozen=True, repr=False)
+class Account:
+    """How the value of a KPI for one year comes about, from aggregates only.
+
+    Attributes
+    ----------
+    kpi : the registered KPI, with its words.
+    target, year, as_of : what was asked for.
+    computed : the KPI's own value, ``None`` for no data; `basis`, `population` and `warnings` are its own too.
+    stored : DataFrame, a row per stored value of the year: `snapshot_id`, `snapshot_date`, `source`, `value`.
+    parts : DataFrame `by`, `label`, `value`: for each `by`, the parts of the value, or of what it rests on.
+    left_out, added : DataFrames `reason`, `count`: what separates all that was considered from what counts.
+    explained : the same as values, with how the parts give the value; ``None`` where the KPI's module gives no parts.
+    problems : sentences where the parts do not add up to the value; empty when they do.
+    """
+
+    kpi: Kpi
+    target: str
+    year: int
+    as_of: datetime
+    computed: float | None
+    basis: int | None
+    population: int | None
+    warnings: tuple[str, ...]
+    stored: pd.DataFrame
+    explained: Explained | None
+    problems: tuple[str, ...]
+
+    @property
+    def parts(self) -> pd.DataFrame:
+        found = self.explained.parts if self.explained else ()
+        rows = [(parts.by, label, value) for parts in found for label, value in parts.values.items()]
+        return pd.DataFrame(rows, columns=["by", "label", "value"])
+
+    @property
+    def left_out(self) -> pd.DataFrame:
+        return _reasons(self.explained.left_out if self.explained else {})
+
+    @property
+    def added(self) -> pd.DataFrame:
+        return _reasons(self.explained.added if self.explained else {})
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the value rests on so few people that what people read must not show it."""
+        return self.computed is not None and too_few(self.kpi.unit, self.basis)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, numbers in full precision; also those that people must not read."""
+        explained = self.explained or Explained()
+        return {
+            "kpi_id": self.kpi.kpi_id,
+            "year": self.year,
+            "target": self.target,
+            "as_of": self.as_of.isoformat(),
+            "unit": self.kpi.unit,
+            "computed": self.computed,
+            "basis": self.basis,
+            "population": self.population,
+            "stored": self.stored.to_dict("records"),
+            "considered": None
+            if explained.considered is None
+            else {"what": explained.what, "count": explained.considered, "arrives_at": explained.arrives_at},
+            "parts": self.parts.to_dict("records"),
+            "left_out": self.left_out.to_dict("records"),
+            "added": self.added.to_dict("records"),
+            "adds_up": None if self.explained is None else not self.problems,
+            "warnings": [*self.problems, *self.warnings, *explained.notes],
+        }
+
+    def __repr__(self) -> str:
+        return _text(self)
+
+    def _repr_html_(self) -> str:
+        return _html(self)
+
+
+def _text(account: Account) -> str:
+    """The account for a terminal, with nothing in it that steers one."""
+    lines = [_headline(account), *_stored_lines(account), *_remarks(account)]
+    tables = _tables_of(account)
+    width = max((len(label) for _, rows in tables for label, _ in rows), default=0)
+    for title, rows in tables:
+        lines += ["", title, *(f"  {label:{width}}  {number:>10}" for label, number in rows)]
+    return "\n".join(one_line(line) for line in lines)
+
+
+def _html(account: Account) -> str:
+    """The same as HTML, every text escaped."""
+    first, *rest = [_headline(account), *_stored_lines(account)]
+    said = "".join(f"<p>{escape(line)}</p>" for line in rest)
+    said += "".join(f"<div class='kb-note'>{escape(line)}</div>" for line in _remarks(account))
+    tables = "".join(
+        f"<table><thead><tr><th colspan='2'>{escape(title)}</th></tr></thead><tbody>"
+        + "".join(f"<tr><td class='kb-l'>{escape(label)}</td><td>{number}</td></tr>" for label, number in rows)
+        + "</tbody></table>"
+        for title, rows in _tables_of(account)
+    )
+    return f"{style()}<div class='kb'><p><b>{escape(first)}</b></p>{said}{tables}</div>"
+
+
+def _headline(account: Account) -> str:
+    """``Workshop attendees 2021: 693, resting on 693 of 1,295.``"""
+    entry = account.kpi
+    if account.withheld:
+        return f"{entry.label} {account.year}: {FEW} people, {NOT_FOR_PUBLICATION}."
+    rests = ""
+    if account.basis is not None:
+        of = "" if account.population is None else f" of {account.population:,}"
+        rests = f", resting on {account.basis:,}{of}"
+    value = "nothing to compute from" if account.computed is None else amount(account.computed, entry.unit)
+    return f"{entry.label} {account.year}: {value}{rests}."
+
+
+def _stored_lines(account: Account) -> list[str]:
+    """What each snapshot holds."""
+    rows = [
+        f"Stored: {FEW if account.withheld else amount(row.value, account.kpi.unit)} "
+        f"(snapshot {row.snapshot_id}, {row.snapshot_date}, {row.source})."
+        for row in account.stored.itertuples()
+    ]
+    return rows or ["Nothing is stored."]
+
+
+def _remarks(account: Account) -> list[str]:
+    """Where it does not add up, first; then the KPI's own warnings, and the notes on the parts."""
+    explained = account.explained
+    parts = [NO_PARTS] if explained is None else list(explained.notes)
+    return [*account.problems, *account.warnings, *parts]
+
+
+def _tables_of(account: Account) -> list[Table]:
+    """What was considered, left out and added, and the parts; counts of a withheld rate are not told."""
+    explained = account.explained or Explained()
+    if account.withheld:
+        return [(f"by {parts.by}", [(label, FEW) for label in parts.values]) for parts in explained.parts]
+    tables: list[Table] = []
+    if explained.considered is not None:
+        rows = [(f"all {explained.what}", f"{explained.considered:,}")]
+        rows += [(reason, f"−{count:,}") for reason, count in explained.left_out.items() if count]
+        rows += [(reason, f"+{count:,}") for reason, count in explained.added.items() if count]
+        remains = explained.considered - sum(explained.left_out.values()) + sum(explained.added.values())
+        ends = {"value": account.kpi.label, "basis": "what the value rests on"}[explained.arrives_at]
+        tables.append(("how it comes about", [*rows, (ends, f"{remains:,}")]))
+    elif any(explained.left_out.values()):
+        tables.append(("left out", [(reason, f"{count:,}") for reason, count in explained.left_out.items() if count]))
+    for parts in explained.parts:
+        title = f"by {parts.by}" + (", what the value rests on" if parts.of == "basis" else "")
+        tables.append((title, [(label, f"{value:,.10g}") for label, value in parts.values.items()]))
+    return tables
+
+
+def _reasons(counts: Any) -> pd.DataFrame:
+    return pd.DataFrame(list(counts.items()), columns=["reason", "count"])
