@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,20 @@ from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
 from kpibackfill.record import files
 from kpibackfill.run import step
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """HTML for a notebook, with a sentence for where there is none."""
+
+    html: str
+    sentence: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.sentence
 
 
 @step
@@ -86,7 +101,7 @@ def compare(readings: Readings) -> pd.DataFrame:
     )
 
 
-def drift_table(drift: pd.DataFrame) -> views.Table:
+def drift_table(drift: pd.DataFrame) -> Table:
     """The drift as a table in which what matters stands first; unchanged rows and years without data are folded away.
 
     Raises
@@ -107,17 +122,17 @@ def drift_table(drift: pd.DataFrame) -> views.Table:
         first=first,
         rest=rest,
     )
-    return views.Table(html, sentence)
+    return Table(html, sentence)
 
 
-def review_figures(drift: pd.DataFrame) -> views.Table:
+def review_figures(drift: pd.DataFrame) -> Table:
     """The runbook's review figures: per year the target snapshots and the computed KPI rows, and the total."""
     parameters = seal_of(drift).run.parameters
     per_year, total = counts(drift, range(parameters.from_year, parameters.to_year + 1))
     html = views.block(
         "{{ t.style() }}<div class='kb'>{{ t.years(per_year, total) }}</div>", per_year=per_year, total=total
     )
-    return views.Table(html, f"{total} KPI rows in {len(per_year)} years.")
+    return Table(html, f"{total} KPI rows in {len(per_year)} years.")
 
 
 def records(drift: pd.DataFrame) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill import views
@@ -26,6 +28,26 @@ from kpibackfill.run import RUN_VARIABLE, prepare
 if TYPE_CHECKING:
     from kpibackfill.plan import Plan
     from kpibackfill.run import Run
+
+
+@dataclass(frozen=True, repr=False)
+class HandedOver:
+    """How a papermill execution that a session started has ended, and where its record is."""
+
+    outcome: Mapping[str, Any]
+    folder: Path
+
+    def _repr_html_(self) -> str:
+        return views.block(
+            "{{ t.style() }}<div class='kb'><div class='kb-ok'><b>{{ o.state | capitalize }}</b> by the papermill "
+            "execution <code>{{ o.run_id }}</code>: {{ o.plan.rows }} row{{ 's' if o.plan.rows != 1 }}. "
+            "Its record is in <code>{{ folder }}</code>.</div></div>",
+            o=self.outcome,
+            folder=str(self.folder),
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.outcome['state']}: {self.outcome['run_id']}"
 
 
 class Bug(Exception):
@@ -66,7 +88,7 @@ def run_notebook(
     return record
 
 
-def hand_over(run: Run, plan: Plan) -> Any:
+def hand_over(run: Run, plan: Plan) -> HandedOver:
     """Start the papermill execution of what a session shows, and give its outcome for the cell.
 
     The plan on screen goes along as ``approved_plan`` unless a reviewed one was named: what is written is what was
@@ -92,7 +114,7 @@ def hand_over(run: Run, plan: Plan) -> Any:
     if "error" in outcome:
         kind = OutcomeUnknown if ended.returncode == OutcomeUnknown.exit_code else KpiBackfillError
         raise kind(outcome["error"]["message"], code=outcome["error"]["code"])
-    return views.Outcome(outcome, RunRecord(run.config.runs_dir, outcome["run_id"]).folder)
+    return HandedOver(outcome, RunRecord(run.config.runs_dir, outcome["run_id"]).folder)
 
 
 def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None) -> None:

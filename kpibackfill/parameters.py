@@ -8,7 +8,7 @@ import operator as operators
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -68,9 +68,6 @@ class Parameters:
         values["as_of"] = self.as_of.isoformat()
         return values
 
-    def with_changes(self, **changes: Any) -> Parameters:
-        return replace(self, **changes)
-
 
 def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
     """Check every value's type and range and fill in the defaults.
@@ -99,7 +96,7 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
             raise _refused("snapshot_types", f"has {name!r}, which is none of {', '.join(CADENCES)}")
     if not types:
         raise _refused("snapshot_types", "is empty; the default is annually,annual")
-    parameters = Parameters(
+    return Parameters(
         target=target.name,
         from_year=from_year,
         to_year=to_year,
@@ -115,7 +112,6 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
         as_of=as_of,
         notes=tuple(notes),
     )
-    return parameters
 
 
 def injected_names(executed: Iterable[str]) -> list[str]:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, measure, too_few
@@ -25,40 +23,6 @@ FOLDED = 40  # a plan of more rows than so many is folded away, for whoever want
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 MOVED = ("source", "store", "both", "vanished")
 Words = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, repr=False)
-class Table:
-    """HTML for a notebook, with a sentence for where there is none."""
-
-    html: str
-    sentence: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.sentence
-
-
-@dataclass(frozen=True, repr=False)
-class Outcome:
-    """How a papermill execution that a session started has ended, and where its record is."""
-
-    outcome: Mapping[str, Any]
-    folder: Path
-
-    def _repr_html_(self) -> str:
-        return block(
-            "{{ t.style() }}<div class='kb'><div class='kb-ok'><b>{{ o.state | capitalize }}</b> by the papermill "
-            "execution <code>{{ o.run_id }}</code>: {{ o.plan.rows }} row{{ 's' if o.plan.rows != 1 }}. "
-            "Its record is in <code>{{ folder }}</code>.</div></div>",
-            o=self.outcome,
-            folder=str(self.folder),
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.outcome['state']}: {self.outcome['run_id']}"
 
 
 def readings_html(

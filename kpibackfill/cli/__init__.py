@@ -76,7 +76,7 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
     if as_json:
         print_json(document(receipt, record.folder))
     else:
-        from kpibackfill.summary import run_summary
+        from kpibackfill.record.texts import run_summary
 
         click.echo(run_summary(receipt, record.folder))
     if exit_code and receipt["state"] == "dry_run" and receipt["plan"]["rows"]:

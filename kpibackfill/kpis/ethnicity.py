@@ -20,15 +20,12 @@ from kpibackfill.database.expressions import (
 )
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
+from kpibackfill.numbers import FEW_PEOPLE
 from kpibackfill.tables import contact, demographics, event, option_value, participant
-
-FEW = 5
-"""A rate that rests on fewer people than this is not fit for publication."""
 
 SEPARATORS = re.compile(rb"[\x01\x02|,]")
 _BLANKS = b" \t\n\r\v\0"
-_UNSPECIFIED = {b"prefer_not_to_say", b"prefer_not_to_disclose"}
-_UNSPECIFIED_PARTS = (
+_UNSPECIFIED = (
     b"unspecified",
     b"not_specified",
     b"not specified",
@@ -135,7 +132,7 @@ def rates(
 def _rate(window: Window, counts: Mapping[bool | None, int]) -> Value:
     bipoc = counts.get(True, 0)
     reported = bipoc + counts.get(False, 0)
-    few = [f"Fewer than {FEW} people reported their ethnicity."] if 0 < reported < FEW else []
+    few = [f"Fewer than {FEW_PEOPLE} people reported their ethnicity."] if 0 < reported < FEW_PEOPLE else []
     return Value(window.window_id, bipoc / reported if reported else None, reported, sum(counts.values()), few)
 
 
@@ -147,4 +144,4 @@ def is_bipoc(answer: bytes, separators: re.Pattern[bytes]) -> bool | None:
 
 
 def _is_unspecified(value: bytes) -> bool:
-    return any(part in value for part in _UNSPECIFIED_PARTS)
+    return any(part in value for part in _UNSPECIFIED)

@@ -141,13 +141,8 @@ def extent(text: str, size: float, bold: bool = False) -> float:
     return size / 72 * sum(_advance(letter, bold) for letter in text)
 
 
-def shade(position: float) -> Any:
-    """The colour of a drift from -1 (computed is far lower than stored) to 1 (far higher)."""
-    return DIVERGING((position + 1) / 2)
-
-
 def ink_on(position: float) -> str:
-    """The colour of text that can be read on ``shade(position)``."""
+    """The colour of text that can be read on a drift's colour: -1 is far lower than stored, 1 far higher."""
     return PAPER if abs(position) > 0.72 else INK
 
 
