@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Number
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,7 @@ from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.numbers import float4
+from kpibackfill.parameters import one_line
 from kpibackfill.progress import Progress
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, step
@@ -158,13 +160,57 @@ def values_of(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows:
     """One KPI's values by window, held to the contract."""
     known = {window.window_id for window in windows}
     values: dict[int, Value] = {}
-    for value in entry.compute(connection, site, windows):
+    given = entry.compute(connection, site, windows)
+    if not isinstance(given, Iterable):
+        raise _broken(entry, f"gave {type(given).__name__} instead of one kb.Value per window")
+    for value in given:
+        value = _held_to_contract(entry, value)
         if value.window_id not in known or value.window_id in values:
             raise _broken(entry, f"gave the window {value.window_id!r}, which it was not asked for or gave twice")
-        if value.value is not None and not math.isfinite(float4(float(value.value))):
-            raise _broken(entry, f"gave {value.value!r}, which the fact table can't hold")
         values[value.window_id] = value
     return values
+
+
+def _held_to_contract(entry: Kpi, value: Any) -> Value:
+    """The value in plain numbers and texts, which driver and NumPy have kinds of their own of.
+
+    No refusal quotes a text: it may be somebody's answer.
+    """
+    if not isinstance(value, Value) or not isinstance(value.window_id, Integral):
+        raise _broken(entry, f"gave {type(value).__name__} instead of a kb.Value with its window's id")
+    try:
+        number = None if value.value is None else float(_number(value.value))
+        fits = number is None or math.isfinite(float4(number))
+    except OverflowError:
+        fits = False
+    except TypeError:
+        raise _broken(entry, f"gave {type(value.value).__name__} as a value, which is a number or None") from None
+    if not fits:
+        raise _broken(entry, f"gave {value.value!r:.40}, which the fact table can't hold")
+    try:
+        basis, population = _count(value.basis), _count(value.population)
+    except (TypeError, ValueError, OverflowError):
+        raise _broken(entry, "gave a basis or population that is no whole number from 0 up") from None
+    try:
+        if isinstance(value.warnings, str):
+            raise TypeError
+        warnings = tuple(one_line("warnings", text) for text in value.warnings)
+    except (TypeError, Refused):
+        raise _broken(entry, "gave warnings that are no list of texts of one line each") from None
+    return Value(int(value.window_id), number, basis, population, warnings)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, Number):
+        raise TypeError
+    return value
+
+
+def _count(value: Any) -> int | None:
+    whole = None if value is None else int(_number(value))
+    if whole is not None and not (whole == value and 0 <= whole < 2**63):
+        raise ValueError
+    return whole
 
 
 def _frame(snapshots: pd.DataFrame, kpis: Sequence[Kpi], values: Mapping[str, Mapping[int, Value]]) -> pd.DataFrame:

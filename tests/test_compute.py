@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
+
+import numpy as np
 import pytest
 
 import kpibackfill as kb
-from tests.databases import both_layouts, reference_expected
+from kpibackfill.compute import _held_to_contract
+from kpibackfill.errors import Refused
+from kpibackfill.kpis import registry
+from tests.databases import both_layouts, on, reference_expected
 from tests.workbench import Workbench
 
 SIX = {"include_risky": True}
@@ -43,3 +50,49 @@ def test_exploring_leaves_no_record(bench: Workbench) -> None:
     steps = bench.steps()
     kb.apply_plan(steps.run, steps.plan)
     assert not bench.config.runs_dir.exists()
+
+
+def _site_kpi(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) -> None:
+    """Compute with a KPI of the site's own that gives this."""
+    own = registry.Kpi("own", "Own", "count", "own", "Own.", (), lambda connection, site, windows: given)  # type: ignore[arg-type, return-value]
+    monkeypatch.setitem(registry._registry, "own", own)
+    kb.compute_kpis(bench.begin(kpis="own", from_year=2024, to_year=2024))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        5,
+        [(0, 1)],
+        [kb.Value([], 1)],  # type: ignore[arg-type]
+        [kb.Value("a", 1)],  # type: ignore[arg-type]
+        [kb.Value(99999, 1)],
+        *(
+            [kb.Value(0, value)]  # type: ignore[arg-type]
+            for value in ("7", "an answer", True, 3j, [1], np.array([1, 2]), 10**400, Decimal("1e39"), math.nan)
+        ),
+        *([kb.Value(0, 1, basis)] for basis in (-1, 2.5, "a", math.nan, 10**30, True)),  # type: ignore[arg-type]
+        *([kb.Value(0, 1, 1, 1, texts)] for texts in ("a sentence", [1], None, ["a\nb"], ["x" * 10**6], ["\udcff"])),  # type: ignore[arg-type]
+    ],
+    ids=lambda given: repr(given)[:50].encode("ascii", "replace").decode(),
+)
+@on("sqlite")
+def test_a_kpi_that_gives_nonsense_is_named(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) -> None:
+    with pytest.raises(Refused, match=r"The KPI 'own' gave .*nothing was written. Mend its module") as refused:
+        _site_kpi(bench, monkeypatch, given)
+    assert "\n" not in refused.value.message
+    assert len(refused.value.message) < 200
+    assert "answer" not in refused.value.message
+    assert "sentence" not in refused.value.message
+
+
+@on("sqlite")
+def test_numbers_of_drivers_and_numpy_become_plain(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (
+        kb.Value(np.int64(0), np.float32(3.5), np.int64(3), Decimal(4), ["One month is missing."]),  # type: ignore[arg-type]
+        kb.Value(0, Decimal("3.5"), 3, 4.0, ("One month is missing.",)),  # type: ignore[arg-type]
+    ):
+        held = _held_to_contract(registry.load()["education_nps"], given)
+        assert held == kb.Value(0, 3.5, 3, 4, ("One month is missing.",))
+        assert [type(x) for x in (held.window_id, held.value, held.basis, held.population)] == [int, float, int, int]

@@ -22,19 +22,22 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from kpibackfill.errors import Refused
+from kpibackfill.numbers import Unit
 
 if TYPE_CHECKING:
     from kpibackfill.config import Site
     from kpibackfill.database.recorded import RecordedConnection
 
-Unit = Literal["count", "points", "fraction"]
 Cadence = Literal["annual", "quarterly", "monthly"]
 MONTHS: dict[Cadence, int] = {"annual": 12, "quarterly": 3, "monthly": 1}
 
@@ -114,6 +117,7 @@ class Kpi:
 
 
 _registry: dict[str, Kpi] = {}
+_KPI_ID = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 _BUILT_IN = ("membership", "workshops", "evaluations", "ethnicity", "instructors")
 
 
@@ -144,6 +148,13 @@ def kpi(
     cadences : the kinds of window it can compute.
     """
 
+    cadences = tuple(cadences)
+    words = (label, family, description)
+    if not (isinstance(kpi_id, str) and _KPI_ID.fullmatch(kpi_id)) or not all(isinstance(text, str) for text in words):
+        raise _unfit(kpi_id, "an id of at most 64 small letters, digits, _ . - and texts to describe it")
+    if unit not in get_args(Unit) or not set(cadences) <= set(MONTHS):
+        raise _unfit(kpi_id, f"a unit of {', '.join(get_args(Unit))}, and cadences of {', '.join(MONTHS)}")
+
     def register(compute: Compute) -> Compute:
         known = _registry.get(kpi_id)
         if known is not None and known.compute.__module__ != compute.__module__:
@@ -153,11 +164,16 @@ def kpi(
                 code="duplicate_kpi",
             )
         _registry[kpi_id] = Kpi(
-            kpi_id, label, unit, family, description, tuple(sources), compute, risky, reads_store, tuple(cadences)
+            kpi_id, label, unit, family, description, tuple(sources), compute, risky, reads_store, cadences
         )
         return compute
 
     return register
+
+
+def _unfit(kpi_id: object, wanted: str) -> Refused:
+    message = f"The KPI {kpi_id!r} needs {wanted}; nothing was read or written. Mend its module."
+    return Refused(message, code="kpi_contract")
 
 
 def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
@@ -166,12 +182,14 @@ def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
         importlib.import_module(f"kpibackfill.kpis.{name}")
     for name in modules:
         try:
-            importlib.import_module(name)
+            with redirect_stdout(sys.stderr):  # what a module says must not get into a JSON document
+                importlib.import_module(name)
         except Refused:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise Refused(
-                f"kpi_modules: {name!r} could not be imported ({type(error).__name__}: {error}); nothing was read or "
+                f"kpi_modules: {name!r} could not be imported ({said}); nothing was read or "
                 "written. Mend the module, or take it out of kpibackfill.toml.",
                 code="kpi_module",
             ) from error
