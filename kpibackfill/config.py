@@ -60,7 +60,7 @@ class Site(_Strict):
     demographics_table: Identifier = "civicrm_value_demographics_15"
     ethnicity_columns: tuple[Identifier, ...] = ("custom_46", "ethnicity_46")
     civicrm_schema: Identifier = ""
-    kpi_id_prefix: Annotated[str, Field(max_length=32)] = ""
+    kpi_id_prefix: Annotated[str, Field(max_length=32, pattern=r"^[^\x00-\x20\x7f]*$")] = ""
     dated: Literal["period", "first_of_next_month"] = "period"
     kpi_modules: tuple[str, ...] = ()
     manual_kpis: tuple[str, ...] = ()
@@ -145,6 +145,8 @@ class Target(_Strict):
         except ImportError as error:
             raise _config_error(f"{where}: the driver of {scheme!r} is not installed ({error.name}){brings}") from None
         if url.get_backend_name() in ("sqlite", "duckdb") and url.database not in (None, "", ":memory:"):
+            if "\0" in url.database:
+                raise _config_error(f"{where} holds a NUL, which no path can")
             url = url.set(database=str((self._folder / url.database).resolve()))
         return url
 
@@ -163,7 +165,7 @@ class Config(_Strict):
 
     @property
     def runs_dir(self) -> Path:
-        return (self._path.parent / self.runs).resolve()
+        return Path(os.path.realpath(self._path.parent / self.runs))  # resolve() fails on a link that leads to itself
 
     def target(self, name: str) -> Target:
         """The target of that name, or an error that lists the names there are."""
@@ -211,7 +213,10 @@ def masked_url(url: URL) -> str:
 def _find(path: str | Path | None) -> Path:
     named = path or os.environ.get("KPIBACKFILL_CONFIG")
     if named:
-        return Path(named).expanduser().resolve()
+        try:
+            return Path(named).expanduser().resolve()
+        except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a link that leads to itself
+            raise _config_error(f"{str(named)!r} is not the path of a configuration ({error})") from None
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / FILE_NAME).is_file():

@@ -77,13 +77,15 @@ def read(path: str | Path, units: Mapping[str, str]) -> Decisions:
     Refused : the file can't be read, or a line is unknown, incomplete or contradicts another; the message names the
         line, and nothing was written.
     """
-    path = Path(path).expanduser()
     try:
+        path = Path(path).expanduser()
         if path.is_file() and path.stat().st_size > LARGEST:
             raise _refused(path.name, f"is larger than {LARGEST // 2**20} MiB, which no list of decisions is")
         raw = path.read_bytes()
     except OSError as error:
         raise _refused(str(path), f"can't be read ({error.strerror})") from None
+    except (RuntimeError, ValueError) as error:  # ~nobody, a NUL
+        raise _refused(repr(str(path)), f"is not the path of a file ({str(error).rstrip('.')})") from None
     return parse(raw, path.name, units)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -152,3 +155,91 @@ def test_a_terminal_gets_colours_unless_it_asks_for_none(
     monkeypatch.setenv("NO_COLOR", no_color)
     result = CliRunner().invoke(main, ["kpis"], color=True)
     assert ("\x1b[" in result.output) == coloured
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "raise RuntimeError('first line\\nsecond line')",
+        "raise SystemExit(0)",
+        "def (:",
+        "@kb.kpi('A B', label='', unit='count', family='', description='', sources=[])\ndef own(*_): ...",
+        "@kb.kpi('x' * 65, label='', unit='count', family='', description='', sources=[])\ndef own(*_): ...",
+        "@kb.kpi(5, label='', unit='count', family='', description='', sources=[])\ndef own(*_): ...",
+        "@kb.kpi('own', label=None, unit='count', family='', description='', sources=[])\ndef own(*_): ...",
+        "@kb.kpi('own', label='', unit='bananas', family='', description='', sources=[])\ndef own(*_): ...",
+    ],
+)
+def test_a_site_module_that_is_unfit_is_refused_in_a_line(
+    lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "unfit", raising=False)
+    (tmp_path / "unfit.py").write_text(f"import kpibackfill as kb\nprint('noise')\n{lines}\n", encoding="utf-8")
+    config = tmp_path / "kpibackfill.toml"
+    config.write_text('[targets.test]\nstore="sqlite:///x"\n[site]\nkpi_modules=["unfit"]\n', encoding="utf-8")
+    result = CliRunner().invoke(main, ["--config", str(config), "kpis", "--json"])
+    assert result.exit_code == 2
+    assert "nothing was read or written" in error_of(result)["message"]
+    assert len(result.stderr.removeprefix("noise\n").strip().splitlines()) == 1
+
+
+def test_a_site_module_that_prints_leaves_the_document_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "chatty.py").write_text("print('noise')\n", encoding="utf-8")
+    config = tmp_path / "kpibackfill.toml"
+    config.write_text('[targets.test]\nstore="sqlite:///x"\n[site]\nkpi_modules=["chatty"]\n', encoding="utf-8")
+    result = CliRunner().invoke(main, ["--config", str(config), "kpis", "--json"])
+    assert "education_nps" in {entry["kpi_id"] for entry in json.loads(result.stdout)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["--config", "~no-such-user/x.toml", "runs"], ""),
+        (["run"], '[targets.demo]\nstore="sqlite:///x\\u0000y"'),
+        (["run"], '[targets.demo]\nstore="sqlite:///x"\n[site]\nkpi_id_prefix="x\\u0000y"'),
+        (["run", "--decisions", "~no-such-user/x.csv"], '[targets.demo]\nstore="sqlite:///x"'),
+        (["run", "--from-year", "9" * 5000], '[targets.demo]\nstore="sqlite:///x"'),
+    ],
+)
+def test_odd_paths_and_numbers_are_refused_in_a_line(
+    arguments: list[str], lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kpibackfill.toml").write_text(lines, encoding="utf-8")
+    error = told(CliRunner().invoke(main, arguments))
+    assert "othing was" in error
+    assert len(error) < 700
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
+@pytest.mark.parametrize("command", ["runs", "verify", "history"])
+def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # its parents let everybody through, unlike tmp_path's
+        config = Path(folder, "kpibackfill.toml")
+        config.write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
+        Path(folder).chmod(0o755)
+        ledger = Path(folder, "runs", "ledger.jsonl")
+        ledger.parent.mkdir()
+        ledger.write_text("{}\n", encoding="utf-8")
+        ledger.chmod(0o000)
+        other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+        code = "from kpibackfill.cli import main; main()"
+        arguments = [*other, sys.executable, "-c", code, "--config", str(config), command, "--json"]
+        ended = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd="/")
+    if "ModuleNotFoundError" in ended.stderr or "can't execute" in ended.stderr or "failed to execute" in ended.stderr:
+        pytest.skip("another account can't reach this environment")
+    assert ended.returncode == 2, ended.stderr
+    assert "ledger.jsonl" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert json.loads(ended.stdout)["error"]["code"] == "rights"
+
+
+def test_a_runs_folder_that_leads_to_itself_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
+    (tmp_path / "runs").symlink_to("runs")
+    assert "could not be written" in told(CliRunner().invoke(main, ["run"]))

@@ -49,6 +49,11 @@ class Cli(click.Group):
             click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
             self._told(ctx.obj, "interrupted", "The run was interrupted.", "failed")
             ctx.exit(130)
+        except PermissionError as error:  # an archive is its owner's: others are told, not shown a traceback
+            message = f"{error.filename}: this account may not read or write it. Take the account of its owner."
+            click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
+            self._told(ctx.obj, "rights", message, "failed")
+            ctx.exit(2)
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001  the last resort, told as a bug with its traceback
@@ -62,7 +67,9 @@ class Cli(click.Group):
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             raise error
         command = error.ctx.command_path if error.ctx else "kpibackfill"
-        message = f"{error.format_message()} Nothing was read or written; `{command} --help` shows what there is."
+        problem = error.format_message().rstrip(".")
+        problem = problem if len(problem) <= 300 else f"{problem[:200]} … {problem[-60:]}"
+        message = f"{problem}. Nothing was read or written; `{command} --help` shows what there is."
         click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
         self._told(told, "usage", message, "refused")
         raise click.exceptions.Exit(2)
@@ -88,7 +95,10 @@ def config_of(ctx: click.Context) -> Config:
 
 
 def absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve()) if path else ""
+    try:
+        return str(Path(path).expanduser().resolve()) if path else ""
+    except (RuntimeError, ValueError):  # ~nobody, a NUL
+        return path  # which opening it will tell of
 
 
 def progress_line() -> Callable[[str], None]:
