@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Literal
 
-from kpibackfill.kpis.registry import Unit
-
+Unit = Literal["count", "points", "fraction"]
 FEW_PEOPLE = 5
 FEW = "< 5"
 NOT_FOR_PUBLICATION = "not for publication"

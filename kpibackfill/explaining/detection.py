@@ -15,8 +15,8 @@ from kpibackfill.explaining.asked import Asked, Candidates
 from kpibackfill.explaining.definitions import definitions
 from kpibackfill.explaining.findings import EXACT, ROUNDED, sentence
 from kpibackfill.explaining.reading import Opened, opened, year_window
-from kpibackfill.kpis.registry import Kpi, Unit
-from kpibackfill.numbers import same, too_few
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.numbers import Unit, same, too_few
 from kpibackfill.views import style
 
 if TYPE_CHECKING:

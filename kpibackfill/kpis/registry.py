@@ -33,6 +33,7 @@ from zoneinfo import ZoneInfo
 
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import Unit
+from kpibackfill.numbers import Unit
 
 if TYPE_CHECKING:
     from kpibackfill.config import Site

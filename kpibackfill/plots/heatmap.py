@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from kpibackfill.kpis.registry import Unit
-from kpibackfill.numbers import FEW, FEW_PEOPLE, amount
+from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.places import Arranged, drift_text, rows
 from kpibackfill.plots.style import (

@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
-from kpibackfill.kpis.registry import Unit
-from kpibackfill.numbers import FEW, FEW_PEOPLE, amount, too_few
+from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount, too_few
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.places import rows
 from kpibackfill.plots.style import (

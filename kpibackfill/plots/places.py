@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kpibackfill.kpis.registry import Unit
-from kpibackfill.numbers import amount, measure, too_few
+from kpibackfill.numbers import Unit, amount, measure, too_few
 from kpibackfill.plots.style import clean, drawable
 
 STEPS = {"monthly": 12, "quarterly": 4}  # slots a year, annual ones beside

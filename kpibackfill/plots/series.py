@@ -10,8 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from kpibackfill.kpis.registry import Unit
-from kpibackfill.numbers import FEW, amount
+from kpibackfill.numbers import FEW, Unit, amount
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.places import Arranged, Entry, drift_text, rows
 from kpibackfill.plots.style import COMPUTED, GAP, HALO, INK, MARGIN, MUTED, RULE, STORED, WIDTH, fit, sheet, styled

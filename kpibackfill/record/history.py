@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpibackfill.kpis.registry import Unit
-from kpibackfill.numbers import FEW, amount, too_few
+from kpibackfill.numbers import FEW, Unit, amount, too_few
 from kpibackfill.record import ledger
 from kpibackfill.record.receipt import receipt_of
 
