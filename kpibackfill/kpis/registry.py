@@ -33,7 +33,6 @@ from zoneinfo import ZoneInfo
 
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import Unit
-from kpibackfill.numbers import Unit
 
 if TYPE_CHECKING:
     from kpibackfill.config import Site
