@@ -30,7 +30,8 @@ def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
     `answer_seconds` is how long a statement may take on MariaDB and MySQL, whose driver waits without end otherwise.
     """
     backend = url.get_backend_name()
-    options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
+    # A connection that is closed needs no reset, whose failure on a lost one would be logged with a traceback.
+    options: dict[str, Any] = {"poolclass": NullPool, "pool_reset_on_return": None, "hide_parameters": True}
     if backend == "sqlite":
         options["creator"] = _sqlite_creator(url)
     elif backend == "duckdb":
