@@ -299,5 +299,6 @@ def test_a_million_snapshots(store: Database, bench: Workbench) -> None:
     except KpiBackfillError as error:
         clear(error)
     else:
-        assert len(steps.plan) >= 1_000_000
+        assert len(steps.drift) >= 1_000_000
+        assert len(steps.plan) >= 700_000  # three of the ten years have no answers
     assert dump(store)["ms_fact_kpi_snapshot"] == before
