@@ -5,6 +5,7 @@
 .PHONY: help demo notebook test faults bench test-spark lint types docs clean
 
 BIN := .venv/bin
+SPARK := 'pyspark[connect]>=4.1'
 # The first that runs and is recent enough; `make demo PYTHON=/path/to/python` names another.
 PYTHON := python3 python3.14 python3.13 python3.12 python3.11
 
@@ -31,8 +32,8 @@ faults: .venv/installed-dev ## kill, cut and crowd out runs, at length (the figu
 bench: .venv/installed-dev ## measure speed and memory (the table of docs/performance.md)
 	@$(BIN)/python -m benchmarks
 
-test-spark: .venv/installed-dev ## test on a real Spark cluster on this machine (needs Java 17)
-	@$(BIN)/pytest -m spark
+test-spark: .venv-spark/installed ## test on a real Spark cluster on this machine (needs Java 17)
+	@.venv-spark/bin/python -m pytest -m spark tests/engines/test_spark.py
 
 lint: .venv/installed-dev ## check style, layout, and that notebooks hold no output
 	@$(BIN)/ruff check
@@ -46,7 +47,7 @@ docs: .venv/installed-dev ## build the documentation into site/
 	@$(BIN)/zensical build --strict
 
 clean: ## remove .venv, caches and builds; the records in runs/ and demo.sqlite stay
-	@rm -rf .venv .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis dist site
+	@rm -rf .venv .venv-spark .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis dist site
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A name on PATH need not run, and Debian's Python comes without what makes an environment: try each.
@@ -69,6 +70,14 @@ clean: ## remove .venv, caches and builds; the records in runs/ and demo.sqlite 
 .venv/installed-dev: EXTRAS := dev
 .venv/installed .venv/installed-dev: pyproject.toml .venv/bin/python
 	$(install)
+	@touch $@
+
+# Spark itself brings the client that .venv has as a package of its own: one environment holds only one of them.
+.venv-spark/installed: pyproject.toml .venv/installed-dev
+	@echo 'Installing Spark into .venv-spark (some 500 MB)'
+	@$(BIN)/python -m venv --clear .venv-spark
+	@$(BIN)/uv pip install --quiet --python .venv-spark/bin/python --editable . pytest $(SPARK) || \
+	  .venv-spark/bin/python -m pip install --quiet --disable-pip-version-check --editable . pytest $(SPARK)
 	@touch $@
 
 # uv installs in seconds what takes pip half a minute or more; where uv cannot be had, pip does it. Either compiles now,

@@ -8,6 +8,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 import click
@@ -15,14 +16,14 @@ import sqlalchemy as sa
 
 from benchmarks.load import load
 from benchmarks.measure import Measured, measure, table
-from benchmarks.server import private_mariadb
+from benchmarks.server import private_mariadb, sail
 
-ENGINES = ("sqlite", "mariadb", "postgresql")
+ENGINES = ("sqlite", "mariadb", "postgresql", "duckdb", "sail")
 
 
 @click.command(help="Time the KPIs on generated makerspaces, loaded into databases that are made for it and dropped.")
 @click.option("--participants", "sizes", type=int, multiple=True, default=(204_059, 1_019_745), show_default=True)
-@click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, default=ENGINES, show_default=True)
+@click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, default=ENGINES[:3], show_default=True)
 @click.option("--runs", default=3, show_default=True, help="Medians are taken of so many.")
 @click.option("--plain/--no-plain", default=True, help="Time a plain query for each KPI as well.")
 @click.option(
@@ -65,6 +66,13 @@ def _database(engine: str, size: int, folder: Path, postgresql: sa.URL) -> Itera
         path.touch()
         yield sa.URL.create("sqlite", database=str(path)), f"SQLite {_version(sa.make_url('sqlite://'))}", None
         path.unlink()
+    elif engine == "duckdb":
+        path = folder / f"{name}.duckdb"
+        yield sa.URL.create("duckdb", database=str(path)), f"DuckDB {package_version('duckdb')}", None
+        path.unlink()
+    elif engine == "sail":
+        with sail(folder / name) as (url, process_id):
+            yield url, f"Sail {package_version('pysail')}", process_id
     elif engine == "mariadb":
         with private_mariadb(folder) as server:
             with _administration(server) as connection:

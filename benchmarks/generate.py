@@ -163,6 +163,7 @@ def _instructors(chance: np.random.Generator, users: int, events: int) -> Iterat
         events,
         lambda ids: {
             "revision_id": ids,
+            "deleted": 0,
             "delta": 0,
             "field_civi_event_instructor_target_id": chance.integers(0, users, len(ids)) + 1,
         },

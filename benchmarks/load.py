@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     import pandas as pd
 
+PARQUET = "KPIBACKFILL_BENCH_PARQUET"
+"""Names the variable with the folder of Sail's files."""
 SCHEMAS = Path(__file__).parent.parent / "tests" / "data"
 _TSV: dict[str, Any] = {"sep": "\t", "index": False, "header": False, "quoting": csv.QUOTE_NONE}
 _BEFORE = {
@@ -22,9 +26,12 @@ _BEFORE = {
 
 
 def load(url: sa.URL, engine: str, participants: int) -> None:
-    """Create the tables and fill them; `engine` names the schema: sqlite, mariadb or postgresql."""
+    """Create the tables and fill them; `engine` is one of those of `python -m benchmarks`."""
     from benchmarks.generate import makerspace  # brings numpy and pandas, which the measuring process does without
 
+    if engine in ("duckdb", "sail"):
+        _load_columns(url, makerspace(participants))
+        return
     with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
         driver = connection.connection.driver_connection
         cursor = driver.cursor()
@@ -41,6 +48,27 @@ def load(url: sa.URL, engine: str, participants: int) -> None:
         elif engine == "postgresql":
             driver.autocommit = True
             cursor.execute("VACUUM ANALYZE")
+
+
+def _load_columns(url: sa.URL, tables: Iterator[tuple[str, pd.DataFrame]]) -> None:
+    """Into a DuckDB file; for Sail by that into Parquet files, which it is told of."""
+    import duckdb
+
+    parquet = Path(os.environ[PARQUET]) if url.get_backend_name() == "spark" else None
+    with duckdb.connect(str(parquet / "all.duckdb") if parquet else str(url.database)) as database:
+        for table, frame in tables:
+            database.register("frame", frame)
+            times = "REPLACE (start_date::TIMESTAMP AS start_date)" if "start_date" in frame else ""
+            there = database.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = ?", [table]).fetchone()
+            into = f"INSERT INTO {table} BY NAME" if there and there[0] else f"CREATE TABLE {table} AS"
+            database.execute(f"{into} SELECT * {times} FROM frame")  # noqa: S608 - our own names
+        if parquet is None:
+            return
+        for (table,) in database.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            database.execute(f"COPY {table} TO '{parquet / table}.parquet'")
+    with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+        for path in parquet.glob("*.parquet"):
+            connection.exec_driver_sql(f"CREATE TABLE {path.stem} USING parquet LOCATION '{path}'")
 
 
 def _sqlite(cursor: Any, table: str, frame: pd.DataFrame) -> None:

@@ -22,7 +22,17 @@ EVENT = sa.Table(
     sa.Column("start_date", sa.DateTime),
 )
 PARTICIPANT = sa.table("civicrm_participant", sa.column("event_id"), sa.column("contact_id"))
-ODD_TEXTS = ["it's", 'a "quoted" one', "🦊 Ünïcode", "100 %s %(x)s %", ":name :1", "back\\slash `tick`", "a\nb\tc", "\0", ""]
+ODD_TEXTS = [
+    "it's",
+    'a "quoted" one',
+    "🦊 Ünïcode",
+    "100 %s %(x)s %",
+    ":name :1",
+    "back\\slash `tick`",
+    "a\nb\tc",
+    "\0",
+    "",
+]
 
 
 @pytest.fixture(scope="module")
