@@ -176,7 +176,8 @@ def _held_to_contract(entry: Kpi, value: Any) -> Value:
 
     No refusal quotes a text: it may be somebody's answer.
     """
-    if not isinstance(value, Value) or not isinstance(value.window_id, Integral):
+    window_id: object = getattr(value, "window_id", None)
+    if not isinstance(value, Value) or not isinstance(window_id, Integral):
         raise _broken(entry, f"gave {type(value).__name__} instead of a kb.Value with its window's id")
     try:
         number = None if value.value is None else float(_number(value.value))
@@ -197,7 +198,7 @@ def _held_to_contract(entry: Kpi, value: Any) -> Value:
         warnings = tuple(one_line("warnings", text) for text in value.warnings)
     except (TypeError, Refused):
         raise _broken(entry, "gave warnings that are no list of texts of one line each") from None
-    return Value(int(value.window_id), number, basis, population, warnings)
+    return Value(int(window_id), number, basis, population, warnings)
 
 
 def _number(value: Any) -> Any:

@@ -65,15 +65,15 @@ def _site_kpi(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) 
         None,
         5,
         [(0, 1)],
-        [kb.Value([], 1)],  # type: ignore[arg-type]
-        [kb.Value("a", 1)],  # type: ignore[arg-type]
+        [kb.Value([], 1)],
+        [kb.Value("a", 1)],
         [kb.Value(99999, 1)],
         *(
-            [kb.Value(0, value)]  # type: ignore[arg-type]
+            [kb.Value(0, value)]
             for value in ("7", "an answer", True, 3j, [1], np.array([1, 2]), 10**400, Decimal("1e39"), math.nan)
         ),
-        *([kb.Value(0, 1, basis)] for basis in (-1, 2.5, "a", math.nan, 10**30, True)),  # type: ignore[arg-type]
-        *([kb.Value(0, 1, 1, 1, texts)] for texts in ("a sentence", [1], None, ["a\nb"], ["x" * 10**6], ["\udcff"])),  # type: ignore[arg-type]
+        *([kb.Value(0, 1, basis)] for basis in (-1, 2.5, "a", math.nan, 10**30, True)),
+        *([kb.Value(0, 1, 1, 1, texts)] for texts in ("a sentence", [1], None, ["a\nb"], ["x" * 10**6], ["\udcff"])),
     ],
     ids=lambda given: repr(given)[:50].encode("ascii", "replace").decode(),
 )
@@ -90,8 +90,8 @@ def test_a_kpi_that_gives_nonsense_is_named(bench: Workbench, monkeypatch: pytes
 @on("sqlite")
 def test_numbers_of_drivers_and_numpy_become_plain(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     for given in (
-        kb.Value(np.int64(0), np.float32(3.5), np.int64(3), Decimal(4), ["One month is missing."]),  # type: ignore[arg-type]
-        kb.Value(0, Decimal("3.5"), 3, 4.0, ("One month is missing.",)),  # type: ignore[arg-type]
+        kb.Value(np.int64(0), np.float32(3.5), np.int64(3), Decimal(4), ["One month is missing."]),
+        kb.Value(0, Decimal("3.5"), 3, 4.0, ("One month is missing.",)),
     ):
         held = _held_to_contract(registry.load()["education_nps"], given)
         assert held == kb.Value(0, 3.5, 3, 4, ("One month is missing.",))

@@ -149,8 +149,8 @@ def kpi(
     """
 
     cadences = tuple(cadences)
-    words = (label, family, description)
-    if not (isinstance(kpi_id, str) and _KPI_ID.fullmatch(kpi_id)) or not all(isinstance(text, str) for text in words):
+    words: tuple[Any, ...] = (kpi_id, label, family, description)
+    if not all(isinstance(text, str) for text in words) or not _KPI_ID.fullmatch(kpi_id):
         raise _unfit(kpi_id, "an id of at most 64 small letters, digits, _ . - and texts to describe it")
     if unit not in get_args(Unit) or not set(cadences) <= set(MONTHS):
         raise _unfit(kpi_id, f"a unit of {', '.join(get_args(Unit))}, and cadences of {', '.join(MONTHS)}")
