@@ -168,9 +168,7 @@ def collated(text: str) -> tuple[bytes, bytes]:
     return lower(key).encode(), text.encode()
 
 
-def rate(
-    answers: Iterable[Sequence[str | None]], separators: str, order: Callable[[str], object] = str.encode
-) -> Result:
+def rate(answers: Iterable[Sequence[str | None]], separators: str, order: Callable[[str], Any] = str.encode) -> Result:
     bipoc = reported = people = 0
     for texts in answers:
         people += 1
