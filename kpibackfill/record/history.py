@@ -97,6 +97,13 @@ def shown(change: Mapping[str, Any]) -> tuple[str, str]:
     return before, after
 
 
+def origin_words(change: Mapping[str, Any]) -> str:
+    """Where a value came from, other than from the sources; empty for those."""
+    if change["reverts"]:
+        return f"put back, as before {change['reverts']}"
+    return {"set": "set by hand", "remove": "removed by hand"}.get(change["origin"], "")
+
+
 def _told(at: str, begun: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {

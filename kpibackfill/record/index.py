@@ -65,6 +65,7 @@ def _data(found: Mapping[str, Mapping[str, Any]], changes: Sequence[Mapping[str,
                 change["kpi_id"],
                 change["action"],
                 *history.shown(change),
+                history.origin_words(change),
             ]
             for change in changes
             if change["run_id"] in place

@@ -61,7 +61,7 @@ def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
             *history.shown(change),
             change["run_id"],
             change["operator"],
-            change["reason"],
+            "; ".join(filter(None, [history.origin_words(change), change["reason"]])),
         )
         for change in changes
     ]
@@ -153,6 +153,15 @@ def _outcome(shown: Mapping[str, Any], receipt: Mapping[str, Any]) -> list[str]:
         f"Approved by {one_line(approval['by'])} at {approval['at']}: {one_line(approval['note'])}"
         for approval in shown["approvals"]
     ]
+    vouched = receipt.get("approval") or {}
+    if "by" in vouched:
+        lines.append(
+            f"Its plan was approved by {one_line(vouched['by'])} at {vouched['at']}, on {vouched['approved_run']}."
+        )
+    elif vouched:
+        lines.append(
+            f"Its plan was reviewed on {vouched['reviewed_run'] or 'no run on record here'}; no approval is on record."
+        )
     if shown["settlement"]:
         lines.append(f"Settled at {shown['settlement']['settled_at']}: {state_words(shown)}.")
     return lines
