@@ -14,6 +14,7 @@ from kpibackfill.database.store import Image
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import DEFAULTS
 from kpibackfill.record import settle
+from kpibackfill.record.approval import refuse_altered
 from kpibackfill.record.planned import PlanRow, after_image, read_plan, row_of
 from kpibackfill.record.receipt import PLAN, RunRecord
 
@@ -81,6 +82,7 @@ def written_by(config: Config, run_id: Any) -> dict[str, Any]:
         )
     if state != "applied" or not receipt["plan"]["rows"]:
         raise Refused(f"{run_id} wrote nothing, so there is nothing to revert; nothing was written.", code="revert")
+    refuse_altered(record)  # its before-images are what is put back
     return receipt
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,12 @@ def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_re
     assert dry["plan"]["rows"] == applied["plan"]["rows"]
     reverted = bench.finish(revert_of=applied["run_id"], apply=True, approved_plan=dry["run_id"])
     assert dump(bench.database) == before
+    told = bench.command("history", "--kpi", "education_nps").stdout
+    assert "removed by hand" in told
+    assert f"put back, as before {applied['run_id']}" in told
+    assert f"It is a revert of <code>{applied['run_id']}</code>." in (bench.runs[-1] / "report.html").read_text()
+    shown = bench.command("show", reverted["run_id"]).stdout
+    assert f"Its plan was reviewed on {dry['run_id']}; no approval is on record." in shown
     bench.finish(revert_of=reverted["run_id"], apply=True)
     assert dump(bench.database) == after
 
@@ -109,6 +117,20 @@ def test_a_second_revert_has_nothing_left_to_do(bench: Workbench) -> None:
 
 
 @on("sqlite")
+def test_what_was_put_into_a_record_later_is_not_put_into_the_database(bench: Workbench) -> None:
+    applied = bench.finish(**KPIS, apply=True)
+    path = bench.config.runs_dir / applied["run_id"] / "plan.json"
+    plan = json.loads(path.read_bytes())
+    image = next(row["before"] for row in plan["rows"] if row["before"] and row["before"]["meta"])
+    image["meta"]["base64"] = base64.b64encode(b"forged").decode()
+    path.write_text(json.dumps(plan))
+    before = dump(bench.database)
+    with pytest.raises(Refused, match=r"plan\.json was altered since it was archived; nothing was written"):
+        bench.begin(revert_of=applied["run_id"], apply=True)
+    assert dump(bench.database) == before
+
+
+@on("sqlite")
 def test_a_revert_is_only_of_a_run_that_wrote_and_takes_its_years_and_kpis(bench: Workbench) -> None:
     dry = bench.finish(**KPIS)
     applied = bench.finish(**KPIS, apply=True)
@@ -151,6 +173,9 @@ def test_a_revert_needs_its_own_approval_where_the_target_asks_for_one(bench: Wo
     reverted = bench.finish(**asked, approved_plan=dry["run_id"])
     assert reverted["approval"]["word"] == "approved"
     assert dump(bench.database) != after
+    shown = bench.command("show", reverted["run_id"]).stdout
+    assert f"Its plan was approved by {reverted['approval']['by']} at " in shown
+    assert f"on {dry['run_id']}" in shown
 
 
 @on("sqlite")
