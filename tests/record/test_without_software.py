@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kpibackfill.database.recorded import rows_fingerprint
 from kpibackfill.record.verify import verify
+from tests.databases import connect
 
 PAGE = Path(__file__).parents[2] / "docs" / "reading-the-archive.md"
 
@@ -51,6 +55,17 @@ def test_the_plans_fingerprint_is_recomputed(runs_dir: Path) -> None:
     plan["rows"][0]["value_f4"] += 1
     path.write_text(json.dumps(plan))
     assert "the plan was altered" in python("check_plan.py", runs_dir, str(path)).stderr
+
+
+def test_the_fingerprint_of_the_groups_is_recomputed() -> None:
+    (source,) = (text for text in shown("python") if text.startswith("# fingerprint.py\n"))
+    names: dict[str, Any] = {}
+    exec(source, names)
+    with sqlite3.connect(":memory:") as connection:
+        result = connection.execute("SELECT 2, 'b', NULL UNION ALL SELECT 1, 'ä', 0.5").fetchall()
+    with connect("sqlite://") as same:
+        rows = same.exec_driver_sql("SELECT 2, 'b', NULL UNION ALL SELECT 1, 'ä', 0.5").all()
+    assert names["fingerprint"](result) == rows_fingerprint(rows)
 
 
 def test_the_digest_of_the_cells_is_recomputed(runs_dir: Path) -> None:
