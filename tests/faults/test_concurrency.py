@@ -51,7 +51,8 @@ def test_of_applies_on_the_same_rows_one_writes(site: Site, number: int) -> None
     tally.add("applies at once", site.name, "", number)
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(8, marks=LONG)])
+@LONG
+@pytest.mark.parametrize("number", [2, 8])
 def test_applies_on_different_rows_all_write(site: Site, number: int) -> None:
     each = [{"from_year": year, "to_year": year} for year in range(2025, 2025 - number, -1)]
     ended = at_once(site, each)
@@ -68,6 +69,7 @@ def test_applies_on_different_rows_all_write(site: Site, number: int) -> None:
     tally.add("applies at once", site.name, "", number)
 
 
+@LONG
 def test_two_dry_runs_beside_an_apply(site: Site) -> None:
     ended = at_once(site, [{}, {"apply": False}, {"apply": False}])
     assert sorted(receipt["state"] for _, receipt in ended) == ["applied", "dry_run", "dry_run"]
@@ -88,6 +90,7 @@ def test_the_snapshot_module_that_rewrites_a_snapshot_first_is_not_overwritten(s
     tally.add("another writer", site.name, "")
 
 
+@LONG
 def test_the_snapshot_module_that_writes_at_the_same_time_comes_before_or_after(site: Site) -> None:
     """Its transaction is open when the run begins to write: the run waits for it, finds its rows changed, and stops."""
     child, gate = site.at_gate()
@@ -109,6 +112,7 @@ def test_the_snapshot_module_that_writes_at_the_same_time_comes_before_or_after(
     tally.add("another writer", site.name, "")
 
 
+@LONG
 def test_the_snapshot_module_that_writes_later_is_seen_by_settle_and_by_the_next_run(site: Site) -> None:
     child = site.run()
     assert child.wait() == 0, child.errors
@@ -121,6 +125,7 @@ def test_the_snapshot_module_that_writes_later_is_seen_by_settle_and_by_the_next
     tally.add("another writer", site.name, "")
 
 
+@LONG
 def test_a_snapshot_that_is_deleted_after_the_plan_stops_the_apply(site: Site) -> None:
     child, gate = site.at_gate()
     snapshot_id, _ = next(iter(site.plan(child.run_id)))

@@ -71,6 +71,7 @@ def test_a_cut_at_every_message_of_an_apply(site: Site, blow: Blow) -> None:
     raise AssertionError("an apply of so many messages")
 
 
+@LONG
 @on_servers
 def test_a_commit_that_arrives_after_its_run_was_killed_is_waited_for(site: Site) -> None:
     assert site.server is not None

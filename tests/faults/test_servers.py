@@ -53,6 +53,7 @@ def test_a_server_killed_in_the_middle_of_the_transaction_rolls_it_back(site: Si
     refused(site, child, "could not be written")
 
 
+@LONG
 @on_servers
 @pytest.mark.parametrize("blow", ["before", "after"])
 def test_a_server_killed_at_commit_is_asked_when_it_is_back(site: Site, blow: str) -> None:
@@ -78,6 +79,7 @@ def test_a_server_killed_at_commit_is_asked_when_it_is_back(site: Site, blow: st
     tally.add("server killed at commit", site.name, image)
 
 
+@LONG
 def test_a_store_that_became_read_only_is_told(site: Site) -> None:
     if site.name == "mariadb":  # it binds nobody who may lift it
         host, password = "plain@'127.0.0.1'", PASSWORD.replace("%", "%%")
@@ -101,6 +103,7 @@ def test_a_store_that_became_read_only_is_told(site: Site) -> None:
             _admin(site, "SET GLOBAL read_only = 0")
 
 
+@LONG
 def test_another_transaction_that_holds_the_rows_is_not_waited_for_without_end(site: Site) -> None:
     child, gate = site.at_gate()
     engine = sa.create_engine(site.database.url, poolclass=sa.NullPool)
@@ -139,6 +142,7 @@ def test_a_deadlock_is_told_and_nothing_is_written(site: Site) -> None:
     refused(site, child, "[Dd]eadlock")
 
 
+@LONG
 @on_mariadb
 @pytest.mark.parametrize("size", [1024, 2048, 4096])
 def test_a_packet_that_the_server_does_not_take(site: Site, size: int) -> None:
@@ -152,7 +156,7 @@ def test_a_packet_that_the_server_does_not_take(site: Site, size: int) -> None:
 
 
 @on_mariadb
-@pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
+@pytest.mark.parametrize("engine", [pytest.param("MyISAM", marks=LONG), "Aria"])
 def test_a_table_that_cannot_roll_back_is_refused(site: Site, engine: str) -> None:
     _admin(site, f"ALTER TABLE faults.{FACTS} ENGINE={engine}")
     refused(site, site.run(), "can't roll back", "refused")
