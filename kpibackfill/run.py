@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,6 +123,8 @@ def begin(
 
 def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Config, Parameters, tuple[Kpi, ...]]:
     """Configuration, resolved parameters and chosen KPIs; the demo is built where it is asked for and absent."""
+    # A dump of this process, or of the kernel that it starts, would hold the environment with its passwords.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     config = config or load_config()
     name = values.get("target", "demo")
     if not isinstance(name, str):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +105,14 @@ def test_kills_at_random_moments(site: Site, chance: random.Random) -> None:
 
     moments = [chance.uniform(0, 1.6) for _ in range(40)]
     hit(site, ((f"{s:.6f} s after its begin", killed(s)) for s in moments), "SIGKILL at a random moment")
+
+
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
+def test_a_crash_leaves_no_dump_of_memory_and_environment(site: Site) -> None:
+    child, gate = site.at_gate(at=50, signal=signal.SIGABRT)
+    limits = Path(f"/proc/{child.pid}/limits").read_text(encoding="utf-8")
+    assert re.search(r"Max core file size +0 ", limits), limits
+    gate.write_text("go")
+    assert child.wait() == -signal.SIGABRT
+    assert not [path for path in site.folder.rglob("*core*") if path.is_file()]
+    assert site.judge(child.run_id) == "before"

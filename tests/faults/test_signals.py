@@ -91,6 +91,7 @@ def test_a_run_that_is_ended_while_it_commits(site: Site, blow: str) -> None:
     time.sleep(3)  # an orphaned kernel ends what it does
     assert process.returncode in ({3} if who == "kernel" else {-9} if name == "SIGKILL" else {0, 3, 130}), err
     assert "Traceback" not in err
+    assert PASSWORD not in err
     image = site.judge_later(only_run(site))
     assert "nothing was written" not in err or image == "before"
     tally.add("command ended from outside", site.name, image)
@@ -112,6 +113,7 @@ def test_a_run_that_is_ended_before_it_writes(site: Site, name: str) -> None:
     time.sleep(2)
     assert process.returncode == (-9 if name == "SIGKILL" else 130), err
     assert "Traceback" not in err
+    assert PASSWORD not in err
     run_id = only_run(site)
     assert site.judge(run_id) == "before"
     receipt = RunRecord(site.config.runs_dir, run_id).receipt
