@@ -125,6 +125,13 @@ def total_first_time_workshop_participants(
         spans,
         source=sa.outerjoin(moments, types, types.c.event_type_id == moments.c.event_type_id),
     )
+    # NULL where there is but one type, so that an engine that joins has next to nothing to look up.
+    tied = sa.case((first.c.reverse != begun.c.reverse, first.c.contact_id)).label("tied")
+    people = (
+        sa.select(begun.c.window_id, begun.c.start, begun.c.labels, tied)
+        .join_from(first, begun, begun.c.place == first.c.place)
+        .subquery("people")
+    )
     registration = participant.alias()
     workshop = sa.select(event.c.id, event.c.event_type_id, start().label("start")).subquery("workshop")
     several = (
@@ -132,22 +139,22 @@ def total_first_time_workshop_participants(
         .join_from(registration, workshop, workshop.c.id == registration.c.event_id)
         .join(options, is_option(workshop.c.event_type_id, options))
         .where(
-            registration.c.contact_id == first.c.contact_id,
-            workshop.c.start == begun.c.start,
+            registration.c.contact_id == people.c.tied,
+            workshop.c.start == people.c.start,
             counted(registration),
         )
         .scalar_subquery()
     )
-    number = sa.case((first.c.reverse == begun.c.reverse, begun.c.labels), else_=several).label("number")
-    people = (
-        sa.select(begun.c.window_id, number).join_from(first, begun, begun.c.place == first.c.place).subquery("people")
-    )
+    number = sa.case((people.c.tied.is_(None), people.c.labels), else_=several).label("number")
+    numbered = sa.select(people.c.window_id, number).subquery("numbered")
     rows = connection.execute(
         in_order(
             sa.select(
-                people.c.window_id, sa.func.sum(people.c.number).label("value"), sa.func.count().label("population")
+                numbered.c.window_id,
+                sa.func.sum(numbered.c.number).label("value"),
+                sa.func.count().label("population"),
             )
-        ).group_by(people.c.window_id)
+        ).group_by(numbered.c.window_id)
     )
     return _counts(windows, spans, rows)
 
