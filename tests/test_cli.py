@@ -23,6 +23,12 @@ from tests.workbench import Workbench, error_of, told
 HEAVY = ("pandas", "numpy", "sqlalchemy", "papermill", "matplotlib", "nbclient", "IPython", "jinja2")
 
 
+@pytest.fixture(autouse=True)
+def no_configuration_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests before these may have left the configuration of an archive that they share."""
+    monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
+
+
 def test_the_options_of_run_are_the_parameters_of_the_notebook() -> None:
     run = main.commands["run"]
     parent = click.Context(main, **main.context_settings)
