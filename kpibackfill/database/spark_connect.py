@@ -169,10 +169,11 @@ def _translated() -> Iterator[None]:
         except (AnalysisException, ParseException) as error:
             raise ProgrammingError(_first_line(str(error))) from None
         except PySparkException as error:
-            unreachable = re.search(r'StatusCode\.UNAVAILABLE\s+details = "(.*)"', str(error))
-            if unreachable:
-                raise OperationalError(_first_line(unreachable[1])) from None
-            raise DatabaseError(_first_line(str(error))) from None
+            # Where the connection itself fails, the client passes on how gRPC describes the call, on several lines.
+            call = re.search(r'StatusCode\.([A-Z_]+)\s+details = "(.*)"', str(error))
+            if call is None:
+                raise DatabaseError(_first_line(str(error))) from None
+            raise (OperationalError if call[1] == "UNAVAILABLE" else DatabaseError)(_first_line(call[2])) from None
 
 
 def _first_line(text: str) -> str:
