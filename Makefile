@@ -23,7 +23,7 @@ demo: export KPIBACKFILL_CONFIG := kpibackfill.toml
 notebook: .venv/installed ## open the notebook in JupyterLab
 	@$(BIN)/jupyter lab notebooks/kpi_backfill.ipynb
 
-test: .venv/installed-dev ## run the tests; those of a server that is not there are skipped
+test: .venv/installed-dev ## run the tests; those of a server that is not installed are skipped
 	@$(BIN)/pytest
 
 faults: .venv/installed-dev ## kill, cut and crowd out runs, at length (the figures of docs/guarantees.md)

@@ -1,8 +1,9 @@
 """Real databases for tests: the reference makerspace on SQLite, MariaDB and PostgreSQL, fresh for each test.
 
 The reference is loaded once per session, engine and layout into a template; a test gets a copy of its own.
-The servers are KPIBACKFILL_TEST_MARIADB and KPIBACKFILL_TEST_POSTGRESQL (SQLAlchemy URLs of accounts that may
-create databases), by default the usual ports of this machine.
+The servers are started for the tests, in a temporary folder, from the programs that this machine has.
+KPIBACKFILL_TEST_MARIADB and KPIBACKFILL_TEST_POSTGRESQL (SQLAlchemy URLs of accounts that may create databases and
+accounts) name others to test on.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+
+from tests.servers import Missing, Servers
+from tests.servers import connect as connect
 
 DATA = Path(__file__).parent / "data"
 ENGINES = ("sqlite", "mariadb", "postgresql")
@@ -41,14 +45,6 @@ class Database:
     dialect: str
     url: str
     layout: str
-
-
-@contextmanager
-def connect(url: str | sa.URL) -> Iterator[sa.Connection]:
-    """A connection in autocommit mode that is really closed at the end."""
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        yield connection
 
 
 def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
@@ -173,7 +169,7 @@ def _surrogate_facts() -> sa.Table:
 
 
 class Unreachable(Exception):
-    """No server answers where one was expected."""
+    """There is no server to test on."""
 
 
 class ReferenceDatabases:
@@ -186,6 +182,7 @@ class ReferenceDatabases:
         self._templates: dict[tuple[str, str], Database] = {}
         self._held: set[Database] = set()
         self._unreachable: dict[str, Unreachable] = {}
+        self._servers = Servers(careless=True)
 
     def copy(self, engine: str, layout: str) -> Database:
         """A fresh database; give it to `drop` when done. Raises Unreachable."""
@@ -197,6 +194,8 @@ class ReferenceDatabases:
                 load_reference(template.url, engine, layout)
                 self._templates[engine, layout] = template
             return self._create(engine, layout, self._templates[engine, layout])
+        except Missing as missing:
+            raise Unreachable(f"no {engine} server to test on: {missing}") from missing
         except sa.exc.OperationalError as error:
             if error.statement is not None:  # it answered: this is no matter of reaching it
                 raise
@@ -208,6 +207,7 @@ class ReferenceDatabases:
         for database in list(self._held):
             if database.name not in self._unreachable:
                 self.drop(database)
+        self._servers.close()
 
     def drop(self, database: Database) -> None:
         """Remove the database, also where a test has left a connection open."""
@@ -217,7 +217,7 @@ class ReferenceDatabases:
             for path in self._folder.glob(f"{Path(str(url.database)).name}*"):
                 path.unlink()
             return
-        with connect(_server(database.name)) as connection:
+        with connect(self._server(database.name)) as connection:
             if database.name == "postgresql":
                 connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
                 return
@@ -233,7 +233,7 @@ class ReferenceDatabases:
         name = f"{self._prefix}_{self._count}"
         url = sa.URL.create("sqlite", database=str(self._folder / f"{name}.sqlite"))
         if engine != "sqlite":
-            url = _server(engine).set(database=name)
+            url = self._server(engine).set(database=name)
         database = Database(engine, url.get_backend_name(), url.render_as_string(hide_password=False), layout)
         self._held.add(database)
         source = sa.make_url(template.url).database if template else None
@@ -241,7 +241,7 @@ class ReferenceDatabases:
             if source:
                 shutil.copyfile(source, str(url.database))
             return database
-        with connect(_server(engine)) as connection:
+        with connect(self._server(engine)) as connection:
             if engine == "postgresql":
                 origin = source or "template0 ENCODING 'UTF8'"
                 connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {origin}")
@@ -250,6 +250,15 @@ class ReferenceDatabases:
                 if source:
                     _copy_tables(connection, source, name)
         return database
+
+    def _server(self, engine: str) -> sa.URL:
+        """The URL of a server, as one connects to it to make databases."""
+        named = os.environ.get(f"KPIBACKFILL_TEST_{engine.upper()}")
+        if named:
+            return sa.make_url(named)
+        url = self._servers.get(engine).url("postgres" if engine == "postgresql" else "mysql")
+        # Both names of the dialect are in use; the tests of faults have the other.
+        return url.set(drivername="mysql+pymysql") if engine == "mariadb" else url
 
 
 def _copy_tables(connection: sa.Connection, source: str, name: str) -> None:
@@ -261,11 +270,3 @@ def _copy_tables(connection: sa.Connection, source: str, name: str) -> None:
     for table in tables:
         connection.exec_driver_sql(f"INSERT INTO {name}.{table} SELECT * FROM {source}.{table}")  # noqa: S608 - our own names
     connection.exec_driver_sql("COMMIT")
-
-
-def _server(engine: str) -> sa.URL:
-    usual = {
-        "mariadb": "mysql+pymysql://root@127.0.0.1:3306/",
-        "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/postgres",
-    }
-    return sa.make_url(os.environ.get(f"KPIBACKFILL_TEST_{engine.upper()}", usual[engine]))

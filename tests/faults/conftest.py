@@ -12,9 +12,7 @@ import pytest
 from tests.databases import ENGINES, Database, add_cachetags, load_reference
 from tests.faults import tally
 from tests.faults.harness import Forge, Site
-from tests.faults.servers import PASSWORD, MariaDB, Missing, PostgreSQL, Server
-
-KINDS: dict[str, type[Server]] = {"mariadb": MariaDB, "postgresql": PostgreSQL}
+from tests.servers import PASSWORD, Missing, Server, Servers
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +23,17 @@ def forge() -> Iterator[Forge]:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[dict[str, Server | Missing]]:
-    """The private servers that were asked for, by name."""
-    started: dict[str, Server | Missing] = {}
-    yield started
-    for server in started.values():
-        if isinstance(server, Server):
-            server.close()
+def servers() -> Iterator[Servers]:
+    """Servers that keep what they confirmed, however they end."""
+    servers = Servers(careless=False)
+    yield servers
+    servers.close()
 
 
 @pytest.fixture(params=ENGINES)
 def site(
     request: pytest.FixtureRequest,
-    servers: dict[str, Server | Missing],
+    servers: Servers,
     forge: Forge,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -65,18 +61,13 @@ def chance() -> random.Random:
     return random.Random(seed)
 
 
-def _server(name: str, started: dict[str, Server | Missing]) -> Server:
-    if name not in started:
-        try:
-            started[name] = KINDS[name]()
-        except Missing as missing:
-            started[name] = missing
-    server = started[name]
-    if isinstance(server, Missing):
+def _server(name: str, servers: Servers) -> Server:
+    try:
+        return servers.get(name)
+    except Missing as missing:
         if os.environ.get("CI") == "true":
-            pytest.fail(str(server))
-        pytest.skip(str(server))
-    return server
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

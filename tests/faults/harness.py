@@ -27,7 +27,7 @@ from kpibackfill.record.receipt import RunRecord
 from kpibackfill.record.settle import settle
 from kpibackfill.record.verify import verify
 from tests.databases import Database, connect, dump, write_config
-from tests.faults.servers import PASSWORD, Server
+from tests.servers import PASSWORD, Server
 
 REPOSITORY = Path(__file__).parents[2]
 FACTS, SNAPSHOTS, TAGS = "ms_fact_kpi_snapshot", "ms_snapshot", "cachetags"

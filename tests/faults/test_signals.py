@@ -21,7 +21,7 @@ from tests.databases import dump
 from tests.faults import tally
 from tests.faults.harness import FEW, Site
 from tests.faults.proxy import Proxy, commits
-from tests.faults.servers import PASSWORD
+from tests.servers import PASSWORD
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 on_one = pytest.mark.parametrize("site", ["postgresql"], indirect=True)

@@ -1,4 +1,4 @@
-"""Database servers of a test's own, which may be killed: in a temporary folder, on a loopback port, with a password."""
+"""Database servers of the tests' own: in a temporary folder, on a loopback port, with a password."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import sqlalchemy as sa
 
-from tests.databases import connect
-
 # What must stand in no artefact; the characters are those that a URL would take for its own.
 PASSWORD = "s3cret:@/#%of-the-tests"
+
+
+@contextmanager
+def connect(url: str | sa.URL) -> Iterator[sa.Connection]:
+    """A connection in autocommit mode that is really closed at the end."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        yield connection
 
 
 class Missing(Exception):
@@ -31,9 +39,12 @@ class Server:
     user: str
     driver: str
     database = "faults"
+    careless: ClassVar[Sequence[str]]
+    """Options that make it fast and, where the whole machine fails, forgetful."""
     _by_force = ""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.folder = Path(tempfile.mkdtemp(prefix=f"kpibackfill-{self.name}-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,7 +62,9 @@ class Server:
     def start(self, *options: str) -> None:
         """Start it and wait until it answers, which takes a crash recovery where it was killed."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([*self._command(), *options], stdout=log, stderr=log, cwd=self.folder)
+            self._process = subprocess.Popen(
+                [*self._command(), *self._options, *options], stdout=log, stderr=log, cwd=self.folder
+            )
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -99,6 +112,7 @@ class Server:
 
 class MariaDB(Server):
     name, user, driver = "mariadb", "keeper", "mariadb+pymysql"
+    careless = ("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync")
 
     def _initialize(self) -> None:
         install = program("mariadb-install-db")
@@ -134,6 +148,7 @@ class MariaDB(Server):
 
 class PostgreSQL(Server):
     name, user, driver = "postgresql", "keeper", "postgresql+psycopg"
+    careless = ("-c", "fsync=off")
     _by_force = " WITH (FORCE)"
 
     def _initialize(self) -> None:
@@ -166,6 +181,32 @@ class PostgreSQL(Server):
 
     def _first_database(self) -> str:
         return "postgres"
+
+
+class Servers:
+    """The servers that were asked for, each started when it first is; `close` ends them."""
+
+    def __init__(self, *, careless: bool) -> None:
+        self._careless = careless
+        self._started: dict[str, Server | Missing] = {}
+
+    def get(self, name: str) -> Server:
+        """The server "mariadb" or "postgresql". Raises Missing."""
+        if name not in self._started:
+            kind = {"mariadb": MariaDB, "postgresql": PostgreSQL}[name]
+            try:
+                self._started[name] = kind(*(kind.careless if self._careless else ()))
+            except Missing as missing:
+                self._started[name] = missing
+        server = self._started[name]
+        if isinstance(server, Missing):
+            raise server
+        return server
+
+    def close(self) -> None:
+        for server in self._started.values():
+            if isinstance(server, Server):
+                server.close()
 
 
 def program(name: str) -> str:
