@@ -43,12 +43,12 @@ def loads(blob: object) -> dict[str | int, Any] | None:
     may hold: NULL, a number, a text such as `Array`, something cut off or followed by more, and arrays with objects,
     enumerations or references inside.
     """
-    if isinstance(blob, str):
-        blob = blob.encode(errors="surrogatepass")
-    if not isinstance(blob, bytes | bytearray | memoryview):
-        return None
-    data = bytes(blob)
     try:
+        if isinstance(blob, str):
+            blob = blob.encode(errors="surrogateescape")
+        if not isinstance(blob, bytes | bytearray | memoryview):
+            return None
+        data = bytes(blob)
         value, end = _read(data, 0, _DEEPEST)
     except ValueError:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,14 +65,17 @@ class Proposed:
     notes: tuple[str, ...] = ()
 
 
-def numbers_of(run: Run, row: PlanRow) -> str:
-    """A short text that stands for the numbers of a row; it begins with a letter, so that no spreadsheet counts it."""
-    return "n" + fingerprint(databases(run.target), [row_document(row)])[:15]
+def numbers_of(where: Mapping[str, Any], row: PlanRow) -> str:
+    """A short text that stands for the numbers of a row; it begins with a letter, so that no spreadsheet counts it.
+
+    `where` names the databases, as in the fingerprint of a plan.
+    """
+    return "n" + fingerprint(where, [row_document(row)])[:15]
 
 
 def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Proposed:
     """The new and the changed rows, and the unsupported ones, which only a decision ever touches."""
-    prefix = run.site.kpi_id_prefix
+    prefix, where = run.site.kpi_id_prefix, databases(run.target)
     found = []
     for told in records(drift[drift["status"].isin(["new", "changed", "unsupported"])]):
         before = readings.stored.get((told["snapshot_id"], told["kpi_id"]))
@@ -97,7 +100,7 @@ def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Proposed:
                 told["status"],
                 told["snapshot_date"],
                 supported,
-                numbers_of(run, row),
+                numbers_of(where, row),
                 tuple(told["warnings"]),
             )
         )
@@ -110,6 +113,7 @@ def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Proposed:
 
 def of_revert(run: Run, reverted: Reverted) -> Proposed:
     """The rows to put back; those that somebody changed since are left alone unless a decision names them."""
+    where = databases(run.target)
     proposals: list[Proposal] = []
     settled: set[Key] = set()
     gone, changed = [], []
@@ -124,7 +128,7 @@ def of_revert(run: Run, reverted: Reverted) -> Proposed:
             untouched = is_image(found, left)
             if not untouched:
                 changed.append(key)
-            proposals.append(_proposal(run, row, found, untouched))
+            proposals.append(_proposal(run, where, row, found, untouched))
     notes = []
     if changed:
         notes.append(
@@ -138,7 +142,7 @@ def of_revert(run: Run, reverted: Reverted) -> Proposed:
     return Proposed(tuple(proposals), frozenset(settled), tuple(notes))
 
 
-def _proposal(run: Run, row: PlanRow, found: Image | None, untouched: bool) -> Proposal:
+def _proposal(run: Run, where: Mapping[str, Any], row: PlanRow, found: Image | None, untouched: bool) -> Proposal:
     restore = row.before
     if restore is not None and found is not None:
         restore = replace(restore, row_id=found.row_id)  # a row that is there keeps its own surrogate id
@@ -158,7 +162,7 @@ def _proposal(run: Run, row: PlanRow, found: Image | None, untouched: bool) -> P
     )
     kpi_id = row.kpi_id.removeprefix(run.site.kpi_id_prefix)
     status = "put back" if untouched else "changed since"
-    return Proposal(back, kpi_id, status, "", untouched, numbers_of(run, back))
+    return Proposal(back, kpi_id, status, "", untouched, numbers_of(where, back))
 
 
 def _some(keys: Iterable[Key]) -> str:

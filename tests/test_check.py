@@ -53,7 +53,7 @@ def test_a_site_in_order_is_green_and_nothing_is_written(bench: Workbench, layou
     before = dump(bench.database)
     found = findings(bench)
     assert texts(found, "wrong") == []
-    notes = texts(found, "note")
+    notes = [text for text in texts(found, "note") if "holds a password" not in text]  # as the tests' own does
     # The reference holds six rows under prefixed ids.
     assert ["unique key" in text for text in notes] == [True, False] if layout == "surrogate" else [False], notes
     assert next_command(found, "test") == "Next: kpibackfill run --target test --from-year 2025"

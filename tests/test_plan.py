@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kpibackfill as kb
-from kpibackfill.database.store import Image
+from kpibackfill.database.store import Image, text_of
 from kpibackfill.errors import Refused
 from kpibackfill.record import files
 from kpibackfill.record.planned import PlanRow, fingerprint, image_document, image_of, read_plan, row_document, row_of
@@ -30,7 +30,7 @@ ROW = PlanRow(
 finite = st.floats(allow_nan=False, width=32)
 whole = st.none() | st.integers(-(2**31), 2**31 - 1)
 images = st.builds(
-    Image, st.floats(), whole, whole, st.none() | st.binary() | st.text(st.characters(codec=None)), whole
+    Image, st.floats(), whole, whole, st.none() | st.binary() | st.binary().map(text_of) | st.text(), whole
 )
 rows = st.builds(
     PlanRow,

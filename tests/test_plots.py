@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import to_rgb
 
 from kpibackfill.plots import plot_drift, style
@@ -123,15 +124,46 @@ def test_kinds_of_cells_differ_in_word_and_pattern() -> None:
     assert said[2, 0] == "50.0 % period"
     assert said[2, 4] == "< 5"
     looks = {
-        (patch.get_hatch(), patch.get_linestyle(), patch.get_facecolor(), patch.get_linewidth())
-        for patch in panels(figures, "heatmap")[0].patches
+        str((kind.get_hatch(), kind.get_linestyle(), kind.get_facecolor(), kind.get_linewidth()))
+        for kind in panels(figures, "heatmap")[0].collections
+        if isinstance(kind, PatchCollection)
     }
     assert len(looks) == 6
 
 
+def test_many_months_are_colours_under_the_numbers_of_their_years() -> None:
+    months = [(year, month) for year in range(2015, 2026) for month in range(1, 13)]
+    dated = {(year, month): f"{year}-{month:02}-01" for year, month in months}
+    figures = plot_drift(
+        drift(
+            *(
+                row(ATTENDEES, year, 10 + month, 10, date=date, snapshot_id=year * 100 + month, kind="monthly")
+                for (year, month), date in dated.items()
+            )
+        )
+    )
+    assert cells(figures) == {}
+    said = words(panels(figures, "heatmap")[0])
+    assert [text for text in said if text.isdigit()] == [str(year) for year in range(2015, 2026)]
+    assert not any("-" in text for text in said)
+
+
+def test_more_snapshots_than_fit_are_counted_and_one_of_each_period_is_drawn() -> None:
+    rows = [
+        row(ATTENDEES, year, 11, 10, snapshot_id=year * 1000 + number, source=f"source {number}")
+        for year in range(2015, 2026)
+        for number in range(50)
+    ]
+    figures = plot_drift(drift(*rows))
+    assert title(figures, "heatmap").startswith("550 of 550 stored values differ")
+    assert len(cells(figures)) == 11
+    for drawing in figures:
+        assert "Of 550 snapshots 11 are drawn" in drawing.figure.texts[-1].get_text()
+
+
 def test_colours_are_centred_at_zero_and_scaled_per_measure() -> None:
     figures = plot_drift(drift(*STORY, row(ATTENDEES, 2022, 115.5, 100), row(NPS, 2022, 40, 48.2)))
-    (mesh,) = panels(figures, "heatmap")[0].collections
+    (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
     colours = np.ma.filled(mesh.get_array(), NAN).reshape(3, 6)
     assert mesh.get_clim() == (-1, 1)
     assert colours[0, 1] == -1  # the largest of the counts
@@ -144,7 +176,7 @@ def test_colours_are_centred_at_zero_and_scaled_per_measure() -> None:
 
 def test_a_drift_from_a_stored_zero_has_the_deepest_colour() -> None:
     figures = plot_drift(drift(row(ATTENDEES, 2020, 31, 0), row(ATTENDEES, 2021, 11, 10)))
-    (mesh,) = panels(figures, "heatmap")[0].collections
+    (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
     assert mesh.get_array().ravel().tolist() == [1.0, 1.0]
     assert cells(figures)[0, 0] == "0 → 31"
     assert title(figures, "heatmap").endswith("the largest: Workshop attendees 2021, +10.0 %")
@@ -159,7 +191,7 @@ def test_a_rate_of_fewer_than_five_people_is_shown_nowhere(stored: float) -> Non
     assert math.isnan(line(axes, "computed")[2021])
     computed = [list(line.get_ydata()) for line in axes.lines if line.get_color() == style.COMPUTED]
     assert not any(0.25 in values for values in computed)
-    (mesh,) = panels(figures, "heatmap")[0].collections
+    (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
     assert mesh.get_array().mask.all()
     said = everything_said(figures)
     assert "stored value agrees" in said  # the one that rests on enough people

@@ -95,6 +95,24 @@ def test_a_row_that_somebody_changed_since_is_left_alone_and_reported_unless_a_d
     assert dump(bench.database) == before
 
 
+@on("sqlite")
+def test_a_text_that_is_not_utf_8_is_read_and_put_back_as_it_was(bench: Workbench) -> None:
+    blob = b'a:1:{s:1:"k";s:2:"\xe9\xff";}'
+    change(bench, sa.update(facts).values(meta=sa.cast(sa.literal(blob, sa.LargeBinary), sa.Text)))
+    with connect(bench.database.url) as connection:
+        count = sa.func.sum(sa.case((sa.func.typeof(facts.c.meta) == "text", 1)))
+        as_blob = sa.cast(facts.c.meta, sa.LargeBinary)
+        before = connection.execute(sa.select(facts.c.snapshot_id, facts.c.kpi_id, facts.c.metric_value, as_blob)).all()
+        texts = connection.scalar(sa.select(count))
+    applied = bench.finish(**KPIS, apply=True)
+    assert applied["plan"]["rows"] > 0
+    bench.finish(revert_of=applied["run_id"], apply=True)
+    with connect(bench.database.url) as connection:
+        after = connection.execute(sa.select(facts.c.snapshot_id, facts.c.kpi_id, facts.c.metric_value, as_blob)).all()
+        assert sorted(after) == sorted(before)
+        assert connection.scalar(sa.select(count)) == texts == len(before)
+
+
 @on("sqlite", "postgresql")
 def test_a_row_whose_snapshot_is_gone_or_that_vanished_is_told_and_the_rest_put_back(bench: Workbench) -> None:
     applied = bench.finish(**KPIS, apply=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -16,18 +16,24 @@ from kpibackfill.numbers import same
 from kpibackfill.tables import cachetags, kpi_fact, snapshot
 
 CHUNK = 500
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a site's fact table is laid out: with a surrogate ``id`` or without."""
+    """How a site's fact table is laid out: with a surrogate ``id`` or without, and whether each value has a type of its
+    own, as on SQLite, where ``meta`` may be a text as well as a blob."""
 
     surrogate: bool
+    own_types: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """All columns of a stored row. ``meta`` is bytes, or text where SQLite holds text, and shown nowhere."""
+    """All columns of a stored row. ``meta`` is bytes, or text where SQLite holds text, and shown nowhere.
+
+    Bytes in a text that are not UTF-8 are kept as surrogates (``surrogateescape``).
+    """
 
     metric_value: float
     period_year: int | None
@@ -40,9 +46,9 @@ class Image:
         return same(self.metric_value, other.metric_value) and (
             self.period_year,
             self.period_month,
-            _raw(self.meta),
+            self.meta,
             self.row_id,
-        ) == (other.period_year, other.period_month, _raw(other.meta), other.row_id)
+        ) == (other.period_year, other.period_month, other.meta, other.row_id)
 
 
 def layout(connection: Connection) -> Layout:
@@ -59,7 +65,7 @@ def layout(connection: Connection) -> Layout:
     for column in kpi_fact.columns:
         if column.name not in columns | {"id"}:
             raise _missing(f"the column {column.name} of {kpi_fact.name}")
-    return Layout("id" in columns)
+    return Layout("id" in columns, connection.dialect.name == "sqlite")
 
 
 def transactional(connection: Connection, table: sa.Table) -> bool:
@@ -74,40 +80,61 @@ def has_cachetags(connection: Connection) -> bool:
 def rows_select(fact: Layout) -> sa.Select[Any]:
     """Select of key and image; the value is cast, since MariaDB prints a FLOAT with six digits."""
     row_id = kpi_fact.c.id if fact.surrogate else sa.null()
+    meta: sa.ColumnElement[Any] = kpi_fact.c.meta
+    is_text: sa.ColumnElement[Any] = sa.null()
+    if fact.own_types:  # its driver refuses a text that is not UTF-8
+        meta, is_text = sa.cast(meta, sa.LargeBinary), sa.func.typeof(meta) == "text"
     return sa.select(
         kpi_fact.c.snapshot_id,
         kpi_fact.c.kpi_id,
         sa.cast(kpi_fact.c.metric_value, sa.Double).label("metric_value"),
         kpi_fact.c.period_year,
         kpi_fact.c.period_month,
-        kpi_fact.c.meta,
+        meta.label("meta"),
         row_id.label("row_id"),
+        is_text.label("is_text"),
     )
 
 
-def image(row: Row[Any]) -> Image:
-    meta = row.meta if isinstance(row.meta, str) or row.meta is None else bytes(row.meta)
-    return Image(row.metric_value, row.period_year, row.period_month, meta, row.row_id)
+def image(row: Row[*tuple[Any, ...]]) -> Image:
+    """The image in a row of `rows_select`."""
+    _, _, value, year, month, meta, row_id, is_text = row
+    raw = None if meta is None else bytes(meta)
+    return Image(value, year, month, text_of(raw) if raw is not None and is_text else raw, row_id)
 
 
-def index_rows(rows: Iterable[Row[Any]], wanted: Iterable[str]) -> dict[tuple[int, str], Image]:
-    """Stored rows by their exact key.
+def text_of(raw: bytes) -> str:
+    """A text as an image keeps it."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """The bytes of a text in an image."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> dict[tuple[int, str], Image]:
+    """The rows of `rows_select` by their exact key.
 
     Raises
     ------
     Refused : a key is there twice, or a stored id differs from a wanted one only by case or surrounding space.
     """
     exact = {kpi_id.lower(): kpi_id for kpi_id in wanted}
+    spelled: dict[str, str | None] = {}  # few ids, many rows
     found: dict[tuple[int, str], Image] = {}
     for row in rows:
-        kpi_id = exact.get(row.kpi_id.strip().lower())
+        snapshot_id, stored_id = row[0], row[1]
+        if stored_id not in spelled:
+            spelled[stored_id] = exact.get(stored_id.strip().lower())
+        kpi_id = spelled[stored_id]
         if kpi_id is None:
             continue
-        key = (row.snapshot_id, kpi_id)
-        if row.kpi_id != kpi_id or key in found:
+        key = (snapshot_id, kpi_id)
+        if stored_id != kpi_id or key in found:
             raise Refused(
-                f"The fact table has two rows, or one under another spelling, for snapshot {row.snapshot_id} and "
-                f"{kpi_id!r} ({row.kpi_id!r}); nothing was written. Keep one row with the exact id, and run again.",
+                f"The fact table has two rows, or one under another spelling, for snapshot {snapshot_id} and "
+                f"{kpi_id!r} ({stored_id!r}); nothing was written. Keep one row with the exact id, and run again.",
                 code="duplicate_key",
             )
         found[key] = image(row)
@@ -126,7 +153,7 @@ def locked_rows(
     """The stored rows of these keys, held against other writers until the transaction ends, or just read."""
     keys = set(keys)
     ids = {kpi_id for _, kpi_id in keys}
-    rows: list[Row[Any]] = []
+    rows: list[Row[*tuple[Any, ...]]] = []
     for part in chunks(sorted({snapshot_id for snapshot_id, _ in keys})):
         statement = rows_select(fact).where(kpi_fact.c.snapshot_id.in_(part))
         rows += connection.execute(_held(connection, statement) if hold else statement)
@@ -144,17 +171,22 @@ def present_snapshots(connection: Connection, ids: Iterable[int], *, hold: bool 
 
 def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Plain inserts in bulk: never an upsert, which would overwrite what another writer put there meanwhile."""
-    if rows:
-        connection.execute(sa.insert(kpi_fact).inline(), list(rows))
+    for meta, part in _by_type([(row["meta"], row) for row in rows]):
+        values: dict[str, Any] = {name: sa.bindparam(name) for name in part[0]}
+        statement = sa.insert(kpi_fact).inline().values({**values, "meta": meta})
+        connection.execute(statement, [{**row, "meta": _raw(row["meta"])} for row in part])
 
 
 def update(connection: Connection, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> int:
     """Update by key in bulk: pairs of key and new values. Returns how many rows were met."""
-    if not rows:
-        return 0
-    key, values = rows[0]
-    statement = sa.update(kpi_fact).where(*_matches(key)).values({name: sa.bindparam(name) for name in values})
-    return connection.execute(statement, [{**_named(key), **values} for key, values in rows]).rowcount
+    met = 0
+    for meta, part in _by_type([(values["meta"], (key, values)) for key, values in rows]):
+        key, changed = part[0]
+        values: dict[str, Any] = {name: sa.bindparam(name) for name in changed}
+        statement = sa.update(kpi_fact).where(*_matches(key)).values({**values, "meta": meta})
+        bound = [{**_named(key), **row, "meta": _raw(row["meta"])} for key, row in part]
+        met += connection.execute(statement, bound).rowcount
+    return met
 
 
 def delete(connection: Connection, keys: Sequence[Mapping[str, Any]]) -> int:
@@ -176,6 +208,16 @@ def invalidate(connection: Connection, tags: Iterable[str]) -> None:
                 connection.execute(sa.insert(cachetags).values(tag=tag, invalidations=1))
         except sa.exc.IntegrityError:
             connection.execute(bump)
+
+
+def _by_type(rows: Sequence[tuple[bytes | str | None, T]]) -> Iterator[tuple[sa.ColumnElement[Any], list[T]]]:
+    """The rows in groups of one statement each, with what stands for ``meta`` in it; each row comes with its `meta`."""
+    parts: dict[bool, list[T]] = {}
+    for meta, row in rows:
+        parts.setdefault(isinstance(meta, str), []).append(row)
+    for is_text, part in parts.items():
+        bound = sa.bindparam("meta", type_=sa.LargeBinary)
+        yield sa.cast(bound, sa.Text) if is_text else bound, part
 
 
 def _matches(key: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
@@ -208,5 +250,5 @@ def _missing(what: str) -> Refused:
     )
 
 
-def _raw(meta: bytes | str | None) -> tuple[bool, bytes] | None:
-    return None if meta is None else (isinstance(meta, str), meta.encode() if isinstance(meta, str) else meta)
+def _raw(meta: bytes | str | None) -> bytes | None:
+    return bytes_of(meta) if isinstance(meta, str) else meta

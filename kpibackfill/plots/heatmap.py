@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
 from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount
@@ -30,7 +32,7 @@ from kpibackfill.plots.style import (
     sheet,
     styled,
 )
-from kpibackfill.plots.words import finding, heatmap_alternative, tally
+from kpibackfill.plots.words import finding, heatmap_alternative, tally, thinned_note
 
 MEASURES: dict[Unit, str] = {"count": "per cent", "points": "points", "fraction": "percentage points"}
 # What a cell without drift says where there is room and where there is little.
@@ -59,6 +61,15 @@ LOOKS: dict[str, dict[str, Any]] = {
     "unsupported": {"facecolor": PAPER, "edgecolor": "#a9b0b7", "hatch": "////", "linewidth": 0.8},
     "withheld": {"facecolor": GAP, "edgecolor": MUTED, "linewidth": 0.8},
 }
+# In cells too slim for words.
+TINTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "agrees": ("pale grey", {"facecolor": GAP, "linewidth": 0}),
+    "period": ("framed", {"facecolor": GAP, "edgecolor": INK, "linewidth": 0.5}),
+    "new": ("blue", {"facecolor": "#8fb0cc", "linewidth": 0}),
+    "no_data": ("dark grey", {"facecolor": "#c3c8ce", "linewidth": 0}),
+    "unsupported": ("hatched", {"facecolor": GAP, "edgecolor": MUTED, "hatch": "//////", "linewidth": 0}),
+    "withheld": ("dotted", {"facecolor": GAP, "edgecolor": MUTED, "hatch": "......", "linewidth": 0}),
+}
 NAMES = 2.35  # inches for the KPIs' names
 LEAST = 0.05  # the colours end at 5 per cent or points or more, so that a trifle is no deep colour
 
@@ -81,9 +92,14 @@ class _Cell:
         return self.width < 0.5
 
     @property
+    def slim(self) -> bool:
+        """Room for a colour only."""
+        return self.width < 0.17
+
+    @property
     def upright(self) -> bool:
         """The years are written upwards."""
-        return self.width < 0.36
+        return 0.17 <= self.width < 0.36
 
     @property
     def text_size(self) -> float:
@@ -96,20 +112,22 @@ class _Cell:
 
 def draw_heatmap(arranged: Arranged) -> Drawing:
     """A cell per KPI and snapshot: the drift and its colour, or a word and a pattern where there is none."""
+    whole, arranged = arranged, arranged.thinned()
     columns, limits = _columns(arranged), _limits(arranged)
     cell = _Cell(
         width=min(2.8, (WIDTH - NAMES - MARGIN) / len(columns)),
         height=0.34 if len(arranged.entries) <= 24 else 0.3,
     )
     height = cell.height * len(arranged.entries)
-    detailed = bool((columns["detail"] != "").any())
+    detailed = not cell.slim and bool((columns["detail"] != "").any())
     head = 0.16 + (0.28 if cell.upright else 0.06) + (0.28 if not cell.upright else 0.6) * detailed
     with styled():
-        page = sheet(finding(arranged), tally(arranged), _notes(arranged, limits, cell), body=head + height + 0.1)
+        notes = [*_notes(arranged, limits, cell), *thinned_note(whole, arranged)]
+        page = sheet(finding(whole), tally(whole), notes, body=head + height + 0.1)
         axes = page.axes(NAMES, head, cell.width * len(columns), height)
         _cells(axes, arranged, columns, limits, cell)
         _names(axes, arranged, columns, cell)
-    return Drawing("heatmap", page.figure, heatmap_alternative(arranged))
+    return Drawing("heatmap", page.figure, heatmap_alternative(whole))
 
 
 def _columns(arranged: Arranged) -> pd.DataFrame:
@@ -138,31 +156,30 @@ def _limits(arranged: Arranged) -> dict[Unit, float]:
 def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[Unit, float], cell: _Cell) -> None:
     column_of = {snapshot: number for number, snapshot in enumerate(columns["snapshot_id"])}
     colours = np.full((len(arranged.entries), len(columns)), np.nan)
+    outlines: dict[str, list[Rectangle]] = {}
+    inset, height = (0.08, 0.94) if cell.slim else (min(0.03 / cell.width, 0.08), 0.82)
     for line, entry in enumerate(arranged.entries):
         for place in rows(arranged.of(entry.kpi_id)):
             column = column_of[place.snapshot_id]
-            look: dict[str, Any] = {"color": MUTED if place.kind in ("agrees", "no_data") else INK}
             if place.kind == "differs":
                 # from a stored 0 any drift is beyond the scale
                 share = np.sign(place.delta) if np.isnan(place.size) else place.size / limits[entry.unit]
                 colours[line, column] = np.clip(share, -1, 1)
-                look = {"color": ink_on(share) if share == share else INK}
-                text = _drift(place, entry.unit, cell)
             else:
-                inset = min(0.03 / cell.width, 0.08)
-                outline = (column - 0.5 + inset, line - 0.41), 1 - 2 * inset, 0.82
-                axes.add_patch(Rectangle(*outline, zorder=3, **LOOKS[place.kind]))
-                text = _word(place, entry.unit, cell)
-                look |= {"path_effects": HALO} if place.kind == "unsupported" else {}
-            axes.text(
-                column, line, text, ha="center", va="center_baseline" if "\n" not in text else "center",
-                size=cell.text_size, linespacing=0.95, zorder=4, **look,
-            )  # fmt: skip
+                outline = Rectangle((column - 0.5 + inset, line - height / 2), 1 - 2 * inset, height)
+                outlines.setdefault(place.kind, []).append(outline)
+            if not cell.slim:
+                _word(axes, (column, line), place, entry.unit, limits, cell)
+    for kind, found in outlines.items():
+        look = TINTS[kind][1] if cell.slim else LOOKS[kind]
+        axes.add_collection(PatchCollection(found, zorder=3, label=kind, **look), autolim=False)
     edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(arranged.entries) + 1) - 0.5
-    gap = 3.0 if not cell.narrow else 1.2
+    gap = 3.0 if not cell.narrow else 0.3 if cell.slim else 1.2
     axes.pcolormesh(
         *edges, np.ma.masked_invalid(colours), cmap=DIVERGING, vmin=-1, vmax=1, edgecolors=PAPER, linewidth=gap
     )
+    if cell.slim:
+        return
     for number in np.flatnonzero(columns["snapshot_id"].isna()).tolist():
         upright = len(arranged.entries) * cell.height > 0.8
         axes.text(
@@ -175,6 +192,21 @@ def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[U
             color=MUTED,
             size=cell.text_size,
         )
+
+
+def _word(axes: Axes, at: tuple[int, int], place: Any, unit: Unit, limits: dict[Unit, float], cell: _Cell) -> None:
+    """Write the drift, or the word for its kind, into a cell."""
+    look: dict[str, Any] = {"color": MUTED if place.kind in ("agrees", "no_data") else INK}
+    if place.kind == "differs":
+        text = _drift(place, unit, cell)
+        look["color"] = INK if np.isnan(place.size) else ink_on(place.size / limits[unit])
+    else:
+        text = _kind(place, unit, cell)
+        look |= {"path_effects": HALO} if place.kind == "unsupported" else {}
+    axes.text(
+        *at, text, ha="center", va="center_baseline" if "\n" not in text else "center",
+        size=cell.text_size, linespacing=0.95, zorder=4, **look,
+    )  # fmt: skip
 
 
 def _drift(place: Any, unit: Unit, cell: _Cell) -> str:
@@ -194,7 +226,7 @@ def _drift(place: Any, unit: Unit, cell: _Cell) -> str:
     return f"{value:+.0f}".replace("-", "−") if abs(value) >= (10 if cell.narrow else 100) else number
 
 
-def _word(place: Any, unit: Unit, cell: _Cell) -> str:
+def _kind(place: Any, unit: Unit, cell: _Cell) -> str:
     if not cell.roomy or place.kind in ("no_data", "withheld"):
         return cell.word(place.kind)
     value = amount(place.computed if place.kind == "new" else place.stored, unit)
@@ -221,6 +253,13 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
         "ha": "center",
         "va": "bottom",
     }
+    if cell.slim:
+        years = columns["period"].str.slice(0, 4)
+        begins = np.flatnonzero(years.ne(years.shift()))
+        every = math.ceil(0.34 * len(begins) / (cell.width * len(columns)))  # inches that a year's number takes
+        for number in begins[::every].tolist():
+            axes.annotate(years[number], (number - 0.5, 1), (0, 4), size=8, color=INK, **above | {"ha": "left"})
+        return
     for number, column in enumerate(rows(columns)):
         label, detail = column.period, drawable(column.detail) if column.detail else ""
         if cell.upright:
@@ -238,6 +277,9 @@ def _notes(arranged: Arranged, limits: dict[Unit, float], cell: _Cell) -> list[s
     if limits:
         reach = ", ".join(f"{100 * limit:.0f} {MEASURES[unit]}" for unit, limit in limits.items())
         notes.append(f"Green: computed is higher than stored; purple: lower. The deepest colours stand for {reach}.")
+    if cell.slim:
+        tints = [f"{TINTS[kind][0]}: {meaning}" for kind, meaning in MEANINGS.items() if arranged.count(kind)]
+        return [*notes, f"{' · '.join(tints)}.".capitalize()] if tints else notes
     plain = () if cell.narrow else ("agrees", "new", "no_data")  # words that need no more words
     signs = [
         f"{cell.word(kind)}: {meaning}".replace("-\n", "").replace("=:", "=")

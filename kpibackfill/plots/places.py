@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import pandas as pd
 from kpibackfill.numbers import Unit, amount, measure, too_few
 from kpibackfill.plots.style import clean, drawable
 
+MOST = 400
+"""So many snapshots fit into a figure: thirty years of months, and some."""
 STEPS = {"monthly": 12, "quarterly": 4}  # slots a year, annual ones beside
 
 
@@ -49,6 +51,12 @@ class Arranged:
     def xs(self) -> np.ndarray:
         """The position of each slot in years."""
         return self.first + np.arange(len(self.slots)) * self.step
+
+    def thinned(self) -> Arranged:
+        """The same; where there are more snapshots than fit, only those that the slots' lines go through."""
+        if self.places["snapshot_id"].nunique() <= MOST:
+            return self
+        return replace(self, places=self.places[self.places["rank"] == 0])
 
     def count(self, *kinds: str) -> int:
         """How many values are of these kinds."""

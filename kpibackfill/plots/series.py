@@ -14,7 +14,15 @@ from kpibackfill.numbers import FEW, Unit, amount
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.places import Arranged, Entry, drift_text, rows
 from kpibackfill.plots.style import COMPUTED, GAP, HALO, INK, MARGIN, MUTED, RULE, STORED, WIDTH, fit, sheet, styled
-from kpibackfill.plots.words import COMPARED, ordered, series_alternative, series_notes, series_title, tally
+from kpibackfill.plots.words import (
+    COMPARED,
+    ordered,
+    series_alternative,
+    series_notes,
+    series_title,
+    tally,
+    thinned_note,
+)
 
 UNITS: dict[Unit, str] = {"count": "count", "points": "points", "fraction": "per cent"}
 COLOUR = {"stored": STORED, "computed": COMPUTED}
@@ -24,20 +32,20 @@ RING = 5.5  # points; a dot of half that size fits into it
 
 def draw_series(arranged: Arranged) -> Drawing:
     """One panel a KPI: a ring is a stored value, a dot a computed one, so that a dot in a ring is a match."""
+    whole, arranged = arranged, arranged.thinned()
     columns, height = _grid(arranged)
     rows = math.ceil(len(arranged.entries) / columns)
     room = WIDTH / columns
     width = min(room - LEFT - RIGHT, 0.9 * len(arranged.slots))
     with styled():
-        page = sheet(
-            series_title(arranged), tally(arranged), series_notes(arranged), body=rows * (HEAD + height + FOOT)
-        )
+        notes = [*series_notes(arranged), *thinned_note(whole, arranged)]
+        page = sheet(series_title(whole), tally(whole), notes, body=rows * (HEAD + height + FOOT))
         for number, entry in enumerate(arranged.entries):
             row, column = divmod(number, columns)
             axes = page.axes(column * room + LEFT, row * (HEAD + height + FOOT) + HEAD, width, height)
             _panel(axes, arranged, entry, width, height)
             _heading(axes, arranged, entry, room - 0.25)
-    return Drawing("series", page.figure, series_alternative(arranged))
+    return Drawing("series", page.figure, series_alternative(whole))
 
 
 def _grid(arranged: Arranged) -> tuple[int, float]:

@@ -86,6 +86,14 @@ def series_notes(arranged: Arranged) -> list[str]:
     return [" ".join(notes)]
 
 
+def thinned_note(whole: Arranged, drawn: Arranged) -> list[str]:
+    """That not all snapshots are drawn, where that is so."""
+    if drawn is whole:
+        return []
+    all_, some = (arranged.places["snapshot_id"].nunique() for arranged in (whole, drawn))
+    return [f"Of {all_:,} snapshots {some:,} are drawn, one of each period; the table has them all."]
+
+
 def series_alternative(arranged: Arranged) -> str:
     """The finding, and which KPIs lack which values when."""
     if arranged.places.empty:

@@ -6,12 +6,15 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kpibackfill.errors import KpiBackfillError
+
+ROW = 1500
+"""Characters of JSON that a person still reads as a line of a table."""
 
 
 def write(path: Path, content: bytes | str) -> str:
@@ -60,8 +63,24 @@ def canonical(document: Any) -> bytes:
 
 
 def readable(document: Any) -> str:
-    """JSON for people and programs: indented, in the order it was built."""
-    return json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    """JSON for people and programs, in the order it was built: a member a line, and a row of a table a line."""
+    return _indented(document, 0) + "\n"
+
+
+def _indented(value: Any, depth: int) -> str:
+    # json's own indentation puts each number on a line, and is many times slower.
+    inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, Mapping) and value:
+        members = (f"{inner}{_text(name)}: {_indented(member, depth + 1)}" for name, member in value.items())
+        return "{" + ",".join(members) + outer + "}"
+    if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        rows = (inner + (text if len(text := _text(row)) <= ROW else _indented(row, depth + 1)) for row in value)
+        return "[" + ",".join(rows) + outer + "]"
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
 
 
 def number(value: float | None) -> float | str | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from kpibackfill import phpmeta
 from kpibackfill.config import Target
+from kpibackfill.database import store
 from kpibackfill.database.engine import identity
 from kpibackfill.database.store import Image
 from kpibackfill.errors import Refused
@@ -160,7 +161,7 @@ def image_document(image: Image | None) -> dict[str, Any] | None:
     if image is None:
         return None
     meta = image.meta
-    raw = meta.encode("utf-8", "surrogateescape") if isinstance(meta, str) else meta
+    raw = store.bytes_of(meta) if isinstance(meta, str) else meta
     return {
         "metric_value": files.number(image.metric_value),
         "period_year": image.period_year,
@@ -182,7 +183,7 @@ def image_of(document: Mapping[str, Any] | None) -> Image | None:
         return None
     kept = document["meta"]
     raw = None if kept is None else base64.b64decode(kept["base64"])
-    meta = raw.decode("utf-8", "surrogateescape") if raw is not None and kept["type"] == "text" else raw
+    meta = store.text_of(raw) if raw is not None and kept["type"] == "text" else raw
     return Image(
         float(document["metric_value"]), document["period_year"], document["period_month"], meta, document["row_id"]
     )
