@@ -251,8 +251,10 @@ def _after_apply(target: Target) -> dict[str, Any] | None:
     if not target.after_apply:
         return None
     began = time.monotonic()
+    # No pipes: what the command leaves running in the background would hold them, and be waited for.
+    unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     try:
-        ended = subprocess.run(list(target.after_apply), stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+        ended = subprocess.run(list(target.after_apply), timeout=300, **unheard)
         outcome = f"exit status {ended.returncode}"
     except subprocess.TimeoutExpired:
         outcome = "stopped after 300 s"

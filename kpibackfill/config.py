@@ -217,7 +217,10 @@ def _find(path: str | Path | None) -> Path:
             return Path(named).expanduser().resolve()
         except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a link that leads to itself
             raise _config_error(f"{str(named)!r} is not the path of a configuration ({error})") from None
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder was removed under this shell
+        raise _config_error("The current folder is not there any more") from None
     for folder in (here, *here.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME

@@ -36,3 +36,7 @@ class OutcomeUnknown(KpiBackfillError):
 
     exit_code = 3
     state = "applying"
+
+
+class Bug(Exception):
+    """The notebook raised what is no expected failure; its traceback is the message."""

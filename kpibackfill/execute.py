@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill import views
 from kpibackfill.config import Config
-from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
 from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
 from kpibackfill.record import closing
@@ -48,10 +48,6 @@ class HandedOver:
 
     def __repr__(self) -> str:
         return f"{self.outcome['state']}: {self.outcome['run_id']}"
-
-
-class Bug(Exception):
-    """The notebook raised what is no expected failure; its traceback is the message."""
 
 
 def run_notebook(
@@ -98,21 +94,29 @@ def hand_over(run: Run, plan: Plan) -> HandedOver:
     parameters["approved_plan"] = parameters["approved_plan"] or plan.fingerprint
     options = command_options(parameters)
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-    ended = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "kpibackfill", "--config", str(run.config.path), "run", *options, "--json"],
         env=environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    )
+        start_new_session=True,  # an interrupt of the session reaches it once, by us
+    ) as child:
+        try:
+            printed, errors = child.communicate()
+        except KeyboardInterrupt:
+            # It closes its record, and says how it ended.
+            child.send_signal(signal.SIGINT)
+            printed, errors = child.communicate()
     try:
-        outcome = json.loads(ended.stdout)
+        outcome = json.loads(printed)
     except ValueError:
         raise KpiBackfillError(
-            f"The papermill execution ended without an outcome: {ended.stderr.strip()[-500:]}", code="hand_over"
+            f"The papermill execution ended without an outcome: {errors.strip()[-500:]}", code="hand_over"
         ) from None
     if "error" in outcome:
-        kind = OutcomeUnknown if ended.returncode == OutcomeUnknown.exit_code else KpiBackfillError
+        kind = OutcomeUnknown if child.returncode == OutcomeUnknown.exit_code else KpiBackfillError
         raise kind(outcome["error"]["message"], code=outcome["error"]["code"])
     return HandedOver(outcome, RunRecord(run.config.runs_dir, outcome["run_id"]).folder)
 
@@ -179,8 +183,10 @@ def _kernel() -> Iterator[Any]:
     from jupyter_core.utils import run_sync
 
     ahead = "--IPKernelApp.exec_lines=['import kpibackfill.apply, kpibackfill.compute, kpibackfill.plots']"
-    # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default.
-    with tempfile.TemporaryDirectory(prefix="kpibackfill-") as folder:
+    # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default. Their
+    # path has at most some 100 bytes.
+    elsewhere = "/tmp" if len(os.fsencode(tempfile.gettempdir())) > 60 else None
+    with tempfile.TemporaryDirectory(prefix="kpibackfill-", dir=elsewhere) as folder:
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         arguments = [ahead, "--HistoryManager.hist_file=:memory:"]
         # What a kernel says there is about itself: its outputs, errors included, come through its sockets.

@@ -36,10 +36,8 @@ class Progress:
             return
         from IPython.display import display
 
-        content = {"data": {"text/plain": text}, "metadata": {METADATA_KEY: True}, "raw": True}
+        data, metadata = {"text/plain": text}, {METADATA_KEY: True}
         if self._handle is None:
-            self._handle = display(  # type: ignore[no-untyped-call]
-                content["data"], metadata=content["metadata"], raw=True, display_id=True
-            )
+            self._handle = display(data, metadata=metadata, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
-            self._handle.update(content["data"], metadata=content["metadata"], raw=True)
+            self._handle.update(data, metadata=metadata, raw=True)

@@ -191,7 +191,7 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            first: Any = args[0] if args else None
+            first: Any = next(iter((*args, *kwargs.values())), None)
             run = first if isinstance(first, Run) else getattr(first, "run", None)
             if isinstance(run, Run) and run.record is not None:
                 closing.close_failed(run.record, error)

@@ -57,7 +57,7 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
     rows = []
     for snapshot_id, text, snapshot_type, source in connection.execute(statement):
         try:
-            dated = date.fromisoformat(text)
+            dated = day(text)
         except ValueError:
             raise Refused(
                 f"Snapshot {snapshot_id} has the date {text!r}, which is no day of the calendar; nothing was written. "
@@ -69,6 +69,14 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
         known = windows.setdefault((start, end), Window(len(windows), start, end, cadence))
         rows.append((snapshot_id, text, snapshot_type, source, start.year, period(start, cadence), known.window_id))
     return pd.DataFrame(rows, columns=COLUMNS), list(windows.values())
+
+
+def day(text: str) -> date:
+    """The day that a snapshot is dated on, ``YYYY-MM-DD``. Raises ValueError for any other text."""
+    dated = date.fromisoformat(text)
+    if dated.isoformat() != text:  # 20240131 and 2024-W05 are days to Python, and not to the snapshot module
+        raise ValueError(text)
+    return dated
 
 
 def window(dated: date, cadence: Cadence, convention: str = "period") -> tuple[datetime, datetime]:

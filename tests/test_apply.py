@@ -251,7 +251,12 @@ def test_what_was_written_is_in_the_receipt(bench: Workbench) -> None:
 @on("sqlite")
 @pytest.mark.parametrize(
     ("command", "outcome"),
-    [(["true"], "exit status 0"), (["false"], "exit status 1"), (["/no/such"], "could not be started")],
+    [
+        (["true"], "exit status 0"),
+        (["sh", "-c", "sleep 30 &"], "exit status 0"),
+        (["false"], "exit status 1"),
+        (["/no/such"], "could not be started"),
+    ],
 )
 def test_the_command_after_an_apply_never_changes_what_was_written(
     bench: Workbench, command: list[str], outcome: str
@@ -259,6 +264,7 @@ def test_the_command_after_an_apply_never_changes_what_was_written(
     bench.configure(after_apply=command)
     receipt = bench.finish(apply=True, **FEW)
     assert receipt["state"] == "applied"
+    assert receipt["after_apply"]["seconds"] < 20
     assert outcome in receipt["after_apply"]["outcome"]
     # Not after a dry run, nor after an empty plan.
     assert "after_apply" not in bench.finish(apply=False, **FEW)

@@ -12,7 +12,7 @@ import kpibackfill as kb
 from kpibackfill.compute import _held_to_contract
 from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
-from tests.databases import both_layouts, on, reference_expected
+from tests.databases import both_layouts, connect, on, reference_expected
 from tests.workbench import Workbench
 
 SIX = {"include_risky": True}
@@ -85,6 +85,17 @@ def test_a_kpi_that_gives_nonsense_is_named(bench: Workbench, monkeypatch: pytes
     assert len(refused.value.message) < 200
     assert "answer" not in refused.value.message
     assert "sentence" not in refused.value.message
+
+
+@on("sqlite")
+def test_a_refused_step_closes_the_record_also_where_its_arguments_have_names(bench: Workbench) -> None:
+    run = bench.begin(record=True, kpis="education_nps")
+    with connect(bench.database.url) as connection:
+        connection.exec_driver_sql("DROP TABLE ms_fact_kpi_snapshot")
+    with pytest.raises(Refused):
+        kb.compute_kpis(run=run)
+    assert run.record is not None
+    assert run.record.receipt["state"] == "refused"
 
 
 @on("sqlite")

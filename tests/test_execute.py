@@ -47,6 +47,17 @@ def broken(connection, site, windows):
 def endless(connection, site, windows):
     open("started", "w").close()
     time.sleep(60)
+
+@ending("endless_on_record")
+def endless_on_record(connection, site, windows):
+    if "KPIBACKFILL_RUN" in os.environ:
+        endless(connection, site, windows)
+    return [kb.Value(window.window_id, 1) for window in windows]
+"""
+SESSION = """
+import kpibackfill as kb
+run = kb.begin(target="test", from_year=2024, kpis="endless_on_record", apply=True)
+kb.apply_plan(run, kb.make_plan(run, kb.compare(kb.compute_kpis(run))))
 """
 
 
@@ -167,6 +178,32 @@ def test_the_command_runs_dry_then_applies_what_was_seen(executions: Executions)
     assert (receipt["state"], receipt["plan"]) == ("applied", document["plan"])
     after = dump(executions.bench.database)
     assert {name for name in after if after[name] != before[name]} == {"ms_fact_kpi_snapshot"}
+
+
+@on("sqlite")
+def test_an_interrupted_session_lets_the_execution_that_it_started_close_its_record(executions: Executions) -> None:
+    bench = executions.bench
+    bench.configure(site={"kpi_modules": ["site_kpis"]})
+    before = dump(bench.database)
+    (bench.folder / "session.py").write_text(SESSION)
+    session = executions.start("session")
+    _wait_until((bench.folder / "started").is_file)
+    session.send_signal(signal.SIGINT)
+    _, err = session.communicate(timeout=60)
+    assert "The run was interrupted" in err
+    (folder,) = bench.runs
+    receipt = receipt_of(folder)
+    assert (receipt["state"], receipt["error"]["code"]) == ("failed", "interrupted")
+    assert receipt["ended_at"] is not None
+    assert dump(bench.database) == before
+
+
+@on("sqlite")
+def test_a_long_path_of_temporary_files_is_no_hindrance(executions: Executions) -> None:
+    folder = executions.bench.folder / ("t" * 90)
+    folder.mkdir()
+    process = executions.run("--kpis", "education_nps", TMPDIR=str(folder))
+    assert process.wait() == 0, process.communicate()
 
 
 @on("sqlite")

@@ -132,6 +132,17 @@ def test_a_written_row_keeps_the_period_of_its_date_and_the_year_of_its_window(b
 
 
 @on("sqlite")
+@pytest.mark.parametrize("text", ["20241231", "2024-13-01", "2024-W52-2"])
+def test_a_date_that_the_snapshot_module_does_not_write_is_refused(bench: Workbench, text: str) -> None:
+    with connect(bench.database.url) as connection:
+        one = "(SELECT MAX(id) FROM ms_snapshot WHERE snapshot_date LIKE '2024-%' AND snapshot_type LIKE 'annual%')"
+        dated = sa.text(f"UPDATE ms_snapshot SET snapshot_date = :text WHERE id = {one}")  # noqa: S608 - our own text
+        assert connection.execute(dated, {"text": text}).rowcount
+    with pytest.raises(Refused, match=f"has the date '{text}', which is no day of the calendar; nothing was written"):
+        kb.compute_kpis(bench.begin(from_year=2023, to_year=2025))
+
+
+@on("sqlite")
 def test_a_default_run_takes_annual_snapshots_only(bench: Workbench) -> None:
     assert set(bench.steps().readings.snapshots["snapshot_type"]) <= {"annual", "annually"}
 

@@ -15,7 +15,7 @@ from kpibackfill.config import Site, Target
 from kpibackfill.database import inspection
 from kpibackfill.kpis.registry import Cadence
 from kpibackfill.parameters import CADENCES
-from kpibackfill.snapshots import window
+from kpibackfill.snapshots import day, window
 from kpibackfill.tables import snapshot
 
 SLACK = timedelta(days=2)
@@ -58,7 +58,7 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
     for row in rows:
         if row.type in CADENCES:
             try:
-                dated = date.fromisoformat(row.date)
+                dated = day(row.date)
             except ValueError:
                 odd.add(row.date)
                 continue

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
 from kpibackfill.printable import json_escape, printable
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Cli(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001  the last resort, told as a bug with its traceback
-            text = str(error) if type(error).__name__ == "Bug" else traceback.format_exc()
+            text = str(error) if isinstance(error, Bug) else traceback.format_exc()
             click.echo(text, err=True)
             click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
             self._told(ctx.obj, "bug", type(error).__name__, "failed")

@@ -48,6 +48,7 @@ def sync_folder(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     with told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sha256(path: Path) -> str:

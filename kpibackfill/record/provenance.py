@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -83,6 +84,7 @@ def sources_digest() -> str:
 
 
 def _git(*arguments: str) -> bytes:
-    return subprocess.run(
-        ["git", "-C", str(_FOLDER.parent), *arguments], check=True, capture_output=True, timeout=10
-    ).stdout
+    # GIT_DIR and its like, as in a hook, would have it speak of another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(_FOLDER.parent), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, timeout=10, env=environment).stdout
