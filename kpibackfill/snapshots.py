@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from kpibackfill.config import Site
+from kpibackfill.database.expressions import in_any_case
 from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import MONTHS, Cadence, Window
 from kpibackfill.parameters import CADENCES, Parameters
@@ -19,13 +20,13 @@ COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "p
 
 
 def targets(site: Site, parameters: Parameters) -> sa.ColumnElement[bool]:
-    """The condition that picks the target snapshots; types and definition ignore case, as MariaDB's collation does."""
-    kind = sa.func.lower(snapshot.c.snapshot_type)
+    """The condition that picks the target snapshots; types and definition ignore ASCII case."""
     return sa.and_(
-        sa.func.lower(snapshot.c.definition) == site.definition.lower(),
+        in_any_case(snapshot.c.definition, [site.definition]),
         sa.or_(
             *(
-                (kind == name) & snapshot.c.snapshot_date.between(*_dates(site, CADENCES[name], parameters))
+                in_any_case(snapshot.c.snapshot_type, [name])
+                & snapshot.c.snapshot_date.between(*_dates(site, CADENCES[name], parameters))
                 for name in parameters.snapshot_types
             )
         ),

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from kpibackfill.checks.finding import Finding, note, ok, wrong
 from kpibackfill.config import Site, Target
 from kpibackfill.database import inspection
+from kpibackfill.database.expressions import in_any_case
 from kpibackfill.kpis.registry import Cadence
 from kpibackfill.parameters import CADENCES
 from kpibackfill.snapshots import day, window
@@ -41,10 +42,10 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
     created = inspection.has_column(connection, snapshot, "created_at")
     rows = connection.execute(
         sa.select(
-            sa.func.lower(snapshot.c.snapshot_type).label("type"),
+            snapshot.c.snapshot_type.label("type"),
             snapshot.c.snapshot_date.label("date"),
             (snapshot.c.created_at if created else sa.null()).label("created"),
-        ).where(sa.func.lower(snapshot.c.definition) == site.definition.lower())
+        ).where(in_any_case(snapshot.c.definition, [site.definition]))
     ).all()
     if not rows:
         there = connection.scalars(sa.select(snapshot.c.definition).distinct().limit(20)).all()
@@ -56,19 +57,22 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
     found: list[_Snapshot] = []
     odd = set()
     for row in rows:
-        if row.type in CADENCES:
+        kind = row.type.lower()
+        if kind in CADENCES:
             try:
                 dated = day(row.date)
             except ValueError:
                 odd.add(row.date)
                 continue
             made = None if not row.created else datetime.fromtimestamp(row.created, target.zone).replace(tzinfo=None)
-            found.append(_Snapshot(CADENCES[row.type], dated, made))
+            found.append(_Snapshot(CADENCES[kind], dated, made))
     if odd:
         yield wrong(
             f"Dates of snapshots that are no day of the calendar: {', '.join(map(repr, sorted(odd)[:5]))}. Mend them."
         )
-    yield _counts(site, target, [one for one in found if one.cadence == "annual"], Counter(row.type for row in rows))
+    yield _counts(
+        site, target, [one for one in found if one.cadence == "annual"], Counter(row.type.lower() for row in rows)
+    )
     yield from _dated(site, found)
 
 

@@ -25,7 +25,7 @@ Span = tuple[int, Any, Any]
 
 class LocalTime(TypeDecorator[datetime]):
     """A local time of whole seconds. SQLite keeps texts: one of midnight is bound as its date, which sorts before any
-    spelling of that day's times, with a blank or a ``T`` and with or without fractions of a second."""
+    spelling of that day's times."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -69,7 +69,14 @@ class folded(FunctionElement[bytes]):
 
 
 class local_time(FunctionElement[datetime]):
-    """A column of local times; columnar copies may hold them as texts, or as if they were UTC."""
+    """A column of local times; SQLite holds them as texts, columnar copies may do so too, or as if they were UTC."""
+
+    type = LocalTime()
+    inherit_cache = True
+
+
+class one_spelling(FunctionElement[datetime]):
+    """A local time that is equal to another of the same second, however SQLite's texts spell the two."""
 
     type = LocalTime()
     inherit_cache = True
@@ -91,12 +98,17 @@ class contains(FunctionElement[bool]):
 
 
 def ranked(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
-    """A text behind a key, so that the greatest is the one that MariaDB's collation would choose: it passes over
-    separators of answers and case, and puts a bar before letters and digits. `unranked` takes the key off again."""
+    """A text behind a key, so that the greatest is the one that MariaDB's collation would choose, or close to it: it
+    passes over control characters and case, and has an order of its own for what stands between words, before digits
+    and letters. `unranked` takes the key off again."""
     key: sa.ColumnElement[str] = text
-    for character, instead in (("\x01", ""), ("\x02", ""), ("\x03", ""), ("|", "!")):
+    for character in "\x01\x02\x03":
+        key = sa.func.replace(key, character, "", type_=sa.String())
+    for character, instead in zip(" _-,;'/|", "\x04\x05\x06\x07\x08\x0e\x0f\x10", strict=True):
         key = sa.func.replace(key, character, instead, type_=sa.String())
-    return exact(sa.type_coerce(folded(key), sa.String()).concat("\x03").concat(text))
+    # Bytes are put behind bytes: converted once more as a whole, MariaDB 10.11 overwrites the first of them.
+    behind = sa.type_coerce(folded(key), sa.String()).concat("\x03").concat(sa.type_coerce(exact(text), sa.String()))
+    return sa.type_coerce(behind, exact.type)
 
 
 def unranked(answer: bytes | None) -> bytes:
@@ -308,6 +320,18 @@ def _local_time(element: local_time, compiler: Any, **options: Any) -> str:
 def _local_time_columnar(element: local_time, compiler: Any, **options: Any) -> str:
     column = next(iter(element.clauses))
     return str(compiler.process(sa.cast(column, sa.DateTime), **options))
+
+
+@compiles(one_spelling)
+def _one_spelling(element: one_spelling, compiler: Any, **options: Any) -> str:
+    (time,) = _arguments(element, compiler, options)
+    return time
+
+
+@compiles(one_spelling, "sqlite")
+def _one_spelling_sqlite(element: one_spelling, compiler: Any, **options: Any) -> str:
+    (time,) = _arguments(element, compiler, options)
+    return f"replace(substr({time} || ' 00:00:00', 1, 19), 'T', ' ')"
 
 
 @compiles(unindexed)

@@ -37,5 +37,5 @@ def local_spans(windows: Iterable[Window]) -> list[Span]:
 
 def unix_spans(windows: Iterable[Window], site: SiteAt) -> list[Span]:
     """The windows over a column of unix times."""
-    spans = [(window.window_id, site.unix(window.start), site.unix(window.end) + 1) for window in windows]
+    spans = [(window.window_id, site.unix(window.start), site.unix(after(window.end))) for window in windows]
     return [span for span in spans if span[1] < span[2]]

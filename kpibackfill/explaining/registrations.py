@@ -12,7 +12,7 @@ from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.printable import one_line
-from kpibackfill.tables import event, participant, participant_status
+from kpibackfill.tables import event, option_value, participant, participant_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class EventTypes:
     """The labels of the event types; one type may have several."""
 
     def __init__(self, connection: RecordedConnection, site: SiteAt) -> None:
-        options = event_options(sa.true())
+        options = event_options(option_value.c.label.is_not(None))
         self._labels: dict[int, list[bytes]] = {}
         for value, label in connection.execute(sa.select(options.c.value, options.c.label)):
             # An option's value is a text, and compared as one: "07" is the type of no event.

@@ -111,12 +111,17 @@ def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
     return [Value(window.window_id, None, warnings=[answers.missing]) for window in windows]
 
 
+def plain(answer: bytes | None) -> bytes:
+    """The text of an answer; empty for NULL."""
+    return answer or b""
+
+
 def rates(
     connection: RecordedConnection,
     windows: Iterable[Window],
     person: sa.Subquery,
     separators: re.Pattern[bytes],
-    text_of: Callable[[bytes | None], bytes] = lambda answer: answer or b"",
+    text_of: Callable[[bytes | None], bytes] = plain,
 ) -> list[Value]:
     """People who are BIPOC out of those who reported, from a row for each person: ``window_id`` and ``answer``."""
     people = in_order(sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")))

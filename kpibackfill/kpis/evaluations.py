@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import exact, same_text, windowed
+from kpibackfill.database.expressions import after, exact, same_text, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import submission, submission_data
@@ -32,7 +32,7 @@ _NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
 )
 def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
     """Rests on the scores, out of the submissions that are no drafts."""
-    spans = [(window.window_id, site.unix(window.start), site.unix(window.end) + 1) for window in windows]
+    spans = [(window.window_id, site.unix(window.start), site.unix(after(window.end))) for window in windows]
     spans = [span for span in spans if span[1] < span[2]]
     if not spans:
         return [Value(window.window_id, None) for window in windows]

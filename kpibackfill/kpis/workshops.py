@@ -16,6 +16,7 @@ from kpibackfill.database.expressions import (
     has_word,
     in_order,
     is_option,
+    one_spelling,
     start,
     unindexed,
     windowed,
@@ -89,14 +90,14 @@ def total_first_time_workshop_participants(
     types, options = event_types(is_workshop), event_options(is_workshop)
     # Every start and type has two places in time: among types that start together, once in their order and once in
     # the reverse. A person whose first places in both belong to one type began with that type alone.
-    kind = event.c.event_type_id
+    kind, moment = event.c.event_type_id, one_spelling(start())
     moments = (
         sa.select(
             event.c.id,
             kind,
-            start().label("start"),
-            sa.func.dense_rank().over(order_by=(start(), kind)).label("place"),
-            sa.func.dense_rank().over(order_by=(start(), kind.desc())).label("reverse"),
+            moment.label("start"),
+            sa.func.dense_rank().over(order_by=(moment, kind)).label("place"),
+            sa.func.dense_rank().over(order_by=(moment, kind.desc())).label("reverse"),
         )
         .where(event.c.start_date.is_not(None))
         .subquery("moments")
@@ -133,7 +134,7 @@ def total_first_time_workshop_participants(
         .subquery("people")
     )
     registration = participant.alias()
-    workshop = sa.select(event.c.id, event.c.event_type_id, start().label("start")).subquery("workshop")
+    workshop = sa.select(event.c.id, kind, moment.label("start")).subquery("workshop")
     several = (
         sa.select(sa.func.count(options.c.label.distinct()))
         .join_from(registration, workshop, workshop.c.id == registration.c.event_id)

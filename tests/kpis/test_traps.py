@@ -87,6 +87,16 @@ def test_odd_spellings_of_a_time_stay_in_their_year(makerspace: Makerspace) -> N
     assert values(makerspace, ATTENDEES, year(2023), year(2024), year(2025)) == [0, 4, 1]
 
 
+def test_odd_spellings_of_one_moment_are_one_moment(makerspace: Makerspace) -> None:
+    types = options(("1", "Ticketed Workshop"), ("2", "Free workshop"), ("3", "Tour"))
+    starts = ["2024-05-05 10:00:00", "2024-05-05T10:00:00.000", "2024-05-05 23:00:00", "2024-05-05T09:00:00"]
+    events = list(zip([1, 2, 3, 3], starts, strict=True))
+    makerspace.fill(workshops(types, events, [(1, 1), (1, 2), (2, 2), (2, 3), (3, 2), (3, 4)]))
+    assert values(makerspace, FIRST, year(2024)) == [
+        3
+    ]  # two kinds for the first, one for the second, none for the third
+
+
 def test_a_type_matches_as_text_and_in_its_own_group(makerspace: Makerspace) -> None:
     decoys = options(("03", "Ticketed Workshop"), ("3 ", "Ticketed Workshop"), ("３", "Ticketed Workshop"))
     decoys += options(("3", "Ticketed Workshop"), group=2)
@@ -233,6 +243,14 @@ def test_the_year_of_a_submission_is_the_sites(makerspace: Makerspace) -> None:
     assert values(makerspace, NPS, year(2023), year(2024), zone="America/New_York") == [0, 100]
 
 
+def test_the_hour_that_is_there_twice_at_the_end_of_a_month_belongs_to_it(makerspace: Makerspace) -> None:
+    """In Almaty the clock was put back at midnight, after which it was the last of February again for an hour."""
+    first = int(datetime(2024, 2, 29, 17, 30, tzinfo=UTC).timestamp())
+    makerspace.fill(evaluations((first, "5"), (first + 3600, "1")))
+    february, march = months(2024, 2, 1, 1, "monthly"), months(2024, 3, 1, 2, "monthly")
+    assert values(makerspace, NPS, february, march, zone="Asia/Almaty") == [0, None]
+
+
 def test_drafts_and_other_forms_are_out_and_every_row_of_a_submission_is_a_score(makerspace: Makerspace) -> None:
     noon = int(datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp())
     tables = evaluations(*[(noon, "5")] * 4)
@@ -327,6 +345,10 @@ def test_the_greatest_of_several_answers_counts(makerspace: Makerspace) -> None:
         (["Declined to answer", "black"], None),
         (["|", "black"], 1),
         ([None, "\x01white\x01asian\x01"], 1),
+        (["", "hispanic"], 1),
+        (["|", "\x01islander\x01"], 1),
+        (["white_european", "white,black"], 1),
+        (["white/asian", "white;black"], 0),
     ],
 )
 def test_an_account_with_two_contacts_of_one_name_goes_by_the_answer_that_mariadb_calls_the_greatest(
