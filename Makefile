@@ -31,6 +31,7 @@ faults: .venv/installed-dev ## kill, cut and crowd out runs, at length (the figu
 
 bench: .venv/installed-dev ## measure speed and memory (the table of docs/performance.md)
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.rows
 
 test-spark: .venv-spark/installed ## test on a real Spark cluster on this machine (needs Java 17)
 	@.venv-spark/bin/python -m pytest -m spark tests/engines/test_spark.py

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from benchmarks.load import load
 from benchmarks.measure import Measured, measure, table
-from benchmarks.server import private_mariadb, sail
+from benchmarks.server import private, sail
+from tests.servers import connect
 
 ENGINES = ("sqlite", "mariadb", "postgresql", "duckdb", "sail")
 
@@ -26,28 +27,17 @@ ENGINES = ("sqlite", "mariadb", "postgresql", "duckdb", "sail")
 @click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, default=ENGINES[:3], show_default=True)
 @click.option("--runs", default=3, show_default=True, help="Medians are taken of so many.")
 @click.option("--plain/--no-plain", default=True, help="Time a plain query for each KPI as well.")
-@click.option(
-    "--postgresql",
-    default="postgresql+psycopg://postgres@127.0.0.1:5432/postgres",
-    show_default=True,
-    help="A server on which databases may be created.",
-)
-def main(sizes: tuple[int, ...], engines: tuple[str, ...], runs: int, plain: bool, postgresql: str) -> None:
+def main(sizes: tuple[int, ...], engines: tuple[str, ...], runs: int, plain: bool) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as folder:
         for size in sizes:
-            measured = [
-                _measured(engine, size, Path(folder), postgresql=sa.make_url(postgresql), runs=runs, plain=plain)
-                for engine in engines
-            ]
+            measured = [_measured(engine, size, Path(folder), runs=runs, plain=plain) for engine in engines]
             load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
             print(f"\n{size:,} participants; load {load}\n\n{table(measured)}", flush=True)
 
 
-def _measured(
-    engine: str, size: int, folder: Path, *, postgresql: sa.URL, runs: int, plain: bool
-) -> tuple[str, Measured]:
-    with _database(engine, size, folder, postgresql) as (url, version, server):
+def _measured(engine: str, size: int, folder: Path, *, runs: int, plain: bool) -> tuple[str, Measured]:
+    with _database(engine, size, folder) as (url, version, server):
         # In a process of its own, so that the memory measured here is that of reading alone.
         loader = multiprocessing.get_context("spawn").Process(target=load, args=(url, engine, size))
         loader.start()
@@ -58,7 +48,7 @@ def _measured(
 
 
 @contextlib.contextmanager
-def _database(engine: str, size: int, folder: Path, postgresql: sa.URL) -> Iterator[tuple[sa.URL, str, Path | None]]:
+def _database(engine: str, size: int, folder: Path) -> Iterator[tuple[sa.URL, str, Path | None]]:
     """An empty database's URL, the engine with its version, and where a server of our own keeps its process id."""
     name = f"kpibackfill_bench_{size}"
     if engine == "sqlite":
@@ -73,29 +63,18 @@ def _database(engine: str, size: int, folder: Path, postgresql: sa.URL) -> Itera
     elif engine == "sail":
         with sail(folder / name) as (url, process_id):
             yield url, f"Sail {package_version('pysail')}", process_id
-    elif engine == "mariadb":
-        with private_mariadb(folder) as server:
-            with _administration(server) as connection:
-                connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-            yield server.set(database=name), f"MariaDB {_version(server)}", folder / "mariadb.pid"
     else:
-        with _administration(postgresql) as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        try:
-            yield postgresql.set(database=name), f"PostgreSQL {_version(postgresql)}", None
-        finally:
-            with _administration(postgresql) as connection:
-                connection.exec_driver_sql(f"DROP DATABASE {name}")
-
-
-@contextlib.contextmanager
-def _administration(url: sa.URL) -> Iterator[sa.Connection]:
-    with sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
-        yield connection
+        with private(engine) as server:
+            url = server.url()
+            if engine == "mariadb":
+                url = url.update_query_dict({"local_infile": "1", "charset": "utf8mb4"})
+            title = "MariaDB" if engine == "mariadb" else "PostgreSQL"
+            # PostgreSQL has a process for each connection, which tells its id itself.
+            yield url, f"{title} {_version(url)}", server.folder / "pid" if engine == "mariadb" else None
 
 
 def _version(url: sa.URL) -> str:
-    with _administration(url) as connection:
+    with connect(url) as connection:
         return ".".join(str(part) for part in connection.dialect.server_version_info or () if isinstance(part, int))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,18 +17,19 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from benchmarks.load import SCHEMAS
-from benchmarks.server import private_mariadb
-from kpibackfill.config import load_config
-from kpibackfill.execute import run_notebook
+from benchmarks.server import private
 from kpibackfill.numbers import float4
+from kpibackfill.record.receipt import RunRecord
+from kpibackfill.run import RUN_VARIABLE, prepare
 from kpibackfill.tables import kpi_fact, snapshot
 
-KPIS = 50
 MODULE = """
 import kpibackfill as kb
 
 for number in range({kpis}):
-    @kb.kpi(f"kpi{{number:02}}", label=f"KPI {{number}}", unit="count", family="bench", description="-", sources=[])
+    words = dict(label=f"KPI {{number}}", unit="count", family="bench", description="-", sources=["none"])
+
+    @kb.kpi(f"{module}_{{number:02}}", **words)
     def compute(connection, site, windows, number=number):
         return [kb.Value(window.window_id, window.start.year * 100.0 + number, 10, 20) for window in windows]
 """
@@ -38,7 +38,7 @@ runs = "runs"
 [targets.bench]
 store = "{url}"
 [site]
-kpi_modules = ["bench_kpis"]
+kpi_modules = ["{module}"]
 """
 T = TypeVar("T")
 
@@ -49,62 +49,60 @@ T = TypeVar("T")
 def main(compared: int, applied: int) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as name:
-        _compare(Path(name) / "compare", compared)
-    with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as name, private_mariadb(Path(name)) as server:
-        with sa.create_engine(server).connect() as connection:
-            connection.exec_driver_sql("CREATE DATABASE bench")
-        _apply(Path(name) / "apply", server.set(database="bench"), applied)
+        folder = Path(name) / "compare"
+        # One row in 25 differs, one in 25 is missing.
+        _steps(folder, sa.URL.create("sqlite", database=str(folder / "store.sqlite")), rows=compared, kpis=50, every=25)
+    with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as name, private("mariadb") as server:
+        # Half of the rows are updated, half inserted.
+        _steps(Path(name) / "apply", server.url(), rows=applied, kpis=10, every=2, apply=True)
 
 
-def _compare(folder: Path, rows: int) -> None:
-    """Nine rows in ten are stored as they are computed, one in twenty otherwise, and one in twenty is missing."""
-    url = sa.URL.create("sqlite", database=str(folder / "store.sqlite"))
-    asked = _site(folder, url, "sqlite", rows // KPIS, every=20)
+def _steps(folder: Path, url: sa.URL, *, rows: int, kpis: int, every: int, apply: bool = False) -> None:
+    """Each step of a run in this process: with a record where it writes, else as a session does it."""
+    asked = _site(folder, url, rows // kpis, kpis, every)
     os.environ["KPIBACKFILL_CONFIG"] = str(folder / "kpibackfill.toml")
-    run = _timed("begin", lambda: kb.begin(**asked))
-    readings = _timed("read the stored rows", lambda: kb.compute_kpis(run))
-    drift = _timed(f"compare {rows:,} rows", lambda: kb.compare(readings))
+    if apply:
+        config, parameters, _ = prepare({**asked, "apply": True})
+        record = RunRecord.create(config, config.target("bench"), parameters, "benchmarks")
+        os.environ[RUN_VARIABLE] = record.run_id
+        asked = parameters.as_notebook()
+    print(f"\n{rows:,} rows, {url.get_backend_name()}")
+    run = kb.begin(**asked)
+    readings = _timed("read", lambda: kb.compute_kpis(run))
+    drift = _timed("compare", lambda: kb.compare(readings))
     plan = _timed("plan", lambda: kb.make_plan(run, drift))
-    print(f"  the plan has {len(plan):,} rows; peak memory {_megabytes(resource.RUSAGE_SELF):,.0f} MB")
+    if apply:
+        _timed(f"apply {len(plan):,} rows, figures and report included", lambda: kb.apply_plan(run, plan))
+        assert record.receipt["state"] == "applied"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    print(f"  {len(plan):,} rows in the plan; peak memory {peak:,.0f} MB")
 
 
-def _apply(folder: Path, url: sa.URL, rows: int) -> None:
-    """Half of the rows are updated, half inserted."""
-    asked = _site(folder, url, "mariadb", rows // KPIS, every=2)
-    config = load_config(folder / "kpibackfill.toml")
-    seconds: dict[str, float] = {}
-    program = "import sys; from benchmarks import rows; rows.steps(sys.argv[1], eval(sys.argv[2]))"
-    subprocess.run([sys.executable, "-c", program, str(config.path), repr(asked)], check=True)
-    began = time.perf_counter()
-    receipt = run_notebook({**asked, "apply": True}, config).receipt
-    seconds["run"] = time.perf_counter() - began
-    assert receipt["state"] == "applied"
-    print(f"  kpibackfill run --apply of {receipt['plan']['rows']:,} rows: {seconds['run']:.1f} s in all")
-
-
-def _site(folder: Path, url: sa.URL, engine: str, snapshots: int, every: int) -> dict[str, Any]:
-    """A store with so many annual snapshots, and a row in `every` that differs and one that is missing."""
+def _site(folder: Path, url: sa.URL, snapshots: int, kpis: int, every: int) -> dict[str, Any]:
+    """A store with so many annual snapshots; of each `every` KPIs one row differs and one is missing."""
     folder.mkdir()
-    (folder / "bench_kpis.py").write_text(MODULE.format(kpis=KPIS), encoding="utf-8")
+    module = f"bench_{url.get_backend_name()}"
+    (folder / f"{module}.py").write_text(MODULE.format(module=module, kpis=kpis), encoding="utf-8")
     text = url.render_as_string(hide_password=False)
-    (folder / "kpibackfill.toml").write_text(CONFIG.format(url=text), encoding="utf-8")
+    (folder / "kpibackfill.toml").write_text(CONFIG.format(url=text, module=module), encoding="utf-8")
     years = range(2015, 2026)
     of_year = {number: years[number % len(years)] for number in range(1, snapshots + 1)}
     names = {"definition": "membership_totals", "snapshot_type": "annual"}
     facts = [
         {
             "snapshot_id": number,
-            "kpi_id": f"kpi{kpi:02}",
+            "kpi_id": f"{module}_{kpi:02}",
             "metric_value": float4(year * 100 + kpi + (kpi % every == 0)),
             "period_year": year,
             "period_month": 12,
         }
         for number, year in of_year.items()
-        for kpi in range(KPIS)
+        for kpi in range(kpis)
         if kpi % every != 1
     ]
+    schema = "sqlite" if url.get_backend_name() == "sqlite" else "mariadb"
     with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
-        for statement in (SCHEMAS / f"schema-{engine}.sql").read_text(encoding="utf-8").split(";\n"):
+        for statement in (SCHEMAS / f"schema-{schema}.sql").read_text(encoding="utf-8").split(";\n"):
             if statement.strip():
                 connection.exec_driver_sql(statement)
         connection.execute(
@@ -116,7 +114,7 @@ def _site(folder: Path, url: sa.URL, engine: str, snapshots: int, every: int) ->
         )
         connection.execute(sa.insert(kpi_fact).inline(), facts)
         connection.commit()
-    ids = ",".join(f"kpi{kpi:02}" for kpi in range(KPIS))
+    ids = ",".join(f"{module}_{kpi:02}" for kpi in range(kpis))
     return {"target": "bench", "from_year": years[0], "to_year": years[-1], "kpis": ids}
 
 
@@ -125,10 +123,6 @@ def _timed(what: str, run: Callable[[], T]) -> T:
     found = run()
     print(f"  {what}: {time.perf_counter() - began:.2f} s", flush=True)
     return found
-
-
-def _megabytes(who: int) -> float:
-    return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 if __name__ == "__main__":

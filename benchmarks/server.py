@@ -1,4 +1,4 @@
-"""A MariaDB server of the benchmark's own, that goes away with it."""
+"""Servers of the benchmark's own, that go away with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,41 +16,20 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from benchmarks.load import PARQUET
+from tests.servers import MariaDB, PostgreSQL, Server
+
+MARIADB = ("--innodb-buffer-pool-size=2G", "--innodb-flush-log-at-trx-commit=2", "--local-infile=1")
+POSTGRESQL = ("-c", "shared_buffers=2GB", "-c", "max_wal_size=4GB")
 
 
 @contextmanager
-def private_mariadb(folder: Path | None = None, buffer_pool: str = "2G") -> Iterator[sa.URL]:
-    """The URL of a server that listens on a socket in its folder only; its data are kept if `folder` is given."""
-    with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as temporary:
-        home = (folder or Path(temporary)).resolve()
-        data = home / "mariadb"
-        common = ["--no-defaults", f"--datadir={data}", "--user=root"]
-        if not (data / "mysql").is_dir():
-            data.mkdir(parents=True, exist_ok=True)
-            install = ["mariadb-install-db", *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
-            subprocess.run(install, check=True, stdout=subprocess.DEVNULL)
-        # Of its own: a server that starts sweeps its folder of temporary tables, those of another one too.
-        (home / "tmp").mkdir(exist_ok=True)
-        with (home / "mariadb.log").open("ab") as log:
-            options = [
-                f"--socket={home / 'mariadb.sock'}",
-                f"--tmpdir={home / 'tmp'}",
-                "--skip-networking",
-                f"--pid-file={home / 'mariadb.pid'}",
-                f"--innodb-buffer-pool-size={buffer_pool}",
-                "--innodb-flush-log-at-trx-commit=2",
-                "--character-set-server=utf8mb4",
-                "--local-infile=1",
-            ]
-            server = subprocess.Popen(["mariadbd", *common, *options], stdout=log, stderr=log)
-        try:
-            options_of_driver = {"unix_socket": f"{home / 'mariadb.sock'}", "local_infile": "1", "charset": "utf8mb4"}
-            url = sa.URL.create("mysql+pymysql", "root", query=options_of_driver)
-            _wait(url, server)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(60)
+def private(engine: str) -> Iterator[Server]:
+    """A server of our own, as the tests start theirs, with memory for large tables."""
+    server: Server = MariaDB(*MARIADB) if engine == "mariadb" else PostgreSQL(*POSTGRESQL)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @contextmanager
