@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from kpibackfill.errors import Refused
+from kpibackfill.spelling import number
 
 Word = Literal["accept", "reject", "defer", "set", "remove"]
 WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")
@@ -23,12 +23,6 @@ LARGEST = 16 * 2**20
 _REQUIRED = ("kpi_id", "decision")
 _KNOWN = (*_REQUIRED, "snapshot_id", "year", "numbers", "value", "reason", "reviewer")
 _WHOLE = re.compile(r"(\d{1,18})(?:[.,]0+)?", re.ASCII)
-# Four ways in which people and spreadsheets write a number; the second and the third group by thousands.
-_PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
-_GROUPED_BY_COMMA = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
-_GROUPED_BY_DOT = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?", re.ASCII)
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d{1,3})?", re.ASCII)
-_TWO_READINGS = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +99,6 @@ def table(raw: bytes, name: str) -> tuple[list[str], list[dict[str, str]]]:
     """The header of a decisions file and its lines as they stand, decided or not. Raises Refused as ``read`` does."""
     header, lines, _ = _table(_text(raw, name), name)
     return header, [told for _, told in lines]
-
-
-def number(text: str, *, decimal_comma_likely: bool = False) -> float:
-    """The number that a person or a spreadsheet meant.
-
-    Raises
-    ------
-    ValueError : it is no finite number, or can be read in two ways, such as ``1,234``; the message says which.
-    """
-    text = re.sub(r"(?<=\d)[\u00a0\u202f\u2009 '’](?=\d{3}(?!\d))", "", text.strip()).replace("\u2212", "-")
-    two = _TWO_READINGS.fullmatch(text)
-    if two and (two[1] == "," or decimal_comma_likely):
-        digits = text.replace(two[1], "")
-        raise ValueError(f"{text!r} may mean {digits} or {text.replace(two[1], '.')}: write {digits} or {text}0")
-    if _PLAIN.fullmatch(text):
-        found = float(text)
-    elif _GROUPED_BY_COMMA.fullmatch(text):
-        found = float(text.replace(",", ""))
-    elif _GROUPED_BY_DOT.fullmatch(text):
-        found = float(text.replace(".", "").replace(",", "."))
-    elif _DECIMAL_COMMA.fullmatch(text):
-        found = float(text.replace(",", "."))
-    else:
-        raise ValueError(f"{text[:40]!r} is no number")
-    if not math.isfinite(found) or abs(found) > 3.4028234663852886e38:
-        raise ValueError(f"{text[:40]!r} is more than the fact table can hold")
-    return found
 
 
 def _text(raw: bytes, name: str) -> str:
