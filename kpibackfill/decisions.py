@@ -22,7 +22,7 @@ LARGEST = 16 * 2**20
 
 _REQUIRED = ("kpi_id", "decision")
 _KNOWN = (*_REQUIRED, "snapshot_id", "year", "numbers", "value", "reason", "reviewer")
-_WHOLE = re.compile(r"(\d{1,18})(?:[.,]0+)?", re.ASCII)
+_WHOLE = re.compile(r"(\d{1,18})(?:[.,]0{1,2})?", re.ASCII)  # three noughts may be thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,13 @@ def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:
     return Decisions(name, raw, tuple(decision for decision in found if decision.word != "defer"))
 
 
-def table(raw: bytes, name: str) -> tuple[list[str], list[dict[str, str]]]:
-    """The header of a decisions file and its lines as they stand, decided or not. Raises Refused as ``read`` does."""
-    header, lines, _ = _table(_text(raw, name), name)
-    return header, [told for _, told in lines]
+def table(raw: bytes, name: str) -> tuple[list[str], list[dict[str, str]], str]:
+    """The header of a decisions file, its lines as they stand, decided or not, and its delimiter.
+
+    Raises Refused as ``read`` does.
+    """
+    header, lines, delimiter = _table(_text(raw, name), name)
+    return header, [told for _, told in lines], delimiter
 
 
 def _text(raw: bytes, name: str) -> str:
@@ -201,7 +204,7 @@ def _value(told: Mapping[str, str], unit: str, delimiter: str) -> float:
     if not told["value"]:
         raise ValueError("set needs a value")
     try:
-        value = number(told["value"], decimal_comma_likely=delimiter == ";")
+        value = number(told["value"], decimal_comma_likely=delimiter != ",")
     except ValueError as error:
         raise ValueError(f"value {error}") from None
     if unit == "fraction" and not 0 <= value <= 1:

@@ -21,6 +21,7 @@ from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
 from kpibackfill.record import archive, files
 from kpibackfill.record.receipt import RunRecord
 from kpibackfill.run import decidable
+from kpibackfill.spelling import spelled
 from kpibackfill.spreadsheets import MARK, no_formula
 
 if TYPE_CHECKING:
@@ -112,10 +113,12 @@ def decide(
     """
     path = Path(path).expanduser()
     units = decidable(load_config())
-    header, lines = decisions.table(path.read_bytes(), path.name) if path.exists() else (list(COLUMNS), [])
+    header, lines, delimiter = (
+        decisions.table(path.read_bytes(), path.name) if path.exists() else (list(COLUMNS), [], ",")
+    )
     header += [name for name in COLUMNS if name not in header]
     given = {"kpi_id": kpi_id, "decision": decision, "reason": reason, "reviewer": reviewer}
-    given |= {"value": "" if value is None else repr(value)}
+    given |= {"value": "" if value is None else spelled(value, decimal_comma=delimiter != ",")}
     key = {"snapshot_id": snapshot_id, "year": year}
     given |= {name: "" if whole is None else str(whole) for name, whole in key.items()}
     meant = [line for line in lines if line.get("kpi_id") == kpi_id and line.get("snapshot_id") == given["snapshot_id"]]
@@ -123,7 +126,7 @@ def decide(
         meant = [line for line in meant if line.get("year") == given["year"]]
     changed = {name: text for name, text in given.items() if name != "year" or text}
     filled = [{**line, **changed} if line in meant else line for line in lines] + ([] if meant else [given])
-    text = _csv(header, filled)
+    text = _csv(header, filled, delimiter)
     decisions.parse(text.encode(), path.name, units)
     files.write(path, text)
     return Review(path, _frame(header, filled))
@@ -168,9 +171,9 @@ def _line(row: Mapping[str, Any], unit: str) -> dict[str, str]:
     return line | {"remarks": "; ".join(remarks), "numbers": row["numbers"]}
 
 
-def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]]) -> str:
+def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]], delimiter: str = ",") -> str:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\r\n")
+    writer = csv.DictWriter(text, header, delimiter=delimiter, restval="", extrasaction="ignore", lineterminator="\r\n")
     writer.writeheader()
     writer.writerows({name: no_formula(line.get(name, "")) for name in header} for line in lines)
     return MARK + text.getvalue()

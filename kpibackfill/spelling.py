@@ -1,4 +1,4 @@
-"""Numbers as people and spreadsheets write them in a decisions file, read as they were meant or not at all."""
+"""Numbers as people and spreadsheets write them in a decisions file: read as they were meant or not at all."""
 
 from __future__ import annotations
 
@@ -39,3 +39,12 @@ def number(text: str, *, decimal_comma_likely: bool = False) -> float:
     if abs(found) > _LARGEST:
         raise ValueError(f"{text[:40]!r} is more than the fact table can hold")
     return found
+
+
+def spelled(value: float, *, decimal_comma: bool) -> str:
+    """The number for a file whose numbers have a decimal comma or not, so that `number` reads it back as it is."""
+    text = repr(float(value))
+    if not decimal_comma:
+        return text
+    text = text.replace(".", ",")
+    return f"{text}0" if _TWO_READINGS.fullmatch(text) else text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
@@ -34,7 +36,7 @@ def no_formula(text: str) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        float(re.sub("[.,]", "", text))  # either may be the decimal mark, or group by thousands
     except ValueError:
         return False
     return True

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -99,7 +100,10 @@ def test_a_decimal_comma_is_read_where_it_can_be_nothing_else(text: str, value: 
     assert set_value(text) == value
 
 
-@pytest.mark.parametrize(("text", "delimiter"), [("1,234", ","), ("1,234", ";"), ("-12,000", ","), ("1.234", ";")])
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [("1,234", ","), ("1,234", ";"), ("-12,000", ","), ("1.234", ";"), ("1.234", "\t")],
+)
 def test_a_number_with_two_readings_is_refused_and_both_are_told(text: str, delimiter: str) -> None:
     with pytest.raises(
         Refused, match=r"line 2: value '.*' may mean \S+ or \S+: write \S+ or \S+\. Nothing was written"
@@ -123,6 +127,8 @@ def test_a_value_that_is_no_finite_number_is_refused(text: str) -> None:
         ("1,education_npc,,n1,accept,,,", "line 2: there is no KPI 'education_npc'"),
         ("x,education_nps,,n1,accept,,,", "line 2: snapshot_id 'x' is no whole number"),
         ("1.5,education_nps,,n1,accept,,,", "line 2: snapshot_id '1.5' is no whole number"),
+        ("1.000,education_nps,,n1,accept,,,", "line 2: snapshot_id '1.000' is no whole number"),
+        ('"283,000",education_nps,,n1,accept,,,', "line 2: snapshot_id '283,000' is no whole number"),
         ("1,education_nps,MMXX,n1,accept,,,", "line 2: year 'MMXX' is no whole number"),
         (",education_nps,2019,n1,accept,,,", "line 2: accept needs a snapshot_id"),
         (",education_nps,,,set,5,why,Ann", "line 2: set needs a snapshot_id or a year"),
@@ -366,6 +372,25 @@ def test_deciding_and_checking_beside_the_table_needs_no_terminal(bench: Workben
     found = kb.check_decisions(bench.folder / "new.csv")
     assert found["value"].tolist() == [-0.5]
     assert math.isnan(kb.check_decisions(path)["value"][0])
+
+
+@on("sqlite")
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_file_keeps_its_delimiter_and_so_the_readings_of_its_numbers(bench: Workbench, delimiter: str) -> None:
+    bench.configure(site={"manual_kpis": ["by_hand"]})
+    path = bench.folder / "d.csv"
+    head = "kpi_id;year;decision;value;reason;reviewer\r\n".replace(";", delimiter)
+    path.write_text(head + "by_hand;2018;set;-0,5;why;Ann\r\n".replace(";", delimiter), newline="")
+    by = {"reason": "why", "reviewer": "Ann"}
+    for year, value in ((2019, np.float64(12.5)), (2020, np.float32(0.25)), (2021, 1.234), (2022, -2), (2023, 1e-7)):
+        kb.decide(path, "by_hand", "set", year=year, value=value, **by)
+    assert path.read_text("utf-8-sig").splitlines()[0].startswith(head.rstrip())
+    assert kb.check_decisions(path)["value"].tolist() == [-0.5, 12.5, 0.25, 1.234, -2.0, 1e-7]
+    ambiguous = path.read_text("utf-8-sig").replace("12,5", "1.234")
+    path.write_text(ambiguous)
+    with pytest.raises(Refused, match=r"'1\.234' may mean 1234 or 1\.234"):
+        kb.decide(path, "by_hand", "set", year=2024, value=1, **by)
+    assert path.read_text() == ambiguous
 
 
 @on("sqlite")

@@ -7,12 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpibackfill.spelling import number
+from kpibackfill.spelling import number, spelled
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e30, max_value=1e30))
 def test_a_number_is_read_to_its_last_digit(value: float) -> None:
     assert number(repr(value)) == value
+
+
+@given(st.floats(-1e30, 1e30) | st.integers(-(10**6), 10**6).map(lambda thousandths: thousandths / 1000), st.booleans())
+def test_a_number_that_is_written_is_read_in_one_way(value: float, decimal_comma: bool) -> None:
+    assert number(spelled(value, decimal_comma=decimal_comma), decimal_comma_likely=decimal_comma) == value
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(0, 99))
