@@ -59,7 +59,7 @@ class Decisions:
 
 
 def read(path: str | Path, units: Mapping[str, str]) -> Decisions:
-    """Read a decisions file: CSV with commas, semicolons or tabs, in UTF-8, UTF-16 or a Western Windows code page.
+    """The decisions in a file: CSV with commas, semicolons or tabs, in UTF-8, UTF-16 or a Western Windows code page.
 
     Parameters
     ----------
@@ -71,16 +71,26 @@ def read(path: str | Path, units: Mapping[str, str]) -> Decisions:
     Refused : the file can't be read, or a line is unknown, incomplete or contradicts another; the message names the
         line, and nothing was written.
     """
+    path, raw = content(path)
+    return parse(raw, path.name, units)
+
+
+def content(path: str | Path, *, new: bool = False) -> tuple[Path, bytes]:
+    """Where a decisions file is, and its bytes; where it may be `new`, none of one that is not there yet.
+
+    Raises Refused as ``read`` does.
+    """
     try:
         path = Path(path).expanduser()
         if path.is_file() and path.stat().st_size > LARGEST:
             raise _refused(path.name, f"is larger than {LARGEST // 2**20} MiB, which no list of decisions is")
-        raw = path.read_bytes()
+        return path, path.read_bytes()
     except OSError as error:
+        if new and isinstance(error, FileNotFoundError):
+            return Path(path), b""
         raise _refused(str(path), f"can't be read ({error.strerror})") from None
     except (RuntimeError, ValueError) as error:  # ~nobody, a NUL
         raise _refused(repr(str(path)), f"is not the path of a file ({str(error).rstrip('.')})") from None
-    return parse(raw, path.name, units)
 
 
 def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:

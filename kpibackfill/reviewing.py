@@ -33,7 +33,7 @@ TOLD = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "c
 COLUMNS = (*TOLD, "remarks", "numbers", "decision", "value", "reason", "reviewer")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Review:
     """A decisions file: where it lies, and what stands in it."""
 
@@ -83,7 +83,7 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
     if path.exists():
         raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
     lines = [_line(row, units.get(row["kpi_id"], "")) for row in rows]
-    files.write(path, _csv(COLUMNS, lines))
+    _write(path, _csv(COLUMNS, lines))
     return Review(path, _frame(COLUMNS, lines))
 
 
@@ -111,11 +111,9 @@ def decide(
     ------
     Refused : the file with this decision would not be accepted; it was left as it is.
     """
-    path = Path(path).expanduser()
     units = decidable(load_config())
-    header, lines, delimiter = (
-        decisions.table(path.read_bytes(), path.name) if path.exists() else (list(COLUMNS), [], ",")
-    )
+    path, raw = decisions.content(path, new=True)
+    header, lines, delimiter = decisions.table(raw, path.name) if raw else (list(COLUMNS), [], ",")
     header += [name for name in COLUMNS if name not in header]
     given = {"kpi_id": kpi_id, "decision": decision, "reason": reason, "reviewer": reviewer}
     given |= {"value": "" if value is None else spelled(value, decimal_comma=delimiter != ",")}
@@ -128,7 +126,7 @@ def decide(
     filled = [{**line, **changed} if line in meant else line for line in lines] + ([] if meant else [given])
     text = _csv(header, filled, delimiter)
     decisions.parse(text.encode(), path.name, units)
-    files.write(path, text)
+    _write(path, text)
     return Review(path, _frame(header, filled))
 
 
@@ -177,6 +175,11 @@ def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]], delimiter: s
     writer.writeheader()
     writer.writerows({name: no_formula(line.get(name, "")) for name in header} for line in lines)
     return MARK + text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    # A link stays one: the file that it leads to is replaced.
+    files.write(path.resolve(), text, then="nothing else was touched. Make room, give rights, or name another file.")
 
 
 def _frame(header: Sequence[str], lines: Sequence[Mapping[str, str]]) -> pd.DataFrame:

@@ -394,6 +394,38 @@ def test_a_file_keeps_its_delimiter_and_so_the_readings_of_its_numbers(bench: Wo
 
 
 @on("sqlite")
+def test_a_decision_is_written_where_a_link_leads(bench: Workbench) -> None:
+    path = reviewed(bench)
+    link = bench.folder / "link.csv"
+    for target in (path, bench.folder / "new.csv"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target.name)
+        kb.decide(link, "education_nps", "set", year=2019, value=1, reason="why", reviewer="Ann")
+        assert link.is_symlink()
+        assert not target.is_symlink()
+        assert len(kb.check_decisions(target)) == 1
+    link.unlink()
+    link.symlink_to("reviewed.csv")
+    assert kb.review(bench.steps(**KPIS).plan, link).path == link
+    assert link.is_symlink()
+    assert (bench.folder / "reviewed.csv").is_file()
+
+
+@on("sqlite")
+def test_what_cannot_be_read_or_written_beside_the_reviewer_is_told_in_a_line(bench: Workbench) -> None:
+    for path in (bench.folder, "~nobody-at-all/d.csv", "a\0b"):
+        with pytest.raises(Refused, match=r"Decisions: .*can't be read|is not the path of a file"):
+            kb.decide(path, "education_nps", "set", year=2019, value=1, reason="why", reviewer="Ann")
+    dry = bench.finish(**KPIS)
+    with pytest.raises(KpiBackfillError) as failed:
+        kb.review(dry["run_id"], "nowhere/d.csv")
+    assert str(failed.value) == (
+        f"{bench.folder}/nowhere/d.csv could not be written (No such file or directory); nothing else was touched. "
+        "Make room, give rights, or name another file."
+    )
+
+
+@on("sqlite")
 def test_the_pages_example_of_hand_managed_values_is_accepted_as_it_stands(bench: Workbench) -> None:
     page = (Path(__file__).parent.parent / "docs" / "hand-managed-values.md").read_text(encoding="utf-8")
     bench.configure(site=tomllib.loads(textwrap.dedent(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0]))["site"])

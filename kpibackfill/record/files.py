@@ -15,13 +15,20 @@ from kpibackfill.errors import KpiBackfillError
 
 ROW = 1500
 """Characters of JSON that a person still reads as a line of a table."""
+OF_A_RUN = (
+    "nothing is written to the database after that. Make room or give rights; `kpibackfill runs` tells what became of "
+    "the run."
+)
 
 
-def write(path: Path, content: bytes | str) -> str:
-    """Write a file whole: to a temporary one beside it, fsynced, renamed. Returns its SHA-256."""
+def write(path: Path, content: bytes | str, *, then: str = OF_A_RUN) -> str:
+    """Write a file whole: to a temporary one beside it, fsynced, renamed. Returns its SHA-256.
+
+    `then` says what it means, and what to do, where the file system refuses.
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with told(path):
+    with told(path, then):
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
@@ -92,13 +99,9 @@ def number(value: float | None) -> float | str | None:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def told(path: Path, then: str = OF_A_RUN) -> Iterator[None]:
     """Say in one line what the file system refused."""
     try:
         yield
     except OSError as error:
-        raise KpiBackfillError(
-            f"{path} could not be written ({error.strerror}); nothing is written to the database after that. "
-            "Make room or give rights; `kpibackfill runs` tells what became of the run.",
-            code="record",
-        ) from error
+        raise KpiBackfillError(f"{path} could not be written ({error.strerror}); {then}", code="record") from error
