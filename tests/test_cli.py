@@ -173,6 +173,9 @@ def test_a_terminal_gets_colours_unless_it_asks_for_none(
         "@kb.kpi('x' * 65, label='', unit='count', family='', description='', sources=[])\ndef own(*_): ...",
         "@kb.kpi(5, label='', unit='count', family='', description='', sources=[])\ndef own(*_): ...",
         "@kb.kpi('own', label=None, unit='count', family='', description='', sources=[])\ndef own(*_): ...",
+        "@kb.kpi('own', label='', unit='count', family='', description='', sources='civicrm_event')\ndef own(*_): ...",
+        "@kb.kpi('own', label='', unit='count', family='', description='', sources=[5])\ndef own(*_): ...",
+        "@kb.kpi('o', label='', unit='count', family='', description='', sources=[], cadences='annual')\ndef o(): ...",
         "@kb.kpi('own', label='', unit='bananas', family='', description='', sources=[])\ndef own(*_): ...",
     ],
 )

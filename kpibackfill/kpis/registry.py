@@ -148,10 +148,12 @@ def kpi(
     cadences : the kinds of window it can compute.
     """
 
-    cadences = tuple(cadences)
-    words: tuple[Any, ...] = (kpi_id, label, family, description)
+    if isinstance(sources, str) or isinstance(cadences, str):
+        raise _unfit(kpi_id, "lists of sources and of cadences, not a text")
+    sources, cadences = tuple(sources), tuple(cadences)
+    words: tuple[Any, ...] = (kpi_id, label, family, description, *sources)
     if not all(isinstance(text, str) for text in words) or not _KPI_ID.fullmatch(kpi_id):
-        raise _unfit(kpi_id, "an id of at most 64 small letters, digits, _ . - and texts to describe it")
+        raise _unfit(kpi_id, "an id of at most 64 small letters, digits, _ . - and texts for its words and sources")
     if unit not in get_args(Unit) or not set(cadences) <= set(MONTHS):
         raise _unfit(kpi_id, f"a unit of {', '.join(get_args(Unit))}, and cadences of {', '.join(MONTHS)}")
 
@@ -164,7 +166,7 @@ def kpi(
                 code="duplicate_kpi",
             )
         _registry[kpi_id] = Kpi(
-            kpi_id, label, unit, family, description, tuple(sources), compute, risky, reads_store, cadences
+            kpi_id, label, unit, family, description, sources, compute, risky, reads_store, cadences
         )
         return compute
 
