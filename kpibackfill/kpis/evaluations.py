@@ -13,7 +13,7 @@ from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import submission, submission_data
 
-FEW = 5
+FEW_SCORES = 5
 """Fewer answers than this are worth a warning."""
 
 _NUMBER = re.compile(rb"[ \t\n\r\v\f]*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[ \t\n\r\v\f]*")
@@ -72,7 +72,7 @@ def _nps(window: Window, rows: Sequence[sa.Row[tuple[int, bytes | None, int]]]) 
     warnings = []
     if odd:
         warnings.append(f"Answers that are no plain number, read as the digits in them or as 0: {odd}.")
-    if 0 < scores < FEW:
+    if 0 < scores < FEW_SCORES:
         warnings.append(f"Few scores: {scores}.")
     return Value(window.window_id, nps(promoters, detractors, scores), scores, submissions, warnings)
 
