@@ -19,7 +19,7 @@ NO_PARTS = "Its module gives no parts."
 Table = tuple[str, list[tuple[str, str]]]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Account:
     """How the value of a KPI for one year comes about, from aggregates only.
 

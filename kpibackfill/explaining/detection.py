@@ -28,7 +28,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Detection:
     """Which plausible definitions give exactly what is stored.
 

@@ -304,5 +304,12 @@ def test_a_bad_request_is_told_in_a_line(bench: Workbench, arguments: list[str],
     assert json.loads(result.stdout)["error"]["code"] == code
 
 
+@on("sqlite")
+def test_explanations_are_compared_as_what_they_are(bench: Workbench) -> None:
+    first, second = explain(NPS, 2019), explain(NPS, 2019)
+    assert first != second
+    assert len({first, second, first}) == 2
+
+
 def test_parts_are_summed_exactly() -> None:
     assert kb.Parts("x", {"a": 0.1, "b": 0.2, "c": 0.3}).total == math.fsum([0.1, 0.2, 0.3])
