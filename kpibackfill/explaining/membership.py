@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from kpibackfill.explaining.registrations import text_of
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import org_fact, snapshot
 
+_MONTH = re.compile(rb"(\d{4})-(0[1-9]|1[0-2])(?!\d)")
+
 
 @dataclass(frozen=True, slots=True)
 class Joins:
@@ -29,7 +32,7 @@ class Joins:
 
 
 def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -> list[Joins]:
-    """The organization's snapshots dated in these months, of every kind."""
+    """The organization's snapshots dated in these months, of every kind; a date that names no month is left out."""
     date = exact(snapshot.c.snapshot_date)
     rows = connection.execute(
         sa.select(
@@ -49,10 +52,12 @@ def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -
     )
     found = []
     for day, kind, source, number, joined in rows:
-        year, month, _ = day.decode("utf-8", "replace").split("-")
+        named = _MONTH.match(day)
+        if named is None:
+            continue
         found.append(
             Joins(
-                int(year) * 12 + int(month) - 1,
+                int(named[1]) * 12 + int(named[2]) - 1,
                 kind.decode("utf-8", "replace").lower(),
                 text_of(source or b""),
                 int(number),

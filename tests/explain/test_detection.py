@@ -22,6 +22,7 @@ from tests.workbench import Workbench
 KPIS = list(registry.load())
 AS_OF = "2026-11-22T12:00:00"
 ATTENDEES, FIRST, NPS = "workshop_attendees", "total_first_time_workshop_participants", "education_nps"
+SIGNUPS = "total_new_member_signups"
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +281,31 @@ def test_nothing_stored_is_said_and_draws_nothing(bench: Workbench) -> None:
     found = kb.detect(target="test", as_of=AS_OF)
     assert set(found.sentences.values()) == {"Nothing is stored."}
     assert len(found.figure()) == 0
+
+
+@on("sqlite")
+def test_results_that_hold_tables_are_compared_as_what_they_are(bench: Workbench) -> None:
+    first, second = (kb.detect(kpis=NPS, target="test", as_of=AS_OF) for _ in range(2))
+    assert first != second
+    assert len({first, second, first}) == 2
+
+
+@on("sqlite")
+@pytest.mark.parametrize("date", ["2022-06", "2022-06-1x", "2022-0x", "2022-xx", "2021-13-01", "2022", "2022-é"])
+def test_a_snapshot_without_a_day_is_read_as_the_kpi_reads_it(bench: Workbench, date: str) -> None:
+    with connect(bench.database.url) as connection:
+        june = "snapshot_type = 'monthly' AND snapshot_date LIKE '2022-06%'"
+        statement = sa.text(f"UPDATE ms_snapshot SET snapshot_date = :date WHERE {june}")  # noqa: S608
+        assert connection.execute(statement, {"date": date}).rowcount
+    own = {row.year: row.computed for row in bench.steps(kpis=SIGNUPS).drift.itertuples()}
+    found = kb.detect(kpis=SIGNUPS, target="test", as_of=AS_OF).matrix
+    told = found[found["own"]].set_index("year")["value"]
+    assert told[2022] == own[2022]
+    explained = kb.explain(SIGNUPS, year=2022, target="test", as_of=AS_OF)
+    assert explained.computed == own[2022]
+    # What names no month can't be told by month, and the explanation says so.
+    assert bool(explained.problems) == (date == "2022-0x")
+    assert kb.coverage(target="test", as_of=AS_OF)["snapshots"].sum()
 
 
 @on("sqlite")
