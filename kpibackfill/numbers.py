@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Literal
 
 Unit = Literal["count", "points", "fraction"]
@@ -27,6 +28,12 @@ def same(one: float, other: float) -> bool:
     """Whether two values are the same stored number; NaN is the same as NaN."""
     one, other = float4(one), float4(other)
     return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def rounded(value: float, digits: int) -> float:
+    """The value as people round: half away from zero, by the digits that they see, so that 0.125 becomes 0.13."""
+    last = Decimal(1).scaleb(-digits)
+    return float(Decimal(repr(float(value))).quantize(last, ROUND_HALF_UP, Context(prec=400)))
 
 
 def amount(value: float | None, unit: Unit) -> str:

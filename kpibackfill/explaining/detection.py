@@ -16,7 +16,7 @@ from kpibackfill.explaining.definitions import definitions
 from kpibackfill.explaining.findings import EXACT, ROUNDED, sentence
 from kpibackfill.explaining.reading import Opened, opened, year_window
 from kpibackfill.kpis.registry import Kpi
-from kpibackfill.numbers import Unit, same, too_few
+from kpibackfill.numbers import Unit, rounded, same, too_few
 from kpibackfill.views import style
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _rounded(value: float, stored: float, unit: Unit) -> bool:
     digits = {"fraction": (3, 2), "points": (0,), "count": (-1,)}[unit]
     if unit == "count" and abs(value) < 100:
         return False
-    return any(same(round(value, number), stored) for number in digits)
+    return any(same(rounded(value, number), stored) for number in digits)
 
 
 def _italic(sentence: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -272,6 +273,14 @@ def test_rounding_is_what_people_do() -> None:
     assert _rounded(1237, 1240, "count")
     assert not _rounded(37, 40, "count")
     assert not _rounded(0.3636, 0.37, "fraction")
+    # Half away from zero, by the digits that people see.
+    assert _rounded(22.5, 23, "points")
+    assert _rounded(-22.5, -23, "points")
+    assert not _rounded(22.5, 22, "points")
+    assert _rounded(0.125, 0.13, "fraction")
+    assert _rounded(0.285, 0.29, "fraction")  # a float that is a little less
+    assert _rounded(np.float64(1245), 1250, "count")
+    assert not _rounded(3e38, 1, "count")
 
 
 @on("sqlite")
