@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 from kpibackfill.errors import Refused
 from kpibackfill.spelling import number
+from kpibackfill.wording import some
 
 Word = Literal["accept", "reject", "defer", "set", "remove"]
 WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")
@@ -266,6 +267,5 @@ def refuse_lines(decisions: Decisions, problems: Iterable[tuple[Decision, str]])
     """Refuse the file where there are problems: the first five are told with their lines."""
     found = list(problems)
     if found:
-        some = "; ".join(f"line {decision.line}: {problem}" for decision, problem in found[:5])
-        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-        raise _refused(decisions.name, some + more)
+        told = (f"line {decision.line}: {problem}" for decision, problem in found)
+        raise _refused(decisions.name, some(told, between="; "))

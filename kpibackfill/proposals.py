@@ -14,6 +14,7 @@ from kpibackfill.drift import records
 from kpibackfill.record.planned import PlanRow, databases, fingerprint, is_image, row_document
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run
+from kpibackfill.wording import some
 
 Key = tuple[int, str]
 
@@ -132,11 +133,11 @@ def of_revert(run: Run, reverted: Reverted) -> Proposed:
     notes = []
     if changed:
         notes.append(
-            f"Changed by somebody since {run.parameters.revert_of}, so left alone: {_some(changed)}. "
+            f"Changed by somebody since {run.parameters.revert_of}, so left alone: {_named(changed)}. "
             "A decision “accept” puts a row back all the same."
         )
     if gone:
-        notes.append(f"Left alone, since their snapshot is gone: {_some(gone)}.")
+        notes.append(f"Left alone, since their snapshot is gone: {_named(gone)}.")
     if settled:
         notes.append(f"{len(settled)} row{'s are' if len(settled) > 1 else ' is'} as before that run already.")
     return Proposed(tuple(proposals), frozenset(settled), tuple(notes))
@@ -165,6 +166,5 @@ def _proposal(run: Run, where: Mapping[str, Any], row: PlanRow, found: Image | N
     return Proposal(back, kpi_id, status, "", untouched, numbers_of(where, back))
 
 
-def _some(keys: Iterable[Key]) -> str:
-    named = [f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in keys]
-    return ", ".join(named[:20]) + (f" and {len(named) - 20} more" if len(named) > 20 else "")
+def _named(keys: Iterable[Key]) -> str:
+    return some((f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in keys), 20)

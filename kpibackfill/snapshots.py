@@ -15,6 +15,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import MONTHS, Cadence, Window
 from kpibackfill.parameters import CADENCES, Parameters
 from kpibackfill.tables import snapshot
+from kpibackfill.wording import some
 
 COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period", "window_id"]
 
@@ -110,8 +111,7 @@ def misdated(site: Site, snapshots: pd.DataFrame) -> list[str]:
     ]
     if not odd:
         return []
-    some = ", ".join(odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
     return [
         'By dated = "first_of_next_month" each snapshot stands for the period before the one its date lies in, but '
-        f"these are not dated on a period's first day: {some}."
+        f"these are not dated on a period's first day: {some(odd)}."
     ]

@@ -9,6 +9,7 @@ import click
 
 from kpibackfill.cli import main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json
+from kpibackfill.wording import some
 
 
 def _warn(runs_dir: Path) -> None:
@@ -17,9 +18,9 @@ def _warn(runs_dir: Path) -> None:
 
     numbers = ledger.passed_over(runs_dir)
     if numbers:
-        some = ", ".join(map(str, numbers[:5])) + (" …" if len(numbers) > 5 else "")
         click.echo(
-            f"Left out: line {some} of the ledger, altered or cut off; `kpibackfill verify` says more.", err=True
+            f"Left out: line {some(numbers)} of the ledger, altered or cut off; `kpibackfill verify` says more.",
+            err=True,
         )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from kpibackfill.numbers import FEW, FEW_PEOPLE
 from kpibackfill.plots.places import Arranged, drift_text, rows
 from kpibackfill.plots.style import drawable
+from kpibackfill.wording import some
 
 COMPARED = ("differs", "period", "agrees")
 NBSP = "\N{NO-BREAK SPACE}"
@@ -174,5 +175,4 @@ def _listed(words: str, slots_by_kpi: dict[str, set[int]], arranged: Arranged, m
         every = len(members) == len(names) > 1
         who = "every KPI" if every else ", ".join(members) if len(members) <= most else f"{len(members)} KPIs"
         parts.append(f"{who}: {when}")
-    rest = len(parts) - most
-    return [f"{words} – {'; '.join(parts[:most])}{f'; and {rest} more' if rest > 0 else ''}."]
+    return [f"{words} – {some(parts, most, '; ')}."]

@@ -1,0 +1,15 @@
+"""Sentences name a few and count the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from kpibackfill.wording import some
+
+
+@pytest.mark.parametrize(
+    ("count", "between", "text"),
+    [(0, ", ", ""), (2, ", ", "1, 2"), (3, ", ", "1, 2 and 1 more"), (12, "; ", "1; 2; and 10 more")],
+)
+def test_the_first_are_named_and_the_rest_is_counted(count: int, between: str, text: str) -> None:
+    assert some(range(1, count + 1), 2, between) == text
