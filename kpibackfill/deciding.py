@@ -15,6 +15,7 @@ from kpibackfill.numbers import same
 from kpibackfill.proposals import Proposal, Proposed
 from kpibackfill.record.planned import PlanRow
 from kpibackfill.run import Run
+from kpibackfill.wording import some
 
 Key = tuple[int, str]
 
@@ -184,7 +185,8 @@ def _told(decisions: Decisions, rows: Sequence[PlanRow], first: Mapping[Key, Dec
     counts = ", ".join(f"{words.count(word)} {text}" for word, text in past.items() if word in words) or "none"
     lines = ", ".join(map(str, dict.fromkeys(already)))
     nothing = f" Nothing is left to do for line{'s' * (',' in lines)} {lines}." if lines else ""
+    ignored = f" Columns without a meaning here: {some(decisions.ignored)}." if decisions.ignored else ""
     return (
         f"By the decisions in {decisions.name}: {counts}; {len(rows)} row{'s' * (len(rows) != 1)} in the plan, every "
-        f"row that it does not name is deferred.{nothing}"
+        f"row that it does not name is deferred.{nothing}{ignored}"
     )

@@ -6,6 +6,7 @@ Here the file stands alone; what its lines mean for the rows of a run is worked 
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,8 +22,13 @@ Word = Literal["accept", "reject", "defer", "set", "remove"]
 WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")
 LARGEST = 16 * 2**20
 
+TOLD = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "computed", "basis", "population")
+COLUMNS = (*TOLD, "remarks", "numbers", "decision", "value", "reason", "reviewer")
+"""The columns of a file that `kpibackfill review` writes: what it tells about a row, and what is decided."""
+
 _REQUIRED = ("kpi_id", "decision")
 _KNOWN = (*_REQUIRED, "snapshot_id", "year", "numbers", "value", "reason", "reviewer")
+_DELIMITERS = (",", ";", "\t")
 _WHOLE = re.compile(r"(\d{1,18})(?:[.,]0{1,2})?", re.ASCII)  # three noughts may be thousands
 
 
@@ -49,11 +55,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """A decisions file: its lines that decide anything, and its bytes for the record."""
+    """A decisions file: its lines that decide anything, its bytes for the record, and columns without a meaning."""
 
     name: str
     raw: bytes
     lines: tuple[Decision, ...]
+    ignored: tuple[str, ...] = ()
 
     def kpi_ids(self) -> set[str]:
         return {decision.kpi_id for decision in self.lines}
@@ -96,14 +103,15 @@ def content(path: str | Path, *, new: bool = False) -> tuple[Path, bytes]:
 
 def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:
     """The decisions in the bytes of a file called `name`. Raises Refused as ``read`` does."""
-    _, lines, delimiter = _table(_text(raw, name), name)
+    header, lines, delimiter = _table(_text(raw, name), name)
     found: list[Decision] = []
     for line, told in lines:
         decision = _decision(line, {key: told.get(key, "") for key in _KNOWN}, name, units, delimiter)
         if decision is not None:
             found.append(decision)
     _refuse_contradictions(found, name)
-    return Decisions(name, raw, tuple(decision for decision in found if decision.word != "defer"))
+    decided = tuple(decision for decision in found if decision.word != "defer")
+    return Decisions(name, raw, decided, tuple(column for column in header if column not in ("", *COLUMNS)))
 
 
 def table(raw: bytes, name: str) -> tuple[list[str], list[dict[str, str]], str]:
@@ -135,15 +143,13 @@ def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, dict[st
     skipped = 0
     if re.match(r"sep=.\r?\n", text):  # a spreadsheet's own first line, which names the delimiter
         skipped, text = 1, text.partition("\n")[2]
-    for delimiter in (",", ";", "\t"):
+    for delimiter in _DELIMITERS:
         rows = _rows(text, delimiter, name, skipped)
         _, header = next(rows, (0, []))
-        header = [cell.strip().lower() for cell in header]
+        header = [_one_line(cell).lower() for cell in header]
         if all(column in header for column in _REQUIRED):
-            for column in _KNOWN:
-                if header.count(column) > 1:
-                    raise _refused(name, f"has the column {column!r} twice")
-            return header, _told(header, rows, name), delimiter
+            _refuse_header(header, name)
+            return header, _told(header, rows, name, delimiter), delimiter
     raise _refused(
         name,
         "lacks a header with the columns kpi_id and decision, separated by commas, semicolons or tabs; "
@@ -151,13 +157,32 @@ def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, dict[st
     )
 
 
+def _refuse_header(header: Sequence[str], name: str) -> None:
+    missing = [column for column in _KNOWN if column not in header]
+    for column in header:
+        if column in _KNOWN and header.count(column) > 1:
+            raise _refused(name, f"has the column {column!r} twice")
+        # Read past, a misspelt snapshot_id would set a value for every snapshot of the year.
+        near = difflib.get_close_matches(column, missing, n=1, cutoff=0.75) if column not in COLUMNS else []
+        if near:
+            raise _refused(name, f"has no column {near[0]!r} but {column!r}; name it so, or less like it")
+
+
 def _told(
-    header: Sequence[str], rows: Iterable[tuple[int, list[str]]], name: str
+    header: Sequence[str], rows: Iterable[tuple[int, list[str]]], name: str, delimiter: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
     for line, cells in rows:
         if any(cell.strip() for cell in cells[len(header) :]):
             raise _refused(name, f"line {line}: more cells than the header has; put quotes around text with commas")
-        yield line, dict(zip(header, map(_one_line, cells), strict=False))
+        told = dict(zip(header, map(_one_line, cells), strict=False))
+        other = [mark for mark in _DELIMITERS if mark != delimiter and mark in cells[0].strip()]
+        if other and not told.get("decision") and not told.get("value"):
+            raise _refused(
+                name,
+                f"line {line}: decides nothing, and holds {other[0]!r} in its first cell; "
+                f"separate it by {delimiter!r}, as the header is",
+            )
+        yield line, told
 
 
 def _rows(text: str, delimiter: str, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill import decisions
 from kpibackfill.config import Config, load_config
-from kpibackfill.decisions import Decision, Decisions
+from kpibackfill.decisions import COLUMNS, TOLD, Decision, Decisions
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
 from kpibackfill.record import archive, files
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kpibackfill.plan import Plan
-
-TOLD = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "computed", "basis", "population")
-COLUMNS = (*TOLD, "remarks", "numbers", "decision", "value", "reason", "reviewer")
 
 
 @dataclass(frozen=True, repr=False, eq=False)

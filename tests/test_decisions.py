@@ -170,6 +170,34 @@ def test_a_western_code_page_and_a_line_that_names_the_delimiter_are_understood(
     assert (found.line, found.value, found.reason, found.reviewer) == (3, 0.5, "für später", "Zoë")
 
 
+@pytest.mark.parametrize("column", ["snapshotid", "Snapshot ID", "snapshot"])
+def test_a_column_that_is_misspelt_is_refused_and_not_left_out(column: str) -> None:
+    # Without it the value would be set for every snapshot of the year.
+    with pytest.raises(Refused, match=rf"d\.csv: has no column 'snapshot_id' but '{column.lower()}'"):
+        parse("270,by_hand,2019,set,5,why,Ann", f"{column},kpi_id,year,decision,value,reason,reviewer\n")
+    with pytest.raises(Refused, match="has no column 'numbers' but 'number'"):
+        parse("270,education_nps,n1,accept", "snapshot_id,kpi_id,number,decision\n")
+
+
+def test_columns_that_mean_nothing_are_told_and_those_of_a_review_do_not() -> None:
+    header = ",".join([*decisions.COLUMNS, "Notes", "snapshot", "", "two\nlines"])
+    found = decisions.parse(f"{header}\n".replace("two\nlines", '"two\nlines"').encode(), "d.csv", UNITS)
+    assert found.ignored == ("notes", "snapshot", "two lines")
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        (HEADER.replace(",", ";"), "270,education_nps,,n1,remove,,no answers,Ann"),
+        (HEADER, "270;education_nps;;n1;remove;;no answers, as he said;Ann"),
+        (HEADER, "270\teducation_nps\t\tn1\tremove\t\tno answers\tAnn"),
+    ],
+)
+def test_a_line_that_is_separated_otherwise_than_the_header_is_refused(header: str, line: str) -> None:
+    with pytest.raises(Refused, match=r"d\.csv: line 2: decides nothing, and holds .* in its first cell"):
+        parse(line, header)
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"\xff\xfe\x00", b"PK\x03\x04\x00\x00", b"a,b\n1,2\n", b"kpi_id,kpi_id,decision\n"]
 )
@@ -206,8 +234,10 @@ def test_a_run_plans_exactly_what_was_decided(bench: Workbench) -> None:
     kb.decide(path, "workshop_attendees", "reject", snapshot_id=277, **by)
     kb.decide(path, "total_new_member_signups", "set", snapshot_id=269, value=280, **by)
     kb.decide(path, "active_instructors_bipoc", "set", year=2019, value=0.25, **by)
+    path.write_text(path.read_text("utf-8-sig").replace("reviewer", "reviewer,seen by", 1))
     kb.decide(path, "retention", "set", year=2021, value=0.1, **by)
     receipt = bench.finish(**KPIS, apply=True, decisions=str(path))
+    assert "Columns without a meaning here: seen by." in receipt["notes"][-1]
     after = dump(bench.database)
     gone, new = (
         {row[-6:-1] for row in one[FACTS]} - {row[-6:-1] for row in other[FACTS]}
