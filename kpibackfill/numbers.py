@@ -36,13 +36,20 @@ def rounded(value: float, digits: int) -> float:
     return float(Decimal(repr(float(value))).quantize(last, ROUND_HALF_UP, Context(prec=400)))
 
 
-def amount(value: float | None, unit: Unit) -> str:
-    """A value as people read it: ``1,234``, ``22.0`` or ``57.6 %``; an en dash for none."""
+def amount(value: float | None, unit: Unit | None) -> str:
+    """A value as people read it: ``1,234``, ``22.0`` or ``57.6 %``; an en dash for none.
+
+    Without a unit it is the shortest text of the stored number, such as ``0.41``.
+    """
     if value is None or math.isnan(value):
         return "–"
+    if unit is None:
+        value = _shortest(float4(value))
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if unit == "fraction":
+    if unit is None:
+        text = f"{value:,.15g}"
+    elif unit == "fraction":
         text = f"{value * 100:,.1f} %"
     elif unit == "points":
         text = f"{value:,.1f}"
@@ -62,9 +69,14 @@ def measure(delta: float | None, change: float | None, unit: Unit) -> str:
         text = f"{number * 100:+,.1f} " + ("%" if unit == "count" else "points")
     if number and text[1:].startswith("0.0 "):
         return f"under {text[1:].replace('0.0', '0.1')}"
-    return text.replace("-", "−")
+    return text.replace("-", "−").replace("inf", "∞")
 
 
-def too_few(unit: Unit, basis: int | None) -> bool:
+def too_few(unit: Unit | None, basis: int | None) -> bool:
     """Whether a rate rests on so few people that what people read must not show it; on nobody's word there is none."""
     return unit == "fraction" and basis is not None and 0 < basis < FEW_PEOPLE
+
+
+def _shortest(value: float) -> float:
+    """The number with the fewest digits that the fact table keeps as this one; nine are always enough."""
+    return next(number for digits in range(1, 10) if same(number := float(f"{value:.{digits}g}"), value))

@@ -192,7 +192,7 @@ def decided_rows(decided: Iterable[Mapping[str, Any]], words: Words) -> list[dic
 
 def unit_of(kpi_id: str, words: Words) -> Any:
     """The unit of a KPI; one that only decisions set has none, and is shown as it is."""
-    return words.get(kpi_id, {}).get("unit", "points")
+    return words.get(kpi_id, {}).get("unit")
 
 
 def plan_html(

@@ -464,6 +464,13 @@ def test_the_pages_example_of_hand_managed_values_is_accepted_as_it_stands(bench
     path.write_text(by_hand)
     plan = bench.steps(from_year=2019, to_year=2019, decisions=str(path)).plan
     assert {row.kpi_id: row.value for row in plan.rows} == {"retention_poc": 0.41}  # the other is stored so already
+    bench.finish(from_year=2019, to_year=2019, decisions=str(path), apply=True)
+    run = bench.runs[-1]
+    page_of_run = (run / "report.html").read_text(encoding="utf-8")
+    for shown in (page_of_run, bench.command("show", run.name).stdout, bench.command("history").stdout):
+        assert re.search(r"\b0\.41\b", shown)
+    history = kb.history("retention_poc")
+    assert "0.41" in next(iter(kb.plot_history(history))).svg()
     path.write_text(removal)
     (line,) = kb.check_decisions(path).to_dict("records")
     assert (line["decision"], line["snapshot_id"]) == ("remove", 270)

@@ -153,6 +153,10 @@ def test_drift_csv_opens_in_a_spreadsheet_as_it_is(bench: Workbench) -> None:
         (0.57612, "fraction", "57.6 %"),
         (None, "count", "–"), (float("nan"), "points", "–"), (float("inf"), "count", "∞"),
         (float("-inf"), "fraction", "−∞"), (0.0, "points", "0.0"),
+        # The shortest text of the 4-byte value, where there is no unit.
+        (0.41, None, "0.41"), (0.4099999964237213, None, "0.41"), (-12.5, None, "−12.5"), (700, None, "700"),
+        (16777216.0, None, "16,777,216"), (3.4028234663852886e38, None, "3.4028235e+38"), (1e39, None, "∞"),
+        (1e-7, None, "1e−07"), (0.0, None, "0"), (None, None, "–"),
     ],
 )  # fmt: skip
 def test_an_amount_is_read_in_its_unit(value: float | None, unit: Any, text: str) -> None:
@@ -164,6 +168,8 @@ def test_drift_is_read_in_the_own_measure_of_a_kpi() -> None:
     assert measure(-5.0, -0.05, "points") == "−5.0 points"
     assert measure(0.05, 0.5, "fraction") == "+5.0 points"
     assert measure(5.0, float("nan"), "count") == "–"
+    assert measure(float("inf"), None, "points") == "+∞ points"
+    assert measure(float("-inf"), float("-inf"), "count") == "−∞ %"
 
 
 def test_a_rate_of_one_to_four_people_is_too_few() -> None:

@@ -41,7 +41,7 @@ def plot_history(history: pd.DataFrame) -> Figures:
     ----------
     history : a row per value written, of one `kpi_id`: `snapshot_id` and `year` (int), `when` (datetime), `before` and
         `value` (float; NaN: no row before, the row deleted), `basis_before` and `basis` (what these rest on, missing
-        where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's `label` and `unit`.
+        where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's `label` and `unit`, if any.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def plot_history(history: pd.DataFrame) -> Figures:
     """
     kpi_id = str(history["kpi_id"].iloc[0]) if len(history) else "history"
     described: Mapping[str, str] = history.attrs.get("kpis", {}).get(kpi_id, {})
-    unit: Unit = described.get("unit", "count")  # type: ignore[assignment]
+    unit: Unit | None = described.get("unit")  # type: ignore[assignment]
     label = described.get("label") or kpi_id
     told = _told(history, unit)
     lines = list(told.groupby(["year", "snapshot_id"], sort=True))
@@ -71,7 +71,7 @@ def plot_history(history: pd.DataFrame) -> Figures:
     return Figures((Drawing("history", page.figure, alternative),))
 
 
-def _told(history: pd.DataFrame, unit: Unit) -> pd.DataFrame:
+def _told(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
     """The history by time, with `x`, and each value in words; a value withheld is NaN from here on."""
     told = history[["snapshot_id", "year", "run_id", "reason"]].copy()
     told["when"] = pd.to_datetime(history["when"], utc=True).dt.tz_localize(None)

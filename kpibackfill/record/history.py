@@ -91,7 +91,7 @@ def last_recorded(runs_dir: Path, target_name: str) -> dict[Key, dict[str, Any]]
 
 def shown(change: Mapping[str, Any]) -> tuple[str, str]:
     """The values before and after as people read them; what too few people stand behind is left out."""
-    unit: Unit = change["unit"] or "points"
+    unit: Unit | None = change["unit"]
     before = FEW if too_few(unit, change["basis_before"]) else amount(change["before"], unit)
     after = FEW if too_few(unit, change["basis"]) else amount(change["after"], unit)
     return before, after

@@ -89,7 +89,8 @@ def history(
     DataFrame, a row per value written, the oldest first: `when` (UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as
     stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float; missing without a row),
     `basis_before`, `basis` (Int64, what these rest on, missing where unknown), `origin`, `reverts`, `reason`,
-    `operator`. ``attrs["kpis"]`` has each KPI's `label` and `unit`.
+    `operator`. ``attrs["kpis"]`` has each KPI's `label` and `unit` (``None`` where it has
+    none).
     """
     from kpibackfill.kpis import registry
 
@@ -107,7 +108,7 @@ def history(
     frame.attrs["kpis"] = {
         change["kpi_id"]: {
             "label": known[change["kpi_id"]].label if change["kpi_id"] in known else change["kpi_id"],
-            "unit": change["unit"] or "points",
+            "unit": change["unit"],
         }
         for change in found
     }

@@ -247,7 +247,6 @@ def diff_text(found: Mapping[str, Any], units: Mapping[str, Any]) -> str:
 
 
 def _amount(value: Any, basis: int | None, unit: Any) -> str:
-    unit = unit or "points"
     return FEW if too_few(unit, basis) else amount(None if value is None else float(value), unit)
 
 
