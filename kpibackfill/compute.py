@@ -28,7 +28,7 @@ from kpibackfill.numbers import float4
 from kpibackfill.parameters import one_line
 from kpibackfill.progress import Progress
 from kpibackfill.revert import Reverted
-from kpibackfill.run import Run, step
+from kpibackfill.run import Run, kept_by_hand, step
 from kpibackfill.snapshots import misdated, read_snapshots, targets
 from kpibackfill.tables import kpi_fact, snapshot
 
@@ -132,10 +132,14 @@ def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connec
 def stored_rows(
     connection: Connection, fact: store.Layout, run: Run
 ) -> tuple[dict[tuple[int, str], store.Image], list[str]]:
-    """The stored rows of the wanted KPIs by the registry's ids, and a note on rows under the other prefix."""
+    """The stored rows of the wanted KPIs and of those kept by hand, and a note on rows under the other prefix.
+
+    The rows are by the registry's ids.
+    """
     prefix = run.site.kpi_id_prefix
     decided = run.decisions.kpi_ids() if run.decisions else set()
-    wanted = {prefix + kpi_id: kpi_id for kpi_id in (*(entry.kpi_id for entry in run.kpis), *sorted(decided))}
+    ids = (*(entry.kpi_id for entry in run.kpis), *kept_by_hand(run.config), *sorted(decided))
+    wanted = {prefix + kpi_id: kpi_id for kpi_id in ids}
     twins = {entry.kpi_id if prefix else f"kpi_{entry.kpi_id}" for entry in run.kpis}
     spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
     statement = (

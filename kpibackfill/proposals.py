@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from kpibackfill.database.store import Image
 from kpibackfill.drift import records
 from kpibackfill.record.planned import PlanRow, databases, fingerprint, is_image, row_document
 from kpibackfill.revert import Reverted
-from kpibackfill.run import Run
+from kpibackfill.run import Run, kept_by_hand
 from kpibackfill.wording import some
 
 Key = tuple[int, str]
@@ -75,7 +75,7 @@ def numbers_of(where: Mapping[str, Any], row: PlanRow) -> str:
 
 
 def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Proposed:
-    """The new and the changed rows, and the unsupported ones, which only a decision ever touches."""
+    """The new and the changed rows, and what is unsupported or kept by hand, which only a decision touches."""
     prefix, where = run.site.kpi_id_prefix, databases(run.target)
     found = []
     for told in records(drift[drift["status"].isin(["new", "changed", "unsupported"])]):
@@ -107,9 +107,34 @@ def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Proposed:
         )
     unchanged = drift[drift["status"] == "unchanged"]
     return Proposed(
-        tuple(found),
+        (*found, *_kept_by_hand(run, readings)),
         frozenset(zip(unchanged["snapshot_id"].tolist(), unchanged["kpi_id"].tolist(), strict=True)),
     )
+
+
+def _kept_by_hand(run: Run, readings: Readings) -> Iterator[Proposal]:
+    """The stored rows that nothing is computed for: unsupported, and for a decision to remove or to set anew."""
+    where, kpi_ids = databases(run.target), kept_by_hand(run.config)
+    for snapshot in readings.snapshots.to_dict("records"):
+        for kpi_id in kpi_ids:
+            before = readings.stored.get((snapshot["snapshot_id"], kpi_id))
+            if before is None:
+                continue
+            row = PlanRow(
+                snapshot_id=snapshot["snapshot_id"],
+                kpi_id=run.site.kpi_id_prefix + kpi_id,
+                action="delete",
+                value=None,
+                period_year=None,
+                period_month=None,
+                year=snapshot["year"],
+                basis=None,
+                population=None,
+                before=before,
+                origin="remove",
+            )
+            remark = ("Kept by hand.",)
+            yield Proposal(row, kpi_id, "unsupported", snapshot["snapshot_date"], False, numbers_of(where, row), remark)
 
 
 def of_revert(run: Run, reverted: Reverted) -> Proposed:

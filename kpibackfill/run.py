@@ -155,6 +155,11 @@ def decidable(config: Config) -> dict[str, str]:
     return units | {kpi_id: entry.unit for kpi_id, entry in registry.load(config.site.kpi_modules).items()}
 
 
+def kept_by_hand(config: Config) -> list[str]:
+    """The KPI ids that only decisions set: those of ``manual_kpis`` that no module registers."""
+    return [kpi_id for kpi_id, unit in decidable(config).items() if not unit]
+
+
 def _kept_decisions(config: Config, parameters: Parameters, record: RunRecord | None) -> Decisions | None:
     """The decisions that the run goes by; the record gets the file as it is."""
     if not parameters.decisions:

@@ -291,6 +291,35 @@ def test_a_decision_on_numbers_that_changed_since_is_refused_and_a_deferral_is_n
 
 
 @on("sqlite")
+@pytest.mark.parametrize("prefix", ["", "kpi_"])
+def test_a_row_kept_by_hand_is_reviewed_and_retired_and_in_no_plan_by_itself(bench: Workbench, prefix: str) -> None:
+    bench.configure(site={"manual_kpis": ["retention", "education_nps"], "kpi_id_prefix": prefix})
+    by_hand = bench.folder / "by-hand.csv"
+    kb.decide(by_hand, "retention", "set", year=2021, value=0.1, reason="why", reviewer="Ann")
+    bench.finish(kpis="workshop_attendees", apply=True, decisions=str(by_hand))
+    # What a module computes is no row kept by hand, also where this run does not compute it.
+    dry = bench.finish(kpis="workshop_attendees")
+    assert {row["kpi_id"] for row in dry["rows"]} == {"workshop_attendees"}
+    assert {row["kpi_id"] for row in dry["review"]} <= {"workshop_attendees", "retention"}
+    plan = bench.steps(kpis="workshop_attendees").plan
+    assert {row.kpi_id for row in plan.rows} <= {f"{prefix}workshop_attendees"}
+    review = kb.review(dry["run_id"])
+    kept = review.frame[review.frame["kpi_id"] == "retention"]
+    assert sorted(kept["snapshot_id"]) == ["277", "278", "279"]
+    assert set(kept["status"]) == {"unsupported"}
+    assert set(kept["remarks"]) == {"Kept by hand."}
+    kb.decide(review.path, "retention", "remove", snapshot_id=278, reason="withdrawn", reviewer="Ann")
+    before = dump(bench.database)
+    receipt = bench.finish(kpis="workshop_attendees", apply=True, decisions=str(review.path))
+    assert [(row["snapshot_id"], row["kpi_id"], row["action"]) for row in receipt["written"]["rows"]] == [
+        (278, f"{prefix}retention", "delete")
+    ]
+    assert [row[:2] for row in {*before[FACTS]} - {*dump(bench.database)[FACTS]}] == [(278, f"{prefix}retention")]
+    bench.finish(revert_of=bench.runs[-1].name, apply=True)
+    assert dump(bench.database)[FACTS] == before[FACTS]
+
+
+@on("sqlite")
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
