@@ -103,9 +103,15 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
         "reviewed_run": reviewed[0]["run_id"] if reviewed else None,
         "word": "reviewed",
     }
-    if target.wants_approval and plan.rows:
-        found |= _approval(run, approved, operator if reviewed else "")
-    return found
+    approval = _approval(run, approved, operator if reviewed else "")
+    if approval is None and target.wants_approval and plan.rows:
+        again = " by somebody else than the operator" if target.four_eyes else ""
+        raise Refused(
+            f"{target.name} applies only a plan that was approved{again}; nothing was written. "
+            "`kpibackfill approve RUN --note …` puts an approval on record.",
+            code="approval",
+        )
+    return found | (approval or {})
 
 
 def refuse_altered(record: RunRecord) -> None:
@@ -190,23 +196,27 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     )
 
 
-def _approval(run: Run, approved: str, reviewed_operator: str) -> dict[str, Any]:
-    """The ledger's approval of the reviewed plan, by whichever dry run."""
+def _approval(run: Run, approved: str, reviewed_operator: str) -> dict[str, Any] | None:
+    """The newest approval of the reviewed plan: of the very run, where one is named, and used by no apply before."""
+    found: dict[str, Any] | None = None
     for entry in ledger.entries(run.config.runs_dir):
-        if entry["event"] != "approved" or entry.get("plan") != approved:
-            continue
         by = str(entry.get("by", ""))
-        if run.target.four_eyes and any(
-            _same_person(by, operator) for operator in (run.parameters.operator, reviewed_operator)
+        if (
+            "applied" in (entry.get("state"), entry.get("outcome"))
+            and (entry["plan"] or {}).get("fingerprint") == approved
         ):
-            continue
-        return {"word": "approved", "approved_run": entry["run_id"], "by": by, "at": entry["at"]}
-    again = " by somebody else than the operator" if run.target.four_eyes else ""
-    raise Refused(
-        f"{run.target.name} applies only a plan that was approved{again}; nothing was written. "
-        "`kpibackfill approve RUN --note …` puts an approval on record.",
-        code="approval",
-    )
+            found = None  # it is used up: the same plan again, as after a revert, is to be looked at again
+        elif (
+            entry["event"] == "approved"
+            and entry.get("plan") == approved
+            and run.parameters.approved_plan in (entry["run_id"], approved)
+            and not (
+                run.target.four_eyes
+                and any(_same_person(by, operator) for operator in (run.parameters.operator, reviewed_operator))
+            )
+        ):
+            found = {"word": "approved", "approved_run": entry["run_id"], "by": by, "at": entry["at"]}
+    return found
 
 
 def _same_person(one: str, other: str) -> bool:

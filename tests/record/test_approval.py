@@ -161,3 +161,41 @@ def test_without_an_approval_the_texts_say_reviewed(bench: Workbench) -> None:
     assert applied["approval"]["word"] == "reviewed"
     report = (bench.config.runs_dir / applied["run_id"] / "report.html").read_text()
     assert "approved by" not in report.lower()
+
+
+def test_an_approval_is_told_also_where_the_target_asks_for_none(bench: Workbench) -> None:
+    dry = bench.finish(**FEW)
+    assert bench.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
+    applied = bench.finish(**FEW, apply=True, approved_plan=dry["run_id"])
+    assert (applied["approval"]["word"], applied["approval"]["by"]) == ("approved", "Bea")
+    report = (bench.config.runs_dir / applied["run_id"] / "report.html").read_text()
+    assert "This plan was approved by Bea" in report
+    shown = bench.command("show", applied["run_id"]).stdout
+    assert f"Its plan was approved by Bea at {applied['approval']['at']}, on {dry['run_id']}." in shown
+
+
+def test_an_approval_is_of_the_run_that_is_named_and_the_newest_is_told(guarded: Workbench) -> None:
+    dry, other = guarded.finish(**FEW), guarded.finish(**FEW)
+    for run, by in ((dry, "Bea"), (other, "Cleo"), (other, "Dan")):
+        assert guarded.command("approve", run["run_id"], "--note", "seen", "--by", by).exit_code == 0
+    third = guarded.finish(**FEW)
+    assert third["plan"] == dry["plan"]
+    refused(guarded, "only a plan that was approved", approved_plan=third["run_id"])
+    applied = guarded.finish(**FEW, apply=True, approved_plan=other["run_id"], reason="why")
+    assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (other["run_id"], "Dan")
+
+
+def test_an_approval_serves_one_apply_of_its_plan(guarded: Workbench) -> None:
+    dry = guarded.finish(**FEW)
+    assert guarded.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
+    applied = guarded.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why")
+    back = guarded.finish(revert_of=applied["run_id"])
+    assert guarded.command("approve", back["run_id"], "--note", "wrong", "--by", "Bea").exit_code == 0
+    guarded.finish(revert_of=applied["run_id"], apply=True, approved_plan=back["run_id"], reason="wrong")
+    again = guarded.finish(**FEW)
+    assert again["plan"] == dry["plan"]
+    for named in (again["run_id"], dry["run_id"], dry["plan"]["fingerprint"]):
+        refused(guarded, "only a plan that was approved", approved_plan=named)
+    assert guarded.command("approve", again["run_id"], "--note", "seen anew", "--by", "Cleo").exit_code == 0
+    applied = guarded.finish(**FEW, apply=True, approved_plan=dry["plan"]["fingerprint"], reason="why")
+    assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (again["run_id"], "Cleo")
