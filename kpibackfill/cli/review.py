@@ -146,6 +146,7 @@ def replay(ctx: click.Context, run: str, as_json: bool) -> None:
                 "replayed_by": found.replayed_by,
                 "same": found.same,
                 "compared": found.compared,
+                "settings": found.document["settings"],
                 "rows": list(found.rows),
             }
         )

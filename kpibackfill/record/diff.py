@@ -1,17 +1,16 @@
 """What differs between two runs, and why: the data, the KPI's definition, the code, or what was asked for.
 
 The reason is taken from the fingerprints of what the queries returned: the same SQL with the same bound values and
-another result is other data; where the SQL is another one, nothing can be said of the data.
+another result is other data, and with another definition or code both; where the SQL is another one, nothing can be
+said of the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from kpibackfill.numbers import same
-from kpibackfill.record.receipt import open_record
 
 # Why a row's computed value differs.
 DATA, DEFINITION, CODE, SETTINGS, UNTOLD = "source data", "definition", "code", "parameters or settings", "cannot tell"
@@ -19,7 +18,7 @@ DATA, DEFINITION, CODE, SETTINGS, UNTOLD = "source data", "definition", "code", 
 _MARGINAL = ("apply", "approved_plan", "reason", "operator")
 
 
-def diff(runs_dir: Path, one: str, other: str) -> dict[str, Any]:
+def compare_receipts(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Compare two runs by their receipts.
 
     Returns
@@ -27,26 +26,17 @@ def diff(runs_dir: Path, one: str, other: str) -> dict[str, Any]:
     A dict with
 
     - ``runs``: both ids; ``compared``: how many rows are in both
-    - ``parameters``, ``settings``, ``packages``, ``databases``: by name the pair of values, differing ones only
+    - ``parameters``, ``settings`` (the site's, and the target's time zone), ``packages``, ``databases``: by name the
+      pair of values, differing ones only
     - ``code``: ``same``, and the pairs of commits, sources' digests and lists of modified files
     - ``kpis``: per KPI in both ``definition``, ``sql``, ``bound_values`` and ``result`` as ``same`` or ``other``
       (`result` is ``unknown`` where not the same was asked), and ``why`` its values would differ
     - ``rows``: the differing ones, each with `snapshot_id`, `kpi_id`, `year`, the pairs `computed`, `stored`,
       `status`, `basis`, and `why`; ``only``: the keys of rows in the one run only, and in the other
-
-    Raises
-    ------
-    Refused : there is no such run.
     """
-    receipts = [open_record(runs_dir, run_id).receipt for run_id in (one, other)]
-    return compare_receipts(*receipts)
-
-
-def compare_receipts(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """As `diff`, of two receipts."""
     both = (one, other)
     parameters = _pairs(one["parameters"], other["parameters"])
-    settings = _pairs(one["site"], other["site"])
+    settings = _pairs(_settings(one), _settings(other))
     code = _code(one, other)
     asked_same = not settings and all(name in _MARGINAL for name in parameters)
     definitions = [{entry["kpi_id"]: entry for entry in receipt.get("kpis", [])} for receipt in both]
@@ -79,6 +69,10 @@ def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[A
     return {name: [one.get(name), other.get(name)] for name in names if one.get(name) != other.get(name)}
 
 
+def _settings(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    return {**receipt["site"], "target.timezone": receipt["target"]["timezone"]}
+
+
 def _databases(receipt: Mapping[str, Any]) -> dict[str, Any]:
     found = receipt.get("databases") or {}
     return {
@@ -104,13 +98,12 @@ def _kpi(one: Mapping[str, Any], other: Mapping[str, Any], same_code: bool, aske
     sql = _each(one, "sql") == _each(other, "sql")
     bound = _each(one, "parameters") == _each(other, "parameters")
     result = _each(one, "fingerprint") == _each(other, "fingerprint")
+    ours = DEFINITION if not definition else "" if same_code else CODE
     if sql and bound:
         # What was asked of the database is the same, so that it tells whether the data are.
-        why = DATA if not result else _of_code(definition, same_code)
-    elif not definition or not same_code:
-        why = _of_code(definition, same_code)
+        why = " and ".join(filter(None, ["" if result else DATA, ours])) or (UNTOLD if asked_same else SETTINGS)
     else:
-        why = UNTOLD if asked_same else SETTINGS
+        why = UNTOLD if ours or asked_same else SETTINGS
     return {
         "definition": _word(definition),
         "sql": _word(sql),
@@ -118,12 +111,6 @@ def _kpi(one: Mapping[str, Any], other: Mapping[str, Any], same_code: bool, aske
         "result": _word(result) if sql and bound else "unknown",
         "why": why,
     }
-
-
-def _of_code(definition: bool, same_code: bool) -> str:
-    if not definition:
-        return DEFINITION
-    return UNTOLD if same_code else CODE
 
 
 def _each(entry: Mapping[str, Any], name: str) -> Sequence[Any]:

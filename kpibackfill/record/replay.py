@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import FEW, amount, too_few
+from kpibackfill.printable import one_line
 from kpibackfill.record.approval import refuse_altered
-from kpibackfill.record.diff import DATA, compare_receipts
+from kpibackfill.record.diff import DATA, DEFINITION, SETTINGS, UNTOLD, compare_receipts
 from kpibackfill.record.receipt import RunRecord
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from kpibackfill.config import Config
 
 NUMBERS = ("computed", "basis", "population")
+# The settings by which a run finds its snapshots.
+_FINDING = ("definition", "dated")
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,8 +28,9 @@ class Replay:
     """What a replay gave.
 
     `rows` are those whose numbers differ, each a dict with `snapshot_id`, `kpi_id`, `year`, the pairs `computed`,
-    `basis`, `population` (then and now; ``None`` for none), and `why`: ``source data``, ``definition``, ``code``,
-    ``parameters or settings`` or ``cannot tell``. `document` is all that differs between the two runs.
+    `basis`, `population` (then and now; ``None`` for none), and `why`: ``source data``, ``definition``, ``code`` (or
+    ``source data and`` one of these), ``parameters or settings`` or ``cannot tell``. `document` is all that differs
+    between the two runs.
     """
 
     run_id: str
@@ -99,7 +103,11 @@ def text(found: Replay) -> str:
         for row in found.rows
     ]
     heads = ["year", "snapshot", "KPI", "then", "now", "why"]
-    return "\n".join([repr(found), *(["", *table(heads, rows, right=(1, 3, 4))] if rows else [])])
+    lines = ["", *table(heads, rows, right=(1, 3, 4))] if rows else []
+    if rows and found.document["settings"]:
+        named = (f"{name}, {then} then and {now} now" for name, (then, now) in found.document["settings"].items())
+        lines += ["", one_line(f"Settings that differ: {'; '.join(named)}.")]
+    return "\n".join([repr(found), *lines])
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Replay:
@@ -107,7 +115,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Replay:
     document = compare_receipts({**before, "parameters": after["parameters"]}, after)
     sides = [{(row["snapshot_id"], row["kpi_id"]): row for row in receipt["rows"]} for receipt in (before, after)]
     keys = list(dict.fromkeys([*sides[0], *sides[1]]))
-    rows = tuple(_differing(keys, sides, document["kpis"]))
+    rows = tuple(_differing(keys, sides, document))
     units = {entry["kpi_id"]: entry["unit"] for receipt in (after, before) for entry in receipt["kpis"]}
     return Replay(before["run_id"], after["run_id"], len(keys), rows, document, units)
 
@@ -115,7 +123,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Replay:
 def _differing(
     keys: list[tuple[int, str]],
     sides: list[dict[tuple[int, str], Mapping[str, Any]]],
-    kpis: Mapping[str, Mapping[str, str]],
+    document: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     for key in keys:
         then, now = (side.get(key) for side in sides)
@@ -124,6 +132,15 @@ def _differing(
         pairs = {name: [None if one is None else one[name] for one in (then, now)] for name in NUMBERS}
         if then and now and all(one == other for one, other in pairs.values()):
             continue
-        # A snapshot that only one of the runs found is other data; a KPI that only one has is another question.
-        why = kpis[key[1]]["why"] if then and now else DATA if key[1] in kpis else "definition"
+        if key[1] not in document["kpis"]:
+            why = DEFINITION  # a KPI that only one has is another question
+        else:
+            why = document["kpis"][key[1]]["why"] if then and now else _why_one_sided(document)
         yield {"snapshot_id": key[0], "kpi_id": key[1], "year": row["year"], **pairs, "why": why}
+
+
+def _why_one_sided(document: Mapping[str, Any]) -> str:
+    """Why only one of the runs found a snapshot: other data, where nothing else can be it."""
+    if any(name in document["settings"] for name in _FINDING):
+        return SETTINGS
+    return UNTOLD if document["settings"] or not document["code"]["same"] else DATA

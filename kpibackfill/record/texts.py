@@ -223,7 +223,7 @@ def diff_text(found: Mapping[str, Any], units: Mapping[str, Any]) -> str:
             lines.append(f"{len(found['only'][side])} rows are in {name} only.")
     for title, about in (
         ("Parameters", "parameters"),
-        ("Site settings", "settings"),
+        ("Settings", "settings"),
         ("Databases", "databases"),
         ("Packages", "packages"),
     ):

@@ -15,7 +15,7 @@ import kpibackfill as kb
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import float4
 from kpibackfill.record import archive, history
-from kpibackfill.record.diff import diff
+from kpibackfill.record.diff import compare_receipts
 from kpibackfill.record.provenance import notebook_path
 from tests.databases import connect, on
 from tests.record.conftest import FEW
@@ -143,7 +143,7 @@ def test_diff_tells_other_data_from_another_stored_row(bench: Workbench) -> None
         one = (facts.c.snapshot_id == changed["snapshot_id"]) & NPS
         connection.execute(sa.update(facts).where(one).values(metric_value=12.5))
     second = bench.finish(**FEW)
-    found = diff(bench.config.runs_dir, first["run_id"], second["run_id"])
+    found = compare_receipts(first, second)
     assert found["parameters"] == found["settings"] == found["packages"] == {}
     assert found["code"]["same"] is True
     assert found["kpis"]["education_nps"]["result"] == "other"
@@ -159,7 +159,7 @@ def test_diff_tells_another_setting_from_other_data(bench: Workbench) -> None:
     first = bench.finish(kpis="workshop_attendees")
     bench.configure(site={"attendance_label": "Program"})
     second = bench.finish(kpis="workshop_attendees")
-    found = diff(bench.config.runs_dir, first["run_id"], second["run_id"])
+    found = compare_receipts(first, second)
     assert found["settings"] == {"attendance_label": ["Ticketed Workshop", "Program"]}
     assert found["kpis"]["workshop_attendees"]["bound_values"] == "other"
     assert found["kpis"]["workshop_attendees"]["result"] == "unknown"
@@ -169,13 +169,11 @@ def test_diff_tells_another_setting_from_other_data(bench: Workbench) -> None:
 
 
 def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench) -> None:
-    from kpibackfill.record.diff import compare_receipts
-
     one = archive.show(here.config.runs_dir, archive.resolve_run(here.config.runs_dir, "latest"))["receipt"]
     other = json.loads(json.dumps(one))
     other["rows"][0]["computed"] = 41.5
     kpi_id = other["rows"][0]["kpi_id"]
-    (entry,) = (entry for entry in other["kpis"] if entry["kpi_id"] == kpi_id)
+    one_entry, entry = (entry for run in (one, other) for entry in run["kpis"] if entry["kpi_id"] == kpi_id)
 
     def why() -> str:
         (row,) = compare_receipts(one, other)["rows"]
@@ -187,9 +185,14 @@ def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench
     entry["source_sha256"] = "0" * 64
     assert why() == "definition"
     entry["queries"][0]["fingerprint"] = "0" * 64
-    assert why() == "source data"
+    assert why() == "source data and definition"
+    entry["source_sha256"] = one_entry["source_sha256"]
+    assert why() == "source data and code"
     entry["queries"][0]["sql"] += " LIMIT 1"
-    assert why() == "definition"
+    assert why() == "cannot tell"  # another question may have another answer on the same data
+    other["code"]["sources_sha256"] = one["code"]["sources_sha256"]
+    other["site"]["workshop_word"] = "course"
+    assert why() == "parameters or settings"
 
 
 def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from kpibackfill.config import Config
 from kpibackfill.errors import Refused
-from kpibackfill.record.replay import Replay, compare, replay
+from kpibackfill.record.replay import Replay, compare, replay, text
 from tests.databases import connect, on
 from tests.workbench import Workbench, told
 
@@ -102,6 +102,33 @@ def test_a_snapshot_that_is_gone_is_other_data(bench: Workbench) -> None:
     assert {(row["snapshot_id"], row["why"], row["computed"][1]) for row in found.rows} >= {(273, "source data", None)}
 
 
+def test_other_settings_are_named_and_not_taken_for_other_data(bench: Workbench) -> None:
+    bench.configure(timezone="America/New_York")
+    before = bench.finish(**FEW)
+    bench.configure(timezone="UTC")
+    found = again(bench, before)
+    assert {row["why"] for row in found.rows} == {"parameters or settings"}
+    assert found.document["settings"] == {"target.timezone": ["America/New_York", "UTC"]}
+    assert "Settings that differ: target.timezone, America/New_York then and UTC now." in text(found)
+    bench.configure(timezone="America/New_York", site={"definition": "other_totals"})
+    found = again(bench, before)
+    assert {row["why"] for row in found.rows} == {"parameters or settings"}
+    assert all(row["computed"][1] is None for row in found.rows)
+
+
+def test_a_snapshot_that_one_run_did_not_find_is_other_data_only_where_nothing_else_differs(bench: Workbench) -> None:
+    before = bench.finish(**FEW)
+    after = {**before, "rows": [row for row in before["rows"] if row["snapshot_id"] != 273]}
+
+    def why(**changes: Any) -> set[str]:
+        return {str(row["why"]) for row in compare(before, after | changes).rows}
+
+    assert why() == {"source data"}
+    assert why(code=before["code"] | {"sources_sha256": "0" * 64}) == {"cannot tell"}
+    assert why(site=before["site"] | {"attendance_label": "Program"}) == {"cannot tell"}
+    assert why(site=before["site"] | {"dated": "first_of_next_month"}) == {"parameters or settings"}
+
+
 def test_a_run_that_computed_nothing_or_was_altered_is_not_replayed(bench: Workbench) -> None:
     config: Config = bench.config
     run = bench.begin(record=True, **FEW)
@@ -134,4 +161,5 @@ def test_a_replay_executes_the_notebook_as_of_the_archived_instant_and_exits_wit
     assert differs.exit_code == 2
     document = json.loads(differs.stdout)
     assert not document["same"]
+    assert document["settings"] == {}
     assert {row["why"] for row in document["rows"]} == {"source data"}
