@@ -49,8 +49,8 @@ def compare(readings: Readings) -> pd.DataFrame:
     - `status`: ``new`` a value and no row, ``changed`` value or period differs, ``unchanged``, ``no_data`` neither,
       ``unsupported`` a row is stored and there is nothing to compute from
     - `recorded` (float): the value that the archive last recorded for the row, NaN without one; `moved`: who moved
-      since: ``source`` the sources give another value, ``store`` somebody changed the row, ``both``, ``vanished`` the
-      row is gone, or the empty text
+      since: ``source`` another value is computed now, since sources, settings or code have changed, ``store`` somebody
+      changed the row's value, ``both``, ``vanished`` the row is gone, or the empty text
     - `decided`: a sentence where a person last rejected, set or removed the row, or the empty text
 
     Raises

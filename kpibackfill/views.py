@@ -86,7 +86,7 @@ def moved_sentence(moved: Iterable[str]) -> str:
     found = list(moved)
     counts = {word: found.count(word) for word in MOVED}
     told = {
-        "source": "the sources give another value for {}",
+        "source": "{} would be computed otherwise now (sources, settings or code have changed)",
         "store": "somebody changed {} that {} stored",
         "both": "both happened to {}",
         "vanished": "{} vanished, as when a snapshot is rebuilt",
@@ -147,9 +147,9 @@ def _moved_remark(row: Mapping[str, Any], recorded: str) -> str:
     """What a row of the drift says of who moved; `recorded` is the recorded value as people read it."""
     return {
         "": "",
-        "source": f"The sources have changed since {recorded} was recorded.",
+        "source": f"What is computed now differs from the {recorded} recorded: sources, settings or code have changed.",
         "store": f"Somebody changed the stored row since {recorded} was recorded.",
-        "both": f"Sources and stored row have both changed since {recorded} was recorded.",
+        "both": f"What is computed now differs from the {recorded} recorded, and somebody changed the stored row too.",
         "vanished": f"The row has vanished since {recorded} was recorded.",
     }[row["moved"]]
 

@@ -59,9 +59,10 @@ def test_sources_store_both_and_a_vanished_row_are_told_apart(bench: Workbench) 
     assert {word for key, word in found.items() if key not in written} == {""}
     html = kb.drift_table(steps.drift)._repr_html_()
     count = len(written) - 2
-    assert f"Since it was last recorded: the sources give another value for {count} rows;" in html
+    assert f"Since it was last recorded: {count} rows would be computed otherwise now" in html
     assert "both happened to 1 row; 1 row vanished, as when a snapshot is rebuilt." in html
-    assert "Sources and stored row have both changed since" in html
+    assert "recorded: sources, settings or code have changed." in html
+    assert "recorded, and somebody changed the stored row too." in html
     receipt = bench.finish(**SIGNUPS)
     assert {told["snapshot_id"]: told["moved"] for told in receipt["rows"]} == found
     csv = (bench.runs[-1] / "drift.csv").read_text(encoding="utf-8-sig")
@@ -86,6 +87,18 @@ def test_a_value_set_by_hand_is_no_move_of_the_sources_and_a_removed_row_that_is
     assert not bench.steps(kpis="education_nps").drift["moved"].any()
     change(bench, sa.insert(facts).values(snapshot_id=270, kpi_id="education_nps", metric_value=0))
     assert moved(bench.steps(kpis="education_nps").drift)[270] == "store"
+
+
+@on("sqlite")
+def test_another_time_zone_is_not_said_to_be_a_change_of_the_sources(bench: Workbench) -> None:
+    bench.configure(timezone="Asia/Tokyo")
+    bench.finish(kpis="education_nps", apply=True)
+    bench.configure(timezone="America/New_York")
+    drift = bench.steps(kpis="education_nps").drift
+    assert set(drift["moved"]) == {"", "source"}
+    html = kb.drift_table(drift)._repr_html_()
+    assert "(sources, settings or code have changed)" in html
+    assert "The sources have changed" not in html
 
 
 @on("sqlite")
