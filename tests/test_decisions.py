@@ -365,6 +365,36 @@ def test_a_row_rejected_earlier_says_so_in_later_drift(bench: Workbench) -> None
 
 
 @on("sqlite")
+def test_the_history_credits_a_value_set_by_hand_to_its_reviewer_beside_the_runs_operator(bench: Workbench) -> None:
+    bench.configure(site={"manual_kpis": ["own", "my_own"], "kpi_id_prefix": "kpi_"})
+    asked: dict[str, Any] = {"kpis": "workshop_attendees", "from_year": 2021, "to_year": 2021}
+    plan = bench.steps(**asked).plan
+    path = kb.review(plan, bench.folder / "d.csv").path
+    snapshot_id = plan.rows[0].snapshot_id
+    kb.decide(path, "workshop_attendees", "accept", snapshot_id=snapshot_id, reviewer="Cleo")
+    kb.decide(path, "own", "set", snapshot_id=snapshot_id, value=1, reason="annual report", reviewer="Ann")
+    kb.decide(path, "my_own", "set", snapshot_id=snapshot_id, value=2, reason="payroll", reviewer="Bea")
+    bench.finish(**asked, decisions=str(path), apply=True, operator="Olga", reason="step 4")
+    told_by = {
+        "kpi_own": ("Ann", "annual report"),
+        "kpi_my_own": ("Bea", "payroll"),
+        "kpi_workshop_attendees": ("Cleo", ""),
+    }
+    frame = kb.history(year=2021)
+    found = zip(frame["kpi_id"], frame["reviewer"], frame["decision_reason"], strict=True)
+    assert {kpi_id: names for kpi_id, *names in found} == {kpi_id: [*names] for kpi_id, names in told_by.items()}
+    assert set(frame["operator"]) == {"Olga"}
+    assert set(frame["reason"]) == {"step 4"}
+    printed = json.loads(bench.command("history", "--json").stdout)
+    assert {row["kpi_id"]: (row["reviewer"], row["decision_reason"]) for row in printed} == told_by
+    index = (bench.config.runs_dir / "index.html").read_text()
+    for text in (bench.command("history").stdout, bench.command("show", "latest").stdout, index):
+        for words in ("set by hand by Ann: annual report", "set by hand by Bea: payroll", "accepted by Cleo"):
+            assert words in text
+    assert "set by hand by Ann: annual report; step 4" in bench.command("history").stdout
+
+
+@on("sqlite")
 def test_a_plan_less_the_rows_that_decisions_took_out_is_the_approved_one_and_one_with_more_is_not(
     bench: Workbench,
 ) -> None:

@@ -25,8 +25,9 @@ def changes(runs_dir: Path, *, target: str | None = None) -> list[dict[str, Any]
     Each has `at` (ISO instant in UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as stored, prefix included),
     `year`, `action` (``insert``, ``update`` or ``delete``), `before` and `after` (4-byte values; ``None`` without a
     row), `basis` and `basis_before` (what they rest on) and `unit` of the KPI where these are known, `origin` (where
-    the value came from: computed, or a person's decision), `reverts` (the run whose rows were put back), `reason`,
-    `operator`. A run counts when its state is ``applied``, or when it was settled as applied.
+    the value came from: computed, or a person's decision), `reverts` (the run whose rows were put back), `reviewer` and
+    `decision_reason` (of the decision on that row; empty without one), `reason` and `operator` (of the run). A run
+    counts when its state is ``applied``, or when it was settled as applied.
     """
     found = changes_of(ledger.entries(runs_dir), runs_dir)
     return [change for change in found if target in (None, change["target"])]
@@ -63,18 +64,19 @@ def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[s
         elif event == "closed" and run_id in begun:
             ended.add(run_id)
             if entry["state"] == "applied":
-                parts.append((place, _told(entry["at"], begun[run_id][1], entry["changes"])))
+                parts.append((place, _told(entry["at"], begun[run_id][1], entry)))
         elif event == "settled" and run_id in begun and run_id not in ended:
             ended.add(run_id)
             if entry["outcome"] == "applied":
                 # It wrote when it ran, not when that was found out.
                 first, beginning = begun[run_id]
-                parts.append((first, _told(beginning["at"], beginning, entry["changes"])))
+                parts.append((first, _told(beginning["at"], beginning, entry)))
     for run_id, (first, beginning) in begun.items():
         if run_id not in ended:
             receipt = receipt_of(runs_dir / run_id)
             if receipt.get("state") == "applied":
-                parts.append((first, _told(beginning["at"], beginning, receipt["written"]["rows"])))
+                closing = {"changes": receipt["written"]["rows"], "decisions": receipt.get("decisions", [])}
+                parts.append((first, _told(beginning["at"], beginning, closing)))
     return _with_basis_before(change for _, part in sorted(parts, key=lambda found: found[0]) for change in part)
 
 
@@ -98,34 +100,50 @@ def shown(change: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def origin_words(change: Mapping[str, Any]) -> str:
-    """Where a value came from, other than from the sources; empty for those."""
-    if change["reverts"]:
-        return f"put back, as before {change['reverts']}"
-    return {"set": "set by hand", "remove": "removed by hand"}.get(change["origin"], "")
+    """Where a value came from, other than from the sources, and who decided that and why; empty for those alone."""
+    by = f" by {change['reviewer']}" if change["reviewer"] else ""
+    why = f": {change['decision_reason']}" if change["decision_reason"] else ""
+    decided = {"set": "set by hand", "remove": "removed by hand"}.get(change["origin"], "accepted" if by or why else "")
+    back = f"put back, as before {change['reverts']}" if change["reverts"] else ""
+    return "; ".join(filter(None, [back, f"{decided}{by}{why}"]))
 
 
-def _told(at: str, begun: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "at": at,
-            "run_id": begun["run_id"],
-            "target": begun["target"],
-            "snapshot_id": row["snapshot_id"],
-            "kpi_id": row["kpi_id"],
-            "year": row["year"],
-            "action": row["action"],
-            # A value that JSON knows no number for, such as NaN, stands there as text.
-            "before": None if row["before"] is None else float(row["before"]),
-            "after": None if row["after"] is None else float(row["after"]),
-            "basis": row.get("basis"),
-            "unit": row.get("unit"),
-            "origin": row.get("origin", "computed"),
-            "reverts": begun.get("revert_of", ""),
-            "reason": begun["reason"],
-            "operator": begun["operator"],
-        }
-        for row in rows
-    ]
+def _told(at: str, begun: Mapping[str, Any], closing: Mapping[str, Any]) -> list[dict[str, Any]]:
+    decided: dict[int, list[Mapping[str, Any]]] = {}
+    for told in closing.get("decisions", []):
+        decided.setdefault(told["snapshot_id"], []).append(told)
+    found = []
+    for row in closing["changes"]:
+        # A decision names the registry's id. The row's is that with the site's prefix, which the ledger does not tell:
+        # of two ids that the row's ends with, the longer one is meant.
+        told = max(
+            (told for told in decided.get(row["snapshot_id"], []) if row["kpi_id"].endswith(told["kpi_id"])),
+            key=lambda told: len(told["kpi_id"]),
+            default={},
+        )
+        found.append(
+            {
+                "at": at,
+                "run_id": begun["run_id"],
+                "target": begun["target"],
+                "snapshot_id": row["snapshot_id"],
+                "kpi_id": row["kpi_id"],
+                "year": row["year"],
+                "action": row["action"],
+                # A value that JSON knows no number for, such as NaN, stands there as text.
+                "before": None if row["before"] is None else float(row["before"]),
+                "after": None if row["after"] is None else float(row["after"]),
+                "basis": row.get("basis"),
+                "unit": row.get("unit"),
+                "origin": row.get("origin", "computed"),
+                "reverts": begun.get("revert_of", ""),
+                "reviewer": told.get("reviewer", ""),
+                "decision_reason": told.get("reason", ""),
+                "reason": begun["reason"],
+                "operator": begun["operator"],
+            }
+        )
+    return found
 
 
 def _with_basis_before(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -88,16 +88,16 @@ def history(
     -------
     DataFrame, a row per value written, the oldest first: `when` (UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as
     stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float; missing without a row),
-    `basis_before`, `basis` (Int64, what these rest on, missing where unknown), `origin`, `reverts`, `reason`,
-    `operator`. ``attrs["kpis"]`` has each KPI's `label` and `unit` (``None`` where it has
-    none).
+    `basis_before`, `basis` (Int64, what these rest on, missing where unknown), `origin`, `reverts`, `reviewer`,
+    `decision_reason` (of the decision on that row; empty without one), `reason`, `operator` (of the run).
+    ``attrs["kpis"]`` has each KPI's `label` and `unit` (``None`` where it has none).
     """
     from kpibackfill.kpis import registry
 
     config = load_config()
     found = record_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
     names = ["when", "run_id", "target", "snapshot_id", "kpi_id", "year", "action", "before", "value", "basis_before"]
-    names += ["basis", "origin", "reverts", "reason", "operator"]
+    names += ["basis", "origin", "reverts", "reviewer", "decision_reason", "reason", "operator"]
     rows = [{**change, "when": change["at"], "value": change["after"]} for change in found]
     frame = pd.DataFrame(rows, columns=names).astype(
         {"before": "float64", "value": "float64", "basis_before": "Int64", "basis": "Int64"}

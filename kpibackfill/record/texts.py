@@ -114,8 +114,11 @@ def show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) ->
     if "rows" in receipt:
         lines += ["", *map(one_line, findings(receipt))] if receipt["notes"] else map(one_line, findings(receipt))
     if changes:
-        heads = ["year", "snapshot", "KPI", "action", "from", "to"]
-        rows = [(c["year"], c["snapshot_id"], c["kpi_id"], c["action"], *history.shown(c)) for c in changes]
+        heads = ["year", "snapshot", "KPI", "action", "from", "to", ""]
+        rows = [
+            (c["year"], c["snapshot_id"], c["kpi_id"], c["action"], *history.shown(c), history.origin_words(c))
+            for c in changes
+        ]
         lines += ["", "Written", *table(heads, rows, right=(1, 4, 5))]
     lines += ["", "Asked", *_pairs({name: value for name, value in receipt["parameters"].items() if value != ""})]
     lines += ["", "How", *_pairs(_provenance(shown, receipt))]
