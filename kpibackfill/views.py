@@ -244,9 +244,12 @@ def settlement_sentence(document: Mapping[str, Any]) -> str:
     }.get(
         document["outcome"], f"{run_id} had ended as {document['outcome']}: nothing was written. That is on record now."
     )
-    changed = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == "changed_since"]
-    if changed:
-        text += f" Changed since by somebody else: {', '.join(changed)}."
+    others = {"changed_since": "Changed since by somebody else"}
+    if document["outcome"] == "applied":
+        others["as_before"] = "Put back since, by somebody else, as before the run"
+    for found, words in others.items():
+        named = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == found]
+        text += f" {words}: {', '.join(named)}." if named else ""
     return text
 
 

@@ -103,6 +103,17 @@ def test_rows_that_somebody_changed_since_are_told_one_by_one(bench: Workbench, 
 
 
 @on("sqlite")
+def test_rows_of_a_carried_out_run_that_somebody_put_back_since_are_named(bench: Workbench) -> None:
+    steps = cut_off(bench, committed=True)
+    row = next(row for row in steps.plan.rows if row.action == "insert")
+    change(bench, sa.delete(facts).where(where(row.snapshot_id, row.kpi_id)))
+    assert settled(bench, steps)["outcome"] == "applied"
+    text = bench.command("settle", record_of(steps).run_id).stdout
+    assert f"Put back since, by somebody else, as before the run: ({row.snapshot_id}, {row.kpi_id})." in text
+    assert "Changed since" not in text
+
+
+@on("sqlite")
 def test_where_every_row_was_changed_since_nobody_can_tell_and_nothing_is_claimed(bench: Workbench) -> None:
     steps = cut_off(bench, committed=True, from_year=2021, to_year=2021, kpis="education_nps")
     keys = [(row.snapshot_id, row.kpi_id) for row in steps.plan.rows]
