@@ -139,7 +139,7 @@ def _chain(lines: list[Line]) -> tuple[list[Finding], list[Finding]]:
     notes: list[Finding] = []
     places = {line.digest: line.number for line in lines}
     before: Line | None = None
-    for line, after in zip(lines, [*lines[1:], None], strict=True):
+    for line, after in zip(lines, [*lines[1:], None], strict=False):  # there may be no line at all
         entry = ledger.entry_of(line.raw)
         whole = ledger.is_whole(line.raw)
         vouched = after is not None and (ledger.entry_of(after.raw) or {}).get("previous") == line.digest

@@ -233,6 +233,13 @@ def test_without_a_ledger_nothing_vouches_for_the_runs(runs_dir: Path, tmp_path:
         verify(tmp_path / "elsewhere")
 
 
+def test_a_ledger_that_was_emptied_vouches_for_no_folder(runs_dir: Path) -> None:
+    (runs_dir / ledger.FILE_NAME).write_bytes(b"")
+    verdict = verify(runs_dir)
+    assert found(verdict) == [f"{run.name}: is in no line of the ledger" for run in sorted(runs_dir.glob("2*"))]
+    assert (verdict.head, verdict.lines) == ("", 0)
+
+
 def test_the_command_names_the_findings_and_exits_with_2(made_archive: Workbench) -> None:
     good = made_archive.command("verify", "--json")
     assert good.exit_code == 0
