@@ -21,7 +21,7 @@ from kpibackfill.execute import hand_over
 from kpibackfill.plan import Plan
 from kpibackfill.record import approval, closing, settle
 from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, row_document
-from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.receipt import RunRecord, guards
 from kpibackfill.run import Run, step
 from kpibackfill.tables import cachetags, kpi_fact
 
@@ -43,14 +43,17 @@ class Receipt:
         return f"Applied: {views.written_sentence(self.written)}{tags}"
 
     def _repr_html_(self) -> str:
-        approved = self.run.run_id or self.plan.fingerprint
+        what, commands = "", list[str]()
+        if self.state == "dry_run" and self.plan.rows:
+            parameters, target = self.run.parameters.as_notebook(), guards(self.run.target)
+            named = "" if self.run.run_id else self.plan.fingerprint
+            what, commands = views.ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
         return views.block(
             "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>"
-            "{% if command %}<p>To apply exactly this plan:</p><pre>{{ command }}</pre>{% endif %}</div>",
+            "{% if commands %}<p>To {{ what }}:</p><pre>{{ commands | join('\n') }}</pre>{% endif %}</div>",
             sentence=repr(self),
-            command=views.apply_command(self.run.parameters.as_notebook(), approved)
-            if self.state == "dry_run" and self.plan.rows
-            else "",
+            what=what,
+            commands=commands,
         )
 
 

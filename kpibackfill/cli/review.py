@@ -56,14 +56,18 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
       kpibackfill approve RUN --note "numbers agree with the annual report"
     """
     from kpibackfill.record.approval import approve as put
+    from kpibackfill.record.receipt import RunRecord
+    from kpibackfill.views import apply_command
 
     begin(ctx, as_json)
-    found = put(config_of(ctx), run, note=note, by=by)
+    config = config_of(ctx)
+    found = put(config, run, note=note, by=by)
     if as_json:
         print_json(found)
     else:
         click.echo(f"{found['by']} approved the plan of {run}: {found['rows']} row{'s' * (found['rows'] != 1)}.")
-        click.echo(f"Next: the same run with --apply --approved-plan {run}")
+        receipt = RunRecord(config.runs_dir, run).receipt
+        click.echo(f"Next: {apply_command(receipt['parameters'], receipt['target'], run)}")
 
 
 @main.command(short_help="Find out whether a run that was cut off wrote.")

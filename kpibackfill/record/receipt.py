@@ -78,6 +78,7 @@ class RunRecord:
                 "sources": masked_url(target.sources_url),
                 "timezone": target.timezone,
                 "dashboards": web_address(target.dashboards),
+                **guards(target),
             },
             "site": plain_settings(config.site),
             "code": provenance.code(),
@@ -160,6 +161,11 @@ class RunRecord:
     def _sum_lines(self) -> list[str]:
         path = self.folder / SUMS
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def guards(target: Target) -> dict[str, bool]:
+    """What an apply to the target wants, as a receipt's ``target`` says it."""
+    return {"wants_approval": target.wants_approval, "four_eyes": target.four_eyes}
 
 
 def sum_lines(digests: Mapping[str, str]) -> str:

@@ -108,9 +108,9 @@ def full_page(
             figures=figures,
             missing=missing,
             dashboards=_dashboards(receipt["target"].get("dashboards")),
-            command=views.apply_command(receipt["parameters"], receipt["run_id"])
+            next=views.ways_to_apply(receipt["parameters"], receipt["target"], receipt["run_id"])
             if receipt["state"] == "dry_run" and planned
-            else "",
+            else None,
             duration=_duration(receipt),
             meanings=_MEANINGS,
             bound=_bound,

@@ -10,7 +10,7 @@ from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.printable import one_line
 from kpibackfill.record import history
 from kpibackfill.record.verify import Verdict
-from kpibackfill.views import apply_command, drift_rows
+from kpibackfill.views import drift_rows, ways_to_apply
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
@@ -102,8 +102,9 @@ def _next(receipt: Mapping[str, Any], folder: Path) -> list[str]:
         lines = [f"Applied: {planned} written."]
     lines.append(f"Record: {folder}")
     if receipt["state"] == "dry_run" and rows:
-        lines.append(f"Next: look at {folder / 'report.html'}, then apply exactly this plan:")
-        lines.append(f"  {apply_command(receipt['parameters'], receipt['run_id'])}")
+        what, commands = ways_to_apply(receipt["parameters"], receipt["target"], receipt["run_id"])
+        lines.append(f"Next: look at {folder / 'report.html'}, then {what}:")
+        lines += [f"  {command}" for command in commands]
     return lines
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from html import unescape
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
+from kpibackfill.record.texts import run_summary
 from tests.databases import connect, dump, on
 from tests.workbench import Workbench, told
 
@@ -199,3 +202,37 @@ def test_an_approval_serves_one_apply_of_its_plan(guarded: Workbench) -> None:
     assert guarded.command("approve", again["run_id"], "--note", "seen anew", "--by", "Cleo").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["plan"]["fingerprint"], reason="why")
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (again["run_id"], "Cleo")
+
+
+def test_what_is_printed_to_be_typed_next_has_the_approval_in_it_and_can_be_typed(bench: Workbench) -> None:
+    steps = bench.steps(record=True, **FEW, operator="Ann")
+    cell = kb.apply_plan(steps.run, steps.plan)._repr_html_()
+    assert "To apply exactly this plan:" in cell
+    assert "kpibackfill approve" not in cell
+    bench.configure(four_eyes=True)
+    steps = bench.steps(record=True, **FEW, operator="Ann")
+    cell = kb.apply_plan(steps.run, steps.plan)._repr_html_()
+    record = steps.run.record
+    assert record is not None
+    summary = run_summary(record.receipt, record.folder)
+    for text in (cell, summary, (record.folder / "report.html").read_text()):
+        assert "have this plan approved, by somebody else than Ann, and apply exactly this one" in text
+        assert f'kpibackfill approve {record.run_id} --note "…"' in unescape(text)
+    told = bench.command("approve", record.run_id, "--note", "seen", "--by", "Bea").stdout.splitlines()
+    command = told[-1].removeprefix("Next: ")
+    assert command in summary
+    assert command in unescape(cell)
+    program, run, *options = shlex.split(command)
+    assert (program, run) == ("kpibackfill", "run")
+    assert {f"--approved-plan={record.run_id}", "--apply", "--reason=…", "--target=test"} <= set(options)
+
+
+@pytest.mark.slow
+def test_the_command_that_approve_prints_applies_the_plan(guarded: Workbench) -> None:
+    dry = guarded.finish(**FEW, reason="the yearly backfill")
+    told = guarded.command("approve", dry["run_id"], "--note", "seen").stdout.splitlines()
+    program, *arguments = shlex.split(told[-1].removeprefix("Next: "))
+    assert program == "kpibackfill"
+    applied = guarded.command(*arguments)
+    assert applied.exit_code == 0, applied.output
+    assert f"Applied: {dry['plan']['rows']} rows written." in applied.stdout
