@@ -178,6 +178,18 @@ def plan_rows(
     return shown
 
 
+def planned_rows(
+    rows: Iterable[Mapping[str, Any]], drift: Sequence[Mapping[str, Any]], words: Words, prefix: str
+) -> list[dict[str, Any]]:
+    """As `plan_rows`, beside the run's `drift_rows`: with their snapshots, and withheld where those are."""
+    snapshots = {row["snapshot_id"]: row for row in drift}
+    withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in drift if row["withheld"]}
+    return [
+        row | (dict.fromkeys(("from_text", "to_text"), FEW) if (row["snapshot_id"], row["kpi_id"]) in withheld else {})
+        for row in plan_rows(rows, words, prefix, snapshots)
+    ]
+
+
 def decided_rows(decided: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
     """What was decided, as a receipt tells it, with what people read of it added."""
     return [

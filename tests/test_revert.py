@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill.errors import Refused
+from kpibackfill.record.texts import run_summary
 from tests.databases import both_layouts, connect, dump, on
 from tests.workbench import Workbench
 
@@ -66,6 +67,19 @@ def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_re
     assert f"Its plan was reviewed on {dry['run_id']}; no approval is on record." in shown
     bench.finish(revert_of=reverted["run_id"], apply=True)
     assert dump(bench.database) == after
+
+
+@on("sqlite")
+def test_the_summary_of_a_revert_lists_the_rows_that_it_would_put_back(bench: Workbench) -> None:
+    applied = bench.finish(**KPIS, apply=True)
+    dry = bench.finish(revert_of=applied["run_id"])
+    lines = run_summary(dry, bench.config.runs_dir / dry["run_id"]).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("year  snapshot  KPI"))
+    told = [tuple(line.split()[1:4]) for line in lines[at + 1 : at + 1 + dry["plan"]["rows"]]]
+    back = {"insert": "delete", "update": "update"}
+    assert told == [(str(row["snapshot_id"]), row["kpi_id"], back[row["action"]]) for row in applied["written"]["rows"]]
+    assert "unchanged" not in "\n".join(lines)
+    assert f"Dry run: nothing was written. The plan has {len(told)} rows." in lines
 
 
 @both_layouts

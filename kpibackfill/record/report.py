@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill import views
 from kpibackfill.config import web_address
-from kpibackfill.numbers import FEW
 from kpibackfill.record.receipt import PLAN, RECEIPT, SETTLEMENT
 
 if TYPE_CHECKING:
@@ -79,12 +78,7 @@ def full_page(
     words = {entry["kpi_id"]: entry for entry in receipt.get("kpis", [])}
     rows = views.drift_rows(views.by_weight(receipt.get("rows", [])), words)
     prefix = receipt["site"]["kpi_id_prefix"]
-    snapshots = {row["snapshot_id"]: row for row in rows}
-    withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in rows if row["withheld"]}
-    planned = [
-        row | (dict.fromkeys(("from_text", "to_text"), FEW) if (row["snapshot_id"], row["kpi_id"]) in withheld else {})
-        for row in views.plan_rows((plan or {}).get("rows", []), words, prefix, snapshots)
-    ]
+    planned = views.planned_rows((plan or {}).get("rows", []), rows, words, prefix)
     script = views.templates().get_template("report.js").render()
     return (
         views.templates()

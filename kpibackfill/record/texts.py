@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.printable import one_line
 from kpibackfill.record import history
+from kpibackfill.record.receipt import PLAN
 from kpibackfill.record.verify import Verdict
-from kpibackfill.views import drift_rows, ways_to_apply
+from kpibackfill.views import drift_rows, planned_rows, ways_to_apply
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
@@ -71,7 +73,8 @@ def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
 
 def run_summary(receipt: Mapping[str, Any], folder: Path) -> str:
     """Counts by year, what differs, what was written, where the record is, and the next command."""
-    return "\n".join([*findings(receipt), "", *_next(receipt, folder)]).lstrip("\n")
+    told = put_back(receipt, folder) if receipt["parameters"]["revert_of"] else findings(receipt)
+    return "\n".join([*told, "", *_next(receipt, folder)]).lstrip("\n")
 
 
 def findings(receipt: Mapping[str, Any]) -> list[str]:
@@ -91,6 +94,19 @@ def findings(receipt: Mapping[str, Any]) -> list[str]:
             f"{row['computed_text']:>10}  {row['drift_text']:>14}  {row['status'].replace('_', ' ')}"
         )
     return lines
+
+
+def put_back(receipt: Mapping[str, Any], folder: Path) -> list[str]:
+    """Notes, and the rows that a revert puts back: as lines. The drift beside them is not what it is about."""
+    plan = json.loads((folder / PLAN).read_bytes())
+    words = {entry["kpi_id"]: entry for entry in receipt["kpis"]}
+    drift = drift_rows(receipt["rows"], words)
+    rows = [
+        (row["year"], row["snapshot_id"], row["kpi_id"], row["action"], row["from_text"], row["to_text"])
+        for row in planned_rows(plan["rows"], drift, words, receipt["site"]["kpi_id_prefix"])
+    ]
+    heads = ["year", "snapshot", "KPI", "action", "from", "back to"]
+    return [*receipt["notes"], "", *(table(heads, rows, right=(1, 4, 5)) if rows else [])]
 
 
 def _next(receipt: Mapping[str, Any], folder: Path) -> list[str]:
