@@ -162,19 +162,11 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
       kpibackfill verify --head 7d34e7a7d00da61c551c055318f40ae2a6034fcb57e51c2034a5f79c801c9510
       kpibackfill verify --target live
     """
-    from dataclasses import replace
-
     from kpibackfill.record import texts
-    from kpibackfill.record.verify import verify as look
+    from kpibackfill.record.verify import verify_all
 
     begin(ctx, as_json)
-    config = config_of(ctx)
-    wanted = None if target is None else config.target(target)
-    verdict = look(config.runs_dir, head)
-    if wanted is not None:
-        from kpibackfill.record.against_store import verify_target
-
-        verdict = replace(verdict, findings=(*verdict.findings, *verify_target(config.runs_dir, wanted)))
+    verdict = verify_all(config_of(ctx), head, target)
     if as_json:
         print_json({"ok": not verdict.findings, **asdict(verdict)})
     else:

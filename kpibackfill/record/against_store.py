@@ -5,7 +5,9 @@ Both directions: a row that claims a run must be known to that run, and what was
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,29 @@ from kpibackfill import phpmeta
 from kpibackfill.config import Target
 from kpibackfill.database import store
 from kpibackfill.database.engine import reading
+from kpibackfill.errors import KpiBackfillError
 from kpibackfill.numbers import same
 from kpibackfill.record import archive, history
+from kpibackfill.record.planned import after_image, is_image, read_plan, row_of
+from kpibackfill.record.receipt import PLAN
 from kpibackfill.record.verify import Finding
 
 Key = tuple[int, str]
+# What an image has besides its value, which is compared as a 4-byte number before.
+_PARTS = ("period_year", "period_month", "meta", "row_id")
 
 
-def verify_target(runs_dir: Path, target: Target) -> list[Finding]:
-    """Findings on the rows of a target's store, the recorded ones that are gone included.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What `verify_target` compared: numbers of the table's rows and of the rows on record; and its findings."""
+
+    rows: int
+    recorded: int
+    findings: tuple[Finding, ...]
+
+
+def verify_target(runs_dir: Path, target: Target) -> Compared:
+    """Hold the rows of a target's store against what was recorded of them last, to the byte, and look for false claims.
 
     Raises
     ------
@@ -30,8 +46,12 @@ def verify_target(runs_dir: Path, target: Target) -> list[Finding]:
     stored, snapshots = _stored(target)
     changes = history.changes(runs_dir, target=target.name)
     fingerprints = {run["run_id"]: run["fingerprint"] for run in archive.runs(runs_dir)}
-    findings = [*_claims(stored, changes, fingerprints), *_recorded(stored, snapshots, changes)]
-    return [finding for _, finding in sorted(findings, key=lambda found: found[0])]
+    last = {(change["snapshot_id"], change["kpi_id"]): change for change in changes}
+    claims = dict(_claims(stored, changes, fingerprints))
+    left = _left(runs_dir, {change["run_id"] for change in last.values()})
+    findings = [*claims.items(), *_recorded(stored, snapshots, last, left, claims.keys())]
+    found = tuple(finding for _, finding in sorted(findings, key=lambda found: found[0]))
+    return Compared(sum(map(len, stored.values())), len(last), found)
 
 
 def _stored(target: Target) -> tuple[dict[Key, list[store.Image]], set[int]]:
@@ -69,27 +89,55 @@ def _claims(
             yield key, _finding(key, problem)
 
 
+def _left(runs_dir: Path, run_ids: Iterable[str]) -> dict[tuple[str, Key], store.Image | None]:
+    """The image that each run left of each row; none of a run whose plan can't be read, which `verify` tells."""
+    found: dict[tuple[str, Key], store.Image | None] = {}
+    for run_id in run_ids:
+        with suppress(KpiBackfillError, LookupError, TypeError, ValueError):
+            document = read_plan(runs_dir / run_id / PLAN)
+            for row in map(row_of, document["rows"]):
+                found[run_id, (row.snapshot_id, row.kpi_id)] = after_image(row, run_id, document["fingerprint"])
+    return found
+
+
 def _recorded(
-    stored: dict[Key, list[store.Image]], snapshots: set[int], changes: list[dict[str, Any]]
+    stored: dict[Key, list[store.Image]],
+    snapshots: set[int],
+    last: dict[Key, dict[str, Any]],
+    left: dict[tuple[str, Key], store.Image | None],
+    told: Set[Key],
 ) -> Iterator[tuple[Key, Finding]]:
-    """Rows that are not what was recorded of them last."""
-    last = {(change["snapshot_id"], change["kpi_id"]): change for change in changes}
+    """Rows that are not what was recorded of them last; of `told` it is known already that they are not."""
     for key, change in last.items():
-        images = stored.get(key, [])
-        run_id = change["run_id"]
-        claims = [phpmeta.loads(image.meta) or {} for image in images]
+        images, run_id = stored.get(key, []), change["run_id"]
+        named = any((phpmeta.loads(image.meta) or {}).get("run_id") == run_id for image in images)
+        problem = ""
         if change["after"] is None:
-            if images:
-                yield key, _finding(key, f"was deleted by {run_id} and is there again")
+            problem = f"was deleted by {run_id} and is there again" if images else ""
         elif not images:
             gone = "" if key[0] in snapshots else ", and its snapshot has no row any more"
-            yield key, _finding(key, f"was written by {run_id} and is gone{gone}")
+            problem = f"was written by {run_id} and is gone{gone}"
         elif not any(same(image.metric_value, change["after"]) for image in images):
             # A row that still claims the run is told already.
-            if not any(claim.get("run_id") == run_id for claim in claims):
-                yield key, _finding(key, f"holds another value than {run_id} wrote last")
-        elif not change["reverts"] and not any(claim.get("run_id") == run_id for claim in claims):
-            yield key, _finding(key, f"does not name {run_id} any more, which wrote it last")
+            problem = "" if named else f"holds another value than {run_id} wrote last"
+        elif not change["reverts"] and not named:
+            problem = f"does not name {run_id} any more, which wrote it last"
+        elif key not in told:
+            problem = _unlike(images, left.get((run_id, key)), run_id)
+        if problem:
+            yield key, _finding(key, problem)
+
+
+def _unlike(images: list[store.Image], image: store.Image | None, run_id: str) -> str:
+    """In what a row with the value and the name of its run differs from what that left; empty for nothing."""
+    if len(images) > 1:
+        return f"is there {len(images)} times"
+    if image is None or is_image(images[0], image):
+        return ""
+    parts = [name for name in _PARTS if getattr(images[0], name) != getattr(image, name)]
+    if image.row_id is None and "row_id" in parts:
+        parts.remove("row_id")  # the database chose it
+    return f"is not as {run_id} left it: {', '.join(parts)}"
 
 
 def _finding(key: Key, problem: str) -> Finding:

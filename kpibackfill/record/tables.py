@@ -16,8 +16,7 @@ from kpibackfill.record import archive, texts
 from kpibackfill.record import history as record_history
 from kpibackfill.record.diff import compare_receipts
 from kpibackfill.record.receipt import RunRecord
-from kpibackfill.record.verify import Verdict
-from kpibackfill.record.verify import verify as verify_files
+from kpibackfill.record.verify import Verdict, verify_all
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,16 +116,7 @@ def history(
 
 def verify(head: str = "", target: str | None = None) -> Verdict:
     """Check the archive against its ledger, and with `target` that database's rows against the archive."""
-    from dataclasses import replace
-
-    config = load_config()
-    wanted = None if target is None else config.target(target)
-    verdict = verify_files(config.runs_dir, head)
-    if wanted is None:
-        return verdict
-    from kpibackfill.record.against_store import verify_target
-
-    return replace(verdict, findings=(*verdict.findings, *verify_target(config.runs_dir, wanted)))
+    return verify_all(load_config(), head, target)
 
 
 def _differences(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:

@@ -277,4 +277,8 @@ def verify_text(verdict: Verdict) -> str:
     count = len(verdict.findings)
     looked = f"{verdict.lines} lines, {verdict.runs} runs, {verdict.files} files"
     said = "each is as the ledger says" if not count else f"{count} finding{'s' * (count != 1)}"
-    return "\n".join([*lines, f"Looked at {looked}: {said}.", f"Head: {verdict.head or 'none'}"])
+    lines.append(f"Looked at {looked}: {said}.")
+    if verdict.target is not None:
+        held = f"{verdict.recorded} rows on record were held against the {verdict.rows} rows of its table"
+        lines.insert(-1, f"Looked at {verdict.target}: {held}.")
+    return "\n".join([*lines, f"Head: {verdict.head or 'none'}"])

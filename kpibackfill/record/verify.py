@@ -11,13 +11,16 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.record import files, index, ledger
 from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, SUMS, is_run_id, receipt_of, sum_lines
+
+if TYPE_CHECKING:
+    from kpibackfill.config import Config
 
 _LEFT_OVER = re.compile(r"\..+\.\d+")
 
@@ -37,7 +40,8 @@ class Finding:
 class Verdict:
     """What `verify` found: the digest of the last line, numbers of what was looked at, findings, and notes.
 
-    A note is worth knowing and speaks against nothing, such as a run that has not ended.
+    A note is worth knowing and speaks against nothing, such as a run that has not ended. Where a `target` was held
+    against the archive, `rows` of its table were looked at, and `recorded` rows on record were held against them.
     """
 
     head: str
@@ -46,6 +50,9 @@ class Verdict:
     files: int
     findings: tuple[Finding, ...]
     notes: tuple[Finding, ...]
+    target: str | None = None
+    rows: int | None = None
+    recorded: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,24 @@ def verify(runs_dir: Path, head: str = "") -> Verdict:
         with ledger.held(runs_dir) as content:
             verdict = _look(runs_dir, content, head)
     return verdict
+
+
+def verify_all(config: Config, head: str = "", target: str | None = None) -> Verdict:
+    """As `verify`, of the configured folder of runs, and with `target` of the rows in that database as well.
+
+    Raises
+    ------
+    KpiBackfillError : there is no such target, or its database can't be reached or read.
+    """
+    wanted = None if target is None else config.target(target)
+    verdict = verify(config.runs_dir, head)
+    if wanted is None:
+        return verdict
+    from kpibackfill.record.against_store import verify_target
+
+    found = verify_target(config.runs_dir, wanted)
+    findings = (*verdict.findings, *found.findings)
+    return replace(verdict, findings=findings, target=target, rows=found.rows, recorded=found.recorded)
 
 
 def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:

@@ -21,7 +21,7 @@ facts = sa.table(
 
 
 def found(bench: Workbench) -> list[str]:
-    return [str(finding) for finding in verify_target(bench.config.runs_dir, bench.config.target("test"))]
+    return [str(finding) for finding in verify_target(bench.config.runs_dir, bench.config.target("test")).findings]
 
 
 def change(bench: Workbench, row: dict[str, Any], **values: Any) -> None:
@@ -98,6 +98,44 @@ def test_a_reverted_run_leaves_no_finding(bench: Workbench) -> None:
             )
         )
     assert found(bench) == [f"{named(insert)}: was deleted by {reverted['run_id']} and is there again"]
+
+
+@both_layouts
+def test_every_column_of_a_row_written_last_is_held_to_what_the_run_left(bench: Workbench) -> None:
+    receipt = bench.finish(**FEW, apply=True)
+    run_id, rows = receipt["run_id"], receipt["written"]["rows"]
+    with connect(bench.database.url) as connection:
+        meta = bytes(connection.execute(sa.select(facts.c.meta).where(_is(rows[2]))).scalar_one())
+    change(bench, rows[0], period_month=3)
+    change(bench, rows[1], period_year=1999)
+    change(bench, rows[2], meta=meta.replace(b'"computed_for_year";i:20', b'"computed_for_year";i:19'))
+    assert found(bench) == [
+        f"{named(rows[0])}: is not as {run_id} left it: period_month",
+        f"{named(rows[1])}: is not as {run_id} left it: period_year",
+        f"{named(rows[2])}: is not as {run_id} left it: meta",
+    ]
+
+
+@on("sqlite")
+def test_a_row_that_a_revert_put_back_is_held_to_the_byte_as_well(bench: Workbench) -> None:
+    applied = bench.finish(**FEW, apply=True)
+    reverted = bench.finish(revert_of=applied["run_id"], apply=True)
+    row = next(row for row in reverted["written"]["rows"] if row["action"] == "update")
+    change(bench, row, meta=b"Array", period_month=1)
+    assert found(bench) == [f"{named(row)}: is not as {reverted['run_id']} left it: period_month, meta"]
+
+
+@on("sqlite")
+def test_what_was_compared_is_told_also_when_all_is_well(bench: Workbench) -> None:
+    recorded = len(bench.finish(**FEW, apply=True)["written"]["rows"])
+    with connect(bench.database.url) as connection:
+        rows = connection.scalar(sa.select(sa.func.count()).select_from(facts))
+    document = json.loads(bench.command("verify", "--target", "test", "--json").stdout)
+    assert (document["ok"], document["target"]) == (True, "test")
+    assert (document["rows"], document["recorded"]) == (rows, recorded)
+    told = bench.command("verify", "--target", "test").stdout
+    assert f"Looked at test: {recorded} rows on record were held against the {rows} rows of its table." in told
+    assert json.loads(bench.command("verify", "--json").stdout)["rows"] is None
 
 
 @on("sqlite")
