@@ -72,8 +72,14 @@ def _plain(bound: Any) -> Any:
 
 
 def rows_fingerprint(rows: Sequence[Row[Any]]) -> str:
-    """SHA-256 of a result, whatever the order of its rows."""
+    """SHA-256 of a result, whatever the order of its rows, and whether a driver gives its texts as text or as bytes."""
     digest = hashlib.sha256()
-    for line in sorted(repr(tuple(bytes(v) if isinstance(v, memoryview) else v for v in row)) for row in rows):
+    for line in sorted(repr(tuple(map(_as_bytes, row))) for row in rows):
         digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
+
+
+def _as_bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return bytes(value) if isinstance(value, memoryview | bytearray) else value
