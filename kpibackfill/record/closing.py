@@ -8,7 +8,7 @@ from typing import Any
 
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.record import files, index, provenance, report
-from kpibackfill.record.receipt import NOTEBOOK, REPORT, SETTLEMENT, RunRecord
+from kpibackfill.record.receipt import NOTEBOOK, REPORT, SETTLEMENT, RunRecord, ending
 
 
 def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
@@ -18,10 +18,11 @@ def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, 
     page, missing = report.closing_page({**record.receipt, **facts}, record.folder)
     record.update(**facts, report=missing)
     try:
-        record.add(REPORT, page)
-    finally:
-        # What happened is on record also where a report could not be made of it.
+        _seal_closed(record, {REPORT: page})
+    except KpiBackfillError:
+        # What happened is on record also where a report could not be written.
         _seal_closed(record)
+        raise
     index.write(record.runs_dir)
 
 
@@ -53,9 +54,8 @@ def finish(record: RunRecord) -> None:
         if receipt["state"] == "applied":
             close(record, "applied")
     elif not record.sealed:
-        if not (record.folder / REPORT).is_file():
-            record.add(REPORT, report.closing_page(receipt, record.folder)[0])
-        _seal_closed(record)
+        there = (record.folder / REPORT).is_file()
+        _seal_closed(record, {} if there else {REPORT: report.closing_page(receipt, record.folder)[0]})
 
 
 def archive_notebook(record: RunRecord) -> None:
@@ -69,38 +69,18 @@ def archive_notebook(record: RunRecord) -> None:
 
 def close_settled(record: RunRecord, document: Mapping[str, Any], changes: list[dict[str, Any]]) -> None:
     """Add a settlement, and seal what the run could not seal itself; what it wrote stays as it is."""
-    record.add(SETTLEMENT, files.readable(document))
-    if not (record.folder / REPORT).is_file():
-        record.add(REPORT, report.render(record.folder))
-    sealed = {name for entry in record.events() for name in entry["files"]}
     receipt = record.receipt
-    record.seal(
-        "settled",
-        [path.name for path in record.folder.iterdir() if path.name not in sealed],
-        outcome=document["outcome"],
-        years=receipt.get("years", {}),
-        kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
-        plan=receipt.get("plan"),
-        changes=changes,
-        decisions=_told_decisions(receipt),
-    )
+    adding = {SETTLEMENT: files.readable(document)}
+    if not (record.folder / REPORT).is_file():
+        adding[REPORT] = report.closing_page(receipt, record.folder, document)[0]
+    sealed = {name for entry in record.events() for name in entry["files"]}
+    names = [path.name for path in record.folder.iterdir() if path.name not in {*sealed, *adding}]
+    record.seal("settled", names, adding, outcome=document["outcome"], changes=changes, **ending(receipt))
     index.write(record.runs_dir)
 
 
-def _seal_closed(record: RunRecord) -> None:
+def _seal_closed(record: RunRecord, adding: Mapping[str, str] | None = None) -> None:
     receipt = record.receipt
-    record.seal(
-        "closed",
-        [path.name for path in record.folder.iterdir() if path.name != NOTEBOOK],
-        state=receipt["state"],
-        years=receipt.get("years", {}),
-        kpis=[entry["kpi_id"] for entry in receipt.get("kpis", [])],
-        plan=receipt.get("plan"),
-        changes=receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else [],
-        decisions=_told_decisions(receipt),
-    )
-
-
-def _told_decisions(receipt: Mapping[str, Any]) -> list[dict[str, Any]]:
-    names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
-    return [{name: told[name] for name in names} for told in receipt.get("decisions", [])]
+    names = [path.name for path in record.folder.iterdir() if path.name not in (NOTEBOOK, *(adding or {}))]
+    changes = receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else []
+    record.seal("closed", names, adding, state=receipt["state"], changes=changes, **ending(receipt))

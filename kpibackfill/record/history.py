@@ -61,7 +61,7 @@ def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[s
         run_id, event = entry["run_id"], entry["event"]
         if event == "begun":
             begun[run_id] = place, entry
-        elif event == "closed" and run_id in begun:
+        elif event == "closed" and run_id in begun and run_id not in ended:
             ended.add(run_id)
             if entry["state"] == "applied":
                 parts.append((place, _told(entry["at"], begun[run_id][1], entry)))

@@ -34,6 +34,8 @@ RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
 )
 # Under this name the run's id stands in the metadata of an output of its notebook.
 RUN_METADATA = "kpibackfill"
+# The ledger's events that tell a run's end.
+ENDS = ("closed", "settled")
 FINAL = ("dry_run", "applied", "refused", "failed")
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_-]+-[0-9a-f]{6}")
 
@@ -85,18 +87,7 @@ class RunRecord:
             "versions": provenance.versions(),
         }
         files.write(record.folder / RECEIPT, files.readable(receipt))
-        ledger.append(
-            record.runs_dir,
-            "begun",
-            run_id,
-            {},
-            target=target.name,
-            years=[parameters.from_year, parameters.to_year],
-            apply=parameters.apply,
-            operator=parameters.operator,
-            reason=parameters.reason,
-            revert_of=parameters.revert_of,
-        )
+        ledger.append(record.runs_dir, "begun", run_id, {}, **beginning(receipt))
         return record
 
     @property
@@ -141,19 +132,28 @@ class RunRecord:
     @property
     def sealed(self) -> bool:
         """Whether a line of the ledger tells the run's end."""
-        return any(entry["event"] in ("closed", "settled") for entry in self.events())
+        return any(entry["event"] in ENDS for entry in self.events())
 
     def events(self) -> list[dict[str, Any]]:
         """The ledger's lines about the run."""
         return [entry for entry in ledger.entries(self.runs_dir) if entry["run_id"] == self.run_id]
 
-    def seal(self, event: str, names: list[str], **facts: Any) -> None:
+    def seal(self, event: str, names: list[str], adding: Mapping[str, str] | None = None, **facts: Any) -> None:
         """Put files of the run's folder into ``SHA256SUMS`` and, with the event, into the ledger.
 
-        Both under the ledger's lock, so that whoever holds it finds them agreeing.
+        Both under the ledger's lock, so that whoever holds it finds them agreeing. A run ends once, and is given its
+        notebook once: where another process was faster, nothing is done.
+
+        Parameters
+        ----------
+        names : files that lie in the folder already.
+        adding : files to write, by name, under the same lock.
         """
         added = {name: files.sha256(self.folder / name) for name in sorted(names) if name != SUMS and name[0] != "."}
         with ledger.writing(self.runs_dir) as book:
+            if any(entry["event"] in (ENDS if event in ENDS else (event,)) for entry in self.events()):
+                return
+            added |= {name: files.write(self.folder / name, content) for name, content in (adding or {}).items()}
             sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())} | added
             digest = files.write(self.folder / SUMS, sum_lines(sums))
             book.append(event, self.run_id, {**added, SUMS: digest}, **facts)
@@ -166,6 +166,30 @@ class RunRecord:
 def guards(target: Target) -> dict[str, bool]:
     """What an apply to the target wants, as a receipt's ``target`` says it."""
     return {"wants_approval": target.wants_approval, "four_eyes": target.four_eyes}
+
+
+def beginning(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger's line of a run's beginning tells by the receipt."""
+    asked = receipt["parameters"]
+    return {
+        "target": receipt["target"]["name"],
+        "years": [asked["from_year"], asked["to_year"]],
+        "apply": asked["apply"],
+        "operator": receipt["operator"],
+        "reason": receipt["reason"],
+        "revert_of": asked["revert_of"],
+    }
+
+
+def ending(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger's line of a run's end tells by the receipt."""
+    names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
+    return {
+        "years": receipt.get("years", {}),
+        "kpis": [entry["kpi_id"] for entry in receipt.get("kpis", [])],
+        "plan": receipt.get("plan"),
+        "decisions": [{name: told[name] for name in names} for told in receipt.get("decisions", [])],
+    }
 
 
 def sum_lines(digests: Mapping[str, str]) -> str:

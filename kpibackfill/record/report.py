@@ -49,8 +49,12 @@ def render(folder: Path) -> str:
     return closing_page(_read(folder / RECEIPT), folder)[0]
 
 
-def closing_page(receipt: Mapping[str, Any], folder: Path) -> tuple[str, str | None]:
-    """The page for a receipt, and what could not be shown in it; it never raises.
+def closing_page(
+    receipt: Mapping[str, Any], folder: Path, settlement: Mapping[str, Any] | None = None
+) -> tuple[str, str | None]:
+    """The page for a receipt, and a settlement that is not written yet, and what could not be shown in it.
+
+    It never raises.
 
     A run's end is what its receipt says: a bug in a figure, or in the page, must change nothing about it. So a page
     without figures, or a bare one, takes the place of one that can't be made, and says so.
@@ -60,8 +64,8 @@ def closing_page(receipt: Mapping[str, Any], folder: Path) -> tuple[str, str | N
     except Exception as error:  # noqa: BLE001 - see above
         figures, missing = [], f"The figures could not be drawn ({type(error).__name__})."
     try:
-        plan, settlement = (_read(path) if path.is_file() else None for path in (folder / PLAN, folder / SETTLEMENT))
-        return full_page(receipt, plan, figures, missing, settlement), missing
+        plan, settled = (_read(path) if path.is_file() else None for path in (folder / PLAN, folder / SETTLEMENT))
+        return full_page(receipt, plan, figures, missing, settlement or settled), missing
     except Exception as error:  # noqa: BLE001 - see above
         missing = f"The report could not be made ({type(error).__name__})."
         return _bare_page(receipt, missing), missing

@@ -167,7 +167,7 @@ def _recorded(
     }
     units = {receipt["site"]["kpi_id_prefix"] + entry["kpi_id"]: entry["unit"] for entry in receipt.get("kpis", [])}
     closing.close_settled(record, document, changes(rows, units) if judged.outcome == "applied" else [])
-    return document
+    return record.settlement or document  # somebody else's, who settled it at the same time
 
 
 def _unknown(unknown: OutcomeUnknown, run_id: str, why: str) -> OutcomeUnknown:

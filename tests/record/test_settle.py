@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill.apply import _write
 from kpibackfill.errors import Refused
-from kpibackfill.record import settle
+from kpibackfill.record import closing, settle
 from kpibackfill.record.receipt import RunRecord
 from tests.databases import both_layouts, connect, dump, on
 from tests.workbench import Steps, Workbench, told
@@ -168,6 +168,29 @@ def test_there_is_nothing_to_settle_where_nothing_is_unknown(bench: Workbench) -
     for run, state in ((applied["run_id"], "is applied"), (planned, "is planned")):
         assert f"There is nothing to settle: {run} {state}" in told(bench.command("settle", run))
     assert "is not a run id" in told(bench.command("settle", "latest"))
+
+
+@on("sqlite")
+def test_a_run_that_two_people_settle_at_once_ends_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second has looked before the first had ended it, and comes to the ledger after."""
+    steps = bench.steps(record=True, **FEW, apply=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(closing, "_seal_closed", lambda record, adding=None: None)  # as if killed there
+        kb.apply_plan(steps.run, steps.plan)
+    record = record_of(steps)
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(RunRecord, "sealed", False)
+            settled(bench, steps)
+    assert [entry["event"] for entry in record.events()] == ["begun", "closed"]
+    assert len(kb.history()) == len(steps.plan)
+    other = cut_off(bench, committed=True, kpis="workshop_attendees")
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecord, "sealed", False)
+        first = settled(bench, other)
+        assert settled(bench, other) == first
+    assert [entry["event"] for entry in record_of(other).events()] == ["begun", "settled"]
+    assert bench.command("verify").exit_code == 0
 
 
 @on("sqlite")
