@@ -203,7 +203,7 @@ def _approval(run: Run, approved: str, reviewed_operator: str) -> dict[str, Any]
         by = str(entry.get("by", ""))
         if (
             "applied" in (entry.get("state"), entry.get("outcome"))
-            and (entry["plan"] or {}).get("fingerprint") == approved
+            and (entry.get("plan") or {}).get("fingerprint") == approved
         ):
             found = None  # it is used up: the same plan again, as after a revert, is to be looked at again
         elif (

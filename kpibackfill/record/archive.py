@@ -65,7 +65,7 @@ def read_runs(entries: Iterable[dict[str, Any]], runs_dir: Path) -> dict[str, di
         if run is None:
             continue  # its first line is gone, which `verify` tells
         if entry["event"] in ("closed", "settled"):
-            plan = entry["plan"] or {}
+            plan = entry.get("plan") or {}
             run |= {
                 "state": entry["state"] if entry["event"] == "closed" else entry["outcome"],
                 "settled": entry["event"] == "settled",

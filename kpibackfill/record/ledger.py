@@ -19,6 +19,13 @@ from kpibackfill.record import files
 
 FILE_NAME = "ledger.jsonl"
 EVENTS = ("begun", "closed", "archived", "approved", "settled")
+# What a line must tell so that it can be read, by its event: the kinds of its members.
+_TOLD: dict[str, dict[str, type]] = {
+    "begun": {"target": str, "years": list, "apply": bool, "operator": str, "reason": str},
+    "closed": {"state": str, "kpis": list, "changes": list},
+    "archived": {"notebook": str, "cells": str},
+    "settled": {"outcome": str, "kpis": list, "changes": list},
+}
 
 
 class Book:
@@ -104,17 +111,26 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
     return entry if told else None
 
 
+def is_readable(entry: Mapping[str, Any]) -> bool:
+    """Whether a line tells what its event wants told."""
+    return all(isinstance(entry.get(name), kind) for name, kind in _TOLD.get(entry["event"], {}).items())
+
+
 def entries(runs_dir: Path) -> Iterator[dict[str, Any]]:
     """The events in order, less what `passed_over` names."""
     for line in _lines(runs_dir):
         entry = entry_of(line) if is_whole(line) else None
-        if entry is not None:
+        if entry is not None and is_readable(entry):
             yield entry
 
 
 def passed_over(runs_dir: Path) -> list[int]:
-    """The numbers of lines that were altered or cut off, so that nothing is read from them."""
-    return [number for number, line in enumerate(_lines(runs_dir), 1) if not is_whole(line)]
+    """The numbers of lines that were altered or cut off or tell too little, so that nothing is read from them."""
+    return [
+        number
+        for number, line in enumerate(_lines(runs_dir), 1)
+        if not is_whole(line) or not ((entry := entry_of(line)) and is_readable(entry))
+    ]
 
 
 def _lines(runs_dir: Path) -> Iterator[bytes]:

@@ -11,13 +11,26 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpibackfill.errors import Refused
+from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.record import files, index, ledger
-from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, SUMS, is_run_id, receipt_of, sum_lines
+from kpibackfill.record.receipt import (
+    ENDS,
+    NOTEBOOK,
+    RECEIPT,
+    SETTLEMENT,
+    SUMS,
+    RunRecord,
+    beginning,
+    ending,
+    is_run_id,
+    receipt_of,
+    sum_lines,
+)
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config
@@ -131,7 +144,7 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
     for entry in entries:
         added = entry.get("files")
         listed.setdefault(entry["run_id"], {}).update(added if isinstance(added, dict) else {})
-    ended = {entry["run_id"] for entry in entries if entry["event"] in ("closed", "settled")}
+    ended = {entry["run_id"] for entry in entries if entry["event"] in ENDS}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed in parallel: SHA-256 lets other threads run
         folders = pool.map(lambda run_id: list(_folder(runs_dir, run_id, listed[run_id], run_id in ended)), listed)
         told = [finding for found in folders for finding in found]
@@ -179,6 +192,8 @@ def _chain(lines: list[Line]) -> tuple[list[Finding], list[Finding]]:
         elif not whole:
             findings.append(Finding(line.name, "was altered"))
         if entry is not None and whole:
+            if not ledger.is_readable(entry):
+                findings.append(Finding(line.name, f"does not tell what a line {entry['event']!r} tells"))
             problem = _link(entry.get("previous"), before, places)
             if problem and (before is None or ledger.is_whole(before.raw)):
                 findings.append(Finding(line.name, problem))
@@ -215,11 +230,10 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
             yield Finding(f"{run_id}/{name}", problem), ahead
     if ended:
         yield from (_unlisted(run_id, name) for name in present)
-    elif receipt_of(folder).get("ended_at"):
-        yield (
-            Finding(run_id, "has ended by its receipt, and no line says so: lines were cut off, or a crash came"),
-            False,
-        )
+    elif receipt_of(folder).get("ended_at") or present.keys() & {SETTLEMENT, SUMS}:
+        # Sums and settlement are written under the ledger's lock, together with the line that lists them.
+        by = "its receipt" if receipt_of(folder).get("ended_at") else "what lies in its folder"
+        yield Finding(run_id, f"has ended by {by}, and no line says so: lines were cut off, or a crash came"), False
     else:
         yield Finding(run_id, "has begun and not ended: nothing vouches for its files yet"), True
 
@@ -261,25 +275,32 @@ def _unlisted(run_id: str, name: str) -> tuple[Finding, bool]:
 
 
 def _disagreeing(runs_dir: Path, entries: list[dict[str, Any]]) -> Iterator[Finding]:
-    """Runs of which the ledger, from which the archive is read, tells other facts than the receipt."""
-    told: dict[str, dict[str, Any]] = {}
+    """Runs of which the ledger, from which the archive is read, tells other facts than receipt and settlement."""
+    told: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
-        if entry["event"] in ("begun", "closed"):
-            told.setdefault(entry["run_id"], {}).update(entry)
-    for run_id, facts in told.items():
-        try:
-            kept = _kept(receipt_of(runs_dir / run_id), closed="state" in facts)
-        except (LookupError, TypeError, AttributeError):
-            continue  # a closed receipt that is none any more is named by its digest, and no other vouches for anything
-        differing = [name for name, value in kept.items() if facts.get(name) != value]
-        if differing:
-            yield Finding(f"{run_id}/{RECEIPT}", f"and the ledger tell different things: {', '.join(differing)}")
+        if entry["event"] in ("begun", *ENDS):
+            told.setdefault(entry["run_id"], []).append(entry)
+    for run_id, lines in told.items():
+        folder = runs_dir / run_id
+        receipt = receipt_of(folder)
+        differing: dict[str, list[str]] = {}
+        for line in lines:
+            # A closed file that is none any more is named by its digest, and no other vouches for anything.
+            with suppress(KpiBackfillError, LookupError, TypeError, AttributeError):
+                for name, value in _kept(line["event"], receipt, folder).items():
+                    if line.get(name) != value:
+                        about = SETTLEMENT if name == "outcome" else RECEIPT
+                        differing.setdefault(about, []).append(name)
+        for about, names in differing.items():
+            yield Finding(f"{run_id}/{about}", f"and the ledger tell different things: {', '.join(names)}")
 
 
-def _kept(receipt: dict[str, Any], *, closed: bool) -> dict[str, Any]:
-    """What the ledger must say by the receipt."""
-    begun = {"target": receipt["target"]["name"], "operator": receipt["operator"], "reason": receipt["reason"]}
-    if not closed:
-        return begun
+def _kept(event: str, receipt: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What a line of the ledger must say by the run's files."""
+    if event == "begun":
+        return beginning(receipt)
+    if event == "settled":
+        settlement = RunRecord(folder.parent, folder.name).settlement
+        return ending(receipt) | ({"outcome": settlement["outcome"]} if settlement else {})
     written = receipt["written"]["rows"] if receipt["state"] == "applied" else []
-    return begun | {"state": receipt["state"], "plan": receipt.get("plan"), "changes": written}
+    return ending(receipt) | {"state": receipt["state"], "changes": written}

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill.apply import _write
 from kpibackfill.errors import Refused
-from kpibackfill.record import closing, settle
+from kpibackfill.record import closing, ledger, settle
 from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.verify import verify
 from tests.databases import both_layouts, connect, dump, on
 from tests.workbench import Steps, Workbench, told
 
@@ -191,6 +192,24 @@ def test_a_run_that_two_people_settle_at_once_ends_once(bench: Workbench, monkey
         assert settled(bench, other) == first
     assert [entry["event"] for entry in record_of(other).events()] == ["begun", "settled"]
     assert bench.command("verify").exit_code == 0
+
+
+@on("sqlite")
+def test_a_settled_line_that_contradicts_the_settlement_or_is_gone_is_found(bench: Workbench) -> None:
+    record = record_of(cut_off(bench, committed=False))
+    assert bench.command("settle", record.run_id).exit_code == 0
+    path = bench.config.runs_dir / ledger.FILE_NAME
+    *lines, last = path.read_bytes().splitlines()
+    entry = json.loads(last) | {"outcome": "applied"}
+    del entry["digest"]
+    path.write_bytes(b"\n".join([*lines, ledger.with_digest(json.dumps(entry).encode()), b""]))
+    (finding,) = verify(bench.config.runs_dir).findings
+    assert str(finding) == f"{record.run_id}/settlement.json: and the ledger tell different things: outcome"
+    path.write_bytes(b"\n".join([*lines, b""]))
+    (finding,) = verify(bench.config.runs_dir).findings
+    assert str(finding).startswith(f"{record.run_id}: has ended by what lies in its folder, and no line says so")
+    assert bench.command("settle", record.run_id).exit_code == 0
+    assert not verify(bench.config.runs_dir).findings
 
 
 @on("sqlite")

@@ -6,7 +6,9 @@ import hashlib
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,21 +197,75 @@ def test_the_cut_off_end_of_a_closed_run_is_found(runs_dir: Path) -> None:
     assert any("no line says so" in told for told in found(verify(runs_dir))), last
 
 
-def test_a_receipt_that_the_ledger_contradicts_is_found(runs_dir: Path) -> None:
-    lines = lines_of(runs_dir)
+def rechain(runs_dir: Path, forge: Callable[[dict[str, Any]], None]) -> None:
+    """Write the whole ledger anew with each line forged, every digest included."""
     rewritten, previous = [], ""
-    for line in lines:
+    for line in lines_of(runs_dir):
         entry = json.loads(line)
         del entry["digest"]
-        if entry["event"] == "begun" and entry["apply"]:
-            entry["operator"] = "somebody else"
+        forge(entry)
         entry["previous"] = previous
         rewritten.append(ledger.with_digest(json.dumps(entry).encode()))
         previous = hashlib.sha256(rewritten[-1]).hexdigest()
     write_lines(runs_dir, [line + b"\n" for line in rewritten])
-    told = found(verify(runs_dir))
-    assert len(told) == 1
-    assert "tell different things: operator" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "value"),
+    [
+        ("begun", "operator", "somebody else"),
+        ("begun", "revert_of", "20250101T000000Z-test-2024-apply-00000a"),
+        ("begun", "years", [2001, 2002]),
+        ("closed", "years", {}),
+        ("closed", "decisions", [{"reviewer": "somebody else"}]),
+        ("closed", "changes", []),
+    ],
+)
+def test_a_receipt_that_the_ledger_contradicts_is_found(runs_dir: Path, event: str, name: str, value: Any) -> None:
+    (run,) = runs_dir.glob("*apply*")
+
+    def forge(entry: dict[str, Any]) -> None:
+        if (entry["event"], entry["run_id"]) == (event, run.name):
+            entry[name] = value
+
+    rechain(runs_dir, forge)
+    assert found(verify(runs_dir)) == [f"{run.name}/receipt.json: and the ledger tell different things: {name}"]
+
+
+@pytest.mark.parametrize(("event", "name"), [("closed", "changes"), ("begun", "years"), ("archived", "cells")])
+def test_a_line_that_lacks_a_member_is_found_and_read_by_no_command(
+    made_archive: Workbench, runs_dir: Path, event: str, name: str
+) -> None:
+    def forge(entry: dict[str, Any]) -> None:
+        if entry["event"] == event:
+            del entry[name]
+
+    rechain(runs_dir, forge)
+    number = next(n for n, line in enumerate(lines_of(runs_dir), 1) if json.loads(line)["event"] == event)
+    assert f"ledger.jsonl line {number}: does not tell what a line {event!r} tells" in found(verify(runs_dir))
+    configuration = runs_dir.parent / "kpibackfill.toml"
+    shutil.copyfile(made_archive.folder / "kpibackfill.toml", configuration)
+    for command in (["runs"], ["history"]):
+        result = made_archive.command("--config", str(configuration), *command)
+        assert result.exit_code == 0
+        assert "Left out: line" in result.stderr
+
+
+def test_the_cut_off_line_of_a_settlement_is_found_by_what_it_left(runs_dir: Path) -> None:
+    """The run had not ended by its receipt, so that only its settlement and sums tell that a line is missing."""
+    write_lines(runs_dir, lines_of(runs_dir)[:-1])
+    last = max(runs_dir.glob("2*"), key=lambda path: path.name)
+    receipt = json.loads((last / "receipt.json").read_bytes())
+    (last / "receipt.json").write_text(json.dumps(receipt | {"state": "applying", "ended_at": None}))
+    sums = (last / "SHA256SUMS").read_bytes()
+    told = (
+        f"{last.name}: has ended by what lies in its folder, and no line says so: lines were cut off, or a crash came"
+    )
+    assert found(verify(runs_dir)) == [told]
+    (last / "SHA256SUMS").unlink()
+    assert found(verify(runs_dir)) == []
+    (last / "settlement.json").write_bytes(sums)
+    assert found(verify(runs_dir)) == [told]
 
 
 def test_a_folder_in_which_no_run_began_is_a_note(runs_dir: Path) -> None:
