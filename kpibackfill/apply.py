@@ -20,7 +20,7 @@ from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.execute import hand_over
 from kpibackfill.plan import Plan
 from kpibackfill.record import approval, closing, settle
-from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, row_document
+from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, is_image, row_document
 from kpibackfill.record.receipt import RunRecord, guards
 from kpibackfill.run import Run, step
 from kpibackfill.tables import cachetags, kpi_fact
@@ -192,7 +192,7 @@ def _check_unmoved(connection: Connection, fact: store.Layout, plan: Plan) -> No
         found = current.get((row.snapshot_id, row.kpi_id))
         if row.snapshot_id not in present:
             moved.append(f"snapshot {row.snapshot_id} is gone")
-        elif (found is None) != (row.before is None) or (found and row.before and not found.equals(row.before)):
+        elif not is_image(found, row.before):
             moved.append(f"({row.snapshot_id}, {row.kpi_id})")
     if moved:
         some = "; ".join(dict.fromkeys(moved[:5])) + (f" and {len(moved) - 5} more" if len(moved) > 5 else "")
@@ -238,10 +238,7 @@ def _check_written(connection: Connection, fact: store.Layout, after: Mapping[tu
     """Every row read back: what is there must be what was meant."""
     current = store.locked_rows(connection, fact, after)
     for (snapshot_id, kpi_id), image in after.items():
-        found = current.get((snapshot_id, kpi_id))
-        if image is not None and found is not None and image.row_id is None:
-            found = Image(found.metric_value, found.period_year, found.period_month, found.meta)
-        if (image is None) != (found is None) or (image and found and not found.equals(image)):
+        if not is_image(current.get((snapshot_id, kpi_id)), image):
             raise KpiBackfillError(
                 f"The database did not keep ({snapshot_id}, {kpi_id}) as it was sent; the transaction was rolled back, "
                 "nothing was written. Look for a trigger or a narrower column.",

@@ -45,7 +45,8 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
 
     Returns
     -------
-    The settlement's document; that of an earlier settlement where there is one.
+    The settlement's document; that of an earlier settlement where there is one. Where only the ledger's line was added
+    there is no settlement: its outcome is the run's state, and it has no `settled_at`, no `by` and no rows.
 
     Raises
     ------
@@ -121,14 +122,13 @@ def judge(rows: Sequence[PlanRow], current: Mapping[Key, Image], run_id: str, pl
     for row in rows:
         stored = current.get((row.snapshot_id, row.kpi_id))
         left = after_image(row, run_id, plan_fingerprint)
-        marked = left is not None and row.restore is None
-        carries = marked and stored is not None and stored.meta == left.meta if left is not None else False
-        proved = proved or carries
+        marked = left if row.restore is None else None
+        proved = proved or (marked is not None and stored is not None and stored.meta == marked.meta)
         if is_image(stored, left):
             found.append("written")
         elif is_image(stored, row.before):
             found.append("as_before")
-            denied = denied or marked
+            denied = denied or marked is not None
         else:
             found.append("changed_since")
     if proved or ("written" in found and "as_before" not in found):
