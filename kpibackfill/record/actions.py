@@ -37,7 +37,8 @@ def settle(run: str) -> dict[str, Any]:
     Returns
     -------
     The settlement: `run_id`, `outcome` (``applied``, ``not_in_effect`` or ``changed_since``), `settled_at`, `by`, and
-    `rows`, each with what was `found` (``written``, ``as_before`` or ``changed_since``).
+    `rows`, each with what was `found` (``written``, ``as_before`` or ``changed_since``). Of a run that had ended and
+    only lacked the ledger's line of it: `run_id`, its state as `outcome`, and no `rows`.
 
     Raises
     ------
