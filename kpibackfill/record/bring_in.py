@@ -7,15 +7,14 @@ notebook until somebody brings it. Which run it was stands in the metadata of an
 from __future__ import annotations
 
 import json
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import DEFAULTS
-from kpibackfill.record import closing, files, ledger
-from kpibackfill.record.receipt import NOTEBOOK, RUN_METADATA, RunRecord
+from kpibackfill.record import closing, files, ledger, provenance
+from kpibackfill.record.receipt import NOTEBOOK, RUN_METADATA, RunRecord, open_record
 
 # Parameters that stand in the receipt as they were given.
 _PLAIN = ("target", "include_risky", "apply", "approved_plan", "revert_of", "reason", "operator")
@@ -29,56 +28,49 @@ def bring_in(runs_dir: Path, path: Path) -> RunRecord:
     ------
     Refused : it is no executed notebook of a run here, another execution's, or its run has a notebook already.
     """
-    notebook = _read(path)
-    record = _record(runs_dir, path, notebook)
+    content, named, told = _read(path)
+    if len(named) != 1:
+        what = "names no run" if not named else "names more than one run"
+        raise _refused(f"{path} {what}: the outputs of its first step are not those of one execution")
+    record = open_record(runs_dir, named.pop())
     if any(entry["event"] == "archived" for entry in ledger.entries(runs_dir) if entry["run_id"] == record.run_id):
         raise _refused(f"{record.run_id} has its notebook already")
-    _check(path, notebook, record)
+    _check(path, told, record)
     kept = record.folder / NOTEBOOK
     if not (kept.exists() and kept.samefile(path)):
-        with files.told(kept):
-            if kept.exists():
-                raise _refused(f"{record.run_id} has another notebook in its folder, which is not archived yet")
-            shutil.copyfile(path, kept)
-            kept.chmod(0o600)
+        if kept.exists():
+            raise _refused(f"{record.run_id} has another notebook in its folder, which is not archived yet")
+        files.write(kept, content)  # what was checked
     closing.archive_notebook(record)
     return record
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[bytes, set[str], dict[str, Any]]:
+    """A notebook, the runs that its outputs name, and what papermill says of its execution."""
     try:
-        notebook = json.loads(path.read_bytes())
-        cells = notebook["cells"]
-        assert isinstance(cells, list)
+        content = path.read_bytes()
+        notebook = json.loads(content)
+        provenance.cells_digest(content)
+        named = {
+            str(output["metadata"][RUN_METADATA]["run_id"])
+            for cell in notebook["cells"]
+            for output in cell.get("outputs", [])
+            if RUN_METADATA in output.get("metadata", {})
+        }
+        told = dict(notebook.get("metadata", {}).get("papermill", {}))
+        return content, named, told | {"parameters": dict(told.get("parameters", {}))}
     except OSError as error:
         raise _refused(f"{path} can't be read ({error.strerror})") from None
-    except (ValueError, LookupError, TypeError, AssertionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise _refused(f"{path} is no notebook") from None
-    return dict(notebook)
 
 
-def _record(runs_dir: Path, path: Path, notebook: dict[str, Any]) -> RunRecord:
-    found = {
-        str(output["metadata"][RUN_METADATA]["run_id"])
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", [])
-        if RUN_METADATA in output.get("metadata", {})
-    }
-    if len(found) != 1:
-        what = "names no run" if not found else "names more than one run"
-        raise _refused(f"{path} {what}: the outputs of its first step are not those of one execution")
-    record = RunRecord(runs_dir, found.pop())
-    _ = record.receipt
-    return record
-
-
-def _check(path: Path, notebook: dict[str, Any], record: RunRecord) -> None:
+def _check(path: Path, told: dict[str, Any], record: RunRecord) -> None:
     """The notebook must be of the execution that the receipt tells of: by its time and its parameters."""
     receipt = record.receipt
-    told = notebook.get("metadata", {}).get("papermill", {})
     try:
         begun, ended = (told.get(name) and _instant(told[name]) for name in ("start_time", "end_time"))
-    except ValueError:
+    except (ValueError, TypeError):
         begun = ended = None
     if begun is None:
         raise _refused(f"{path} was not executed by papermill")
@@ -87,7 +79,7 @@ def _check(path: Path, notebook: dict[str, Any], record: RunRecord) -> None:
         raise _refused(f"{path} was executed at another time than {record.run_id}")
     kept = receipt["parameters"]
     for name in _PLAIN:
-        value = told.get("parameters", {}).get(name, DEFAULTS[name])
+        value = told["parameters"].get(name, DEFAULTS[name])
         given = value.strip() if isinstance(value, str) else value
         if given != kept[name] and not (name == "operator" and not given):
             raise _refused(f"{path} was given {name} = {value!r}, and {record.run_id} {kept[name]!r}")

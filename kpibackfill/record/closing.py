@@ -8,7 +8,7 @@ from typing import Any
 
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.record import files, index, provenance, report
-from kpibackfill.record.receipt import NOTEBOOK, REPORT, SETTLEMENT, RunRecord, ending
+from kpibackfill.record.receipt import NOTEBOOK, REPORT, SETTLEMENT, RunRecord, line_of
 
 
 def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
@@ -60,9 +60,12 @@ def finish(record: RunRecord) -> None:
 
 def archive_notebook(record: RunRecord) -> None:
     """Seal the executed notebook, which is complete only after the run was closed."""
-    (record.folder / NOTEBOOK).chmod(0o600)
-    digest = provenance.cells_digest(record.folder / NOTEBOOK)
-    shipped = provenance.cells_digest(provenance.notebook_path())
+    notebook = record.folder / NOTEBOOK
+    notebook.chmod(0o600)
+    files.sync(notebook)  # papermill only writes it
+    files.sync(record.folder)
+    digest = provenance.cells_digest(notebook.read_bytes())
+    shipped = provenance.cells_digest(provenance.notebook_path().read_bytes())
     record.seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
     index.write(record.runs_dir)
 
@@ -75,12 +78,10 @@ def close_settled(record: RunRecord, document: Mapping[str, Any], changes: list[
         adding[REPORT] = report.closing_page(receipt, record.folder, document)[0]
     sealed = {name for entry in record.events() for name in entry["files"]}
     names = [path.name for path in record.folder.iterdir() if path.name not in {*sealed, *adding}]
-    record.seal("settled", names, adding, outcome=document["outcome"], changes=changes, **ending(receipt))
+    record.seal("settled", names, adding, changes=changes, **line_of("settled", receipt, document))
     index.write(record.runs_dir)
 
 
 def _seal_closed(record: RunRecord, adding: Mapping[str, str] | None = None) -> None:
-    receipt = record.receipt
     names = [path.name for path in record.folder.iterdir() if path.name not in (NOTEBOOK, *(adding or {}))]
-    changes = receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else []
-    record.seal("closed", names, adding, state=receipt["state"], changes=changes, **ending(receipt))
+    record.seal("closed", names, adding, **line_of("closed", record.receipt))

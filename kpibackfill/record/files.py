@@ -36,16 +36,16 @@ def write(path: Path, content: bytes | str, *, then: str = OF_A_RUN) -> str:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            sync_folder(path.parent)
+            sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     return hashlib.sha256(data).hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename or a new name in `folder` outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file, or a rename or a new name in a folder, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -55,7 +55,7 @@ def sync_folder(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     with told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+        sync(folder.parent)
 
 
 def sha256(path: Path) -> str:

@@ -64,7 +64,7 @@ def writing(runs_dir: Path) -> Iterator[Book]:
     path = runs_dir / FILE_NAME
     with files.told(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        files.sync_folder(runs_dir)
+        files.sync(runs_dir)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield Book(file)

@@ -37,9 +37,9 @@ def notebook_path(name: str = "kpi_backfill.ipynb") -> Path:
     return installed if installed.is_file() else _FOLDER.parent / "notebooks" / name
 
 
-def cells_digest(path: Path) -> str:
+def cells_digest(notebook: bytes) -> str:
     """SHA-256 of the sources of a notebook's code cells, less the one that papermill injects."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(notebook)["cells"]
     digest = hashlib.sha256()
     for cell in cells:
         if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", []):

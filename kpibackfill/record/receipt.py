@@ -32,6 +32,19 @@ RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
     "report.html",
     "SHA256SUMS",
 )
+# What every receipt has, from the first on.
+_RECEIPT_HAS = (
+    "run_id",
+    "state",
+    "error",
+    "started_at",
+    "ended_at",
+    "parameters",
+    "target",
+    "site",
+    "code",
+    "versions",
+)
 # Under this name the run's id stands in the metadata of an output of its notebook.
 RUN_METADATA = "kpibackfill"
 # The ledger's events that tell a run's end.
@@ -87,23 +100,16 @@ class RunRecord:
             "versions": provenance.versions(),
         }
         files.write(record.folder / RECEIPT, files.readable(receipt))
-        ledger.append(record.runs_dir, "begun", run_id, {}, **beginning(receipt))
+        ledger.append(record.runs_dir, "begun", run_id, {}, **line_of("begun", receipt))
         return record
 
     @property
     def receipt(self) -> dict[str, Any]:
         """The receipt as it stands on disk."""
-        path = self.folder / RECEIPT
         try:
-            document = json.loads(path.read_bytes())
+            return _document(self.folder / RECEIPT, *_RECEIPT_HAS)
         except FileNotFoundError:
             raise Refused(f"There is no run {self.run_id} in {self.runs_dir}.", code="unknown_run") from None
-        except (OSError, ValueError) as error:
-            raise KpiBackfillError(
-                f"{path} can't be read: {error}. `kpibackfill verify` says more.", code="record"
-            ) from None
-        assert isinstance(document, dict)
-        return document
 
     @property
     def closed(self) -> bool:
@@ -113,10 +119,7 @@ class RunRecord:
     def settlement(self) -> dict[str, Any] | None:
         """What was found out about a run that was cut off while it was writing; ``None`` where nothing was asked."""
         path = self.folder / SETTLEMENT
-        if not path.is_file():
-            return None
-        document: dict[str, Any] = json.loads(path.read_bytes())
-        return document
+        return _document(path, "run_id", "outcome", "settled_at", "rows") if path.is_file() else None
 
     def add(self, name: str, content: bytes | str) -> None:
         """Add a file of the run before the run is closed."""
@@ -168,28 +171,29 @@ def guards(target: Target) -> dict[str, bool]:
     return {"wants_approval": target.wants_approval, "four_eyes": target.four_eyes}
 
 
-def beginning(receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """What the ledger's line of a run's beginning tells by the receipt."""
+def line_of(event: str, receipt: Mapping[str, Any], settlement: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the ledger's line ``begun``, ``closed`` or ``settled`` tells by the receipt, and by the settlement."""
     asked = receipt["parameters"]
-    return {
-        "target": receipt["target"]["name"],
-        "years": [asked["from_year"], asked["to_year"]],
-        "apply": asked["apply"],
-        "operator": receipt["operator"],
-        "reason": receipt["reason"],
-        "revert_of": asked["revert_of"],
-    }
-
-
-def ending(receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """What the ledger's line of a run's end tells by the receipt."""
+    if event == "begun":
+        return {
+            "target": receipt["target"]["name"],
+            "years": [asked["from_year"], asked["to_year"]],
+            "apply": asked["apply"],
+            "operator": receipt["operator"],
+            "reason": receipt["reason"],
+            "revert_of": asked["revert_of"],
+        }
     names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
-    return {
+    told = {
         "years": receipt.get("years", {}),
         "kpis": [entry["kpi_id"] for entry in receipt.get("kpis", [])],
         "plan": receipt.get("plan"),
-        "decisions": [{name: told[name] for name in names} for told in receipt.get("decisions", [])],
+        "decisions": [{name: decided[name] for name in names} for decided in receipt.get("decisions", [])],
     }
+    if event == "settled":
+        return told | ({"outcome": settlement["outcome"]} if settlement else {})
+    changes = receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else []
+    return told | {"state": receipt["state"], "changes": changes}
 
 
 def sum_lines(digests: Mapping[str, str]) -> str:
@@ -199,6 +203,26 @@ def sum_lines(digests: Mapping[str, str]) -> str:
 
 def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
+
+
+def _document(path: Path, *names: str) -> dict[str, Any]:
+    """A JSON document of a run's folder that has these members.
+
+    Raises
+    ------
+    FileNotFoundError : there is none.
+    KpiBackfillError : it can't be read.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        problem = "" if isinstance(document, dict) and document.keys() >= set(names) else "it lacks what it must tell"
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    if problem:
+        raise KpiBackfillError(f"{path} can't be read: {problem}. `kpibackfill verify` says more.", code="record")
+    return dict(document)
 
 
 def receipt_of(folder: Path) -> dict[str, Any]:

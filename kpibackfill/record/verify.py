@@ -25,9 +25,8 @@ from kpibackfill.record.receipt import (
     SETTLEMENT,
     SUMS,
     RunRecord,
-    beginning,
-    ending,
     is_run_id,
+    line_of,
     receipt_of,
     sum_lines,
 )
@@ -281,26 +280,13 @@ def _disagreeing(runs_dir: Path, entries: list[dict[str, Any]]) -> Iterator[Find
         if entry["event"] in ("begun", *ENDS):
             told.setdefault(entry["run_id"], []).append(entry)
     for run_id, lines in told.items():
-        folder = runs_dir / run_id
-        receipt = receipt_of(folder)
         differing: dict[str, list[str]] = {}
-        for line in lines:
-            # A closed file that is none any more is named by its digest, and no other vouches for anything.
-            with suppress(KpiBackfillError, LookupError, TypeError, AttributeError):
-                for name, value in _kept(line["event"], receipt, folder).items():
+        # A closed file that is none any more is named by its digest, and no other vouches for anything.
+        with suppress(KpiBackfillError, LookupError, TypeError, AttributeError):
+            receipt, settlement = receipt_of(runs_dir / run_id), RunRecord(runs_dir, run_id).settlement
+            for line in lines:
+                for name, value in line_of(line["event"], receipt, settlement).items():
                     if line.get(name) != value:
-                        about = SETTLEMENT if name == "outcome" else RECEIPT
-                        differing.setdefault(about, []).append(name)
+                        differing.setdefault(SETTLEMENT if name == "outcome" else RECEIPT, []).append(name)
         for about, names in differing.items():
             yield Finding(f"{run_id}/{about}", f"and the ledger tell different things: {', '.join(names)}")
-
-
-def _kept(event: str, receipt: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a line of the ledger must say by the run's files."""
-    if event == "begun":
-        return beginning(receipt)
-    if event == "settled":
-        settlement = RunRecord(folder.parent, folder.name).settlement
-        return ending(receipt) | ({"outcome": settlement["outcome"]} if settlement else {})
-    written = receipt["written"]["rows"] if receipt["state"] == "applied" else []
-    return ending(receipt) | {"state": receipt["state"], "changes": written}

@@ -108,11 +108,31 @@ def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_li
         ({"start_time": "2020-01-01T00:00:00", "end_time": "2020-01-01T00:01:00"}, "executed at another time"),
         ({"start_time": None}, "was not executed by papermill"),
         ({"start_time": "yesterday"}, "was not executed by papermill"),
+        ({"start_time": 5}, "was not executed by papermill"),
     ],
 )
 def test_another_executions_notebook_is_refused(bench: Workbench, changes: dict[str, Any], problem: str) -> None:
     rewrite(bench.folder / "out.ipynb", **changes)
     assert problem in told(bench.command("archive", "out.ipynb"))
+    assert archive.runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"cells": [1]},
+        {"cells": {}},
+        {"cells": [{"cell_type": "code"}]},
+        {"cells": [{"cell_type": "markdown", "outputs": [1]}]},
+        {"cells": [{"cell_type": "markdown", "outputs": [{"metadata": {"kpibackfill": 1}}]}]},
+        {"cells": [], "metadata": []},
+        {"cells": [], "metadata": {"papermill": {"parameters": [1]}}},
+    ],
+)
+def test_what_is_a_notebook_by_its_name_only_is_refused_in_a_line(bench: Workbench, document: dict[str, Any]) -> None:
+    (bench.folder / "odd.ipynb").write_text(json.dumps(document))
+    message = told(bench.command("archive", "odd.ipynb"))
+    assert "is no notebook" in message or "names no run" in message
     assert archive.runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
 
 
