@@ -5,7 +5,6 @@ Nothing here asks a database, and nothing is ever written or deleted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -125,12 +124,11 @@ def show(runs_dir: Path, run_id: str) -> dict[str, Any]:
     added: dict[str, str] = {}
     for entry in events:
         added |= entry.get("files", {})
-    settlement = record.folder / "settlement.json"
     return {
         **run,
         "folder": str(record.folder),
         "receipt": record.receipt,
-        "settlement": json.loads(settlement.read_bytes()) if settlement.is_file() else None,
+        "settlement": record.settlement,
         "files": {name: digest for name, digest in sorted(added.items()) if name != SUMS},
         "events": events,
     }

@@ -75,7 +75,10 @@ def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[s
         if run_id not in ended:
             receipt = receipt_of(runs_dir / run_id)
             if receipt.get("state") == "applied":
-                closing = {"changes": receipt["written"]["rows"], "decisions": receipt.get("decisions", [])}
+                closing = {
+                    "changes": receipt.get("written", {}).get("rows", []),
+                    "decisions": receipt.get("decisions", []),
+                }
                 parts.append((first, _told(beginning["at"], beginning, closing)))
     return _with_basis_before(change for _, part in sorted(parts, key=lambda found: found[0]) for change in part)
 

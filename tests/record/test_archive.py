@@ -195,6 +195,26 @@ def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench
     assert why() == "parameters or settings"
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run_id": 1}'])
+def test_a_receipt_or_a_settlement_that_is_none_is_told_in_a_line(
+    made_archive: Workbench, runs_dir: Path, content: str
+) -> None:
+    configuration = runs_dir.parent / "kpibackfill.toml"
+    shutil.copyfile(made_archive.folder / "kpibackfill.toml", configuration)
+    (run,) = runs_dir.glob("*apply*")
+
+    def command(*arguments: str) -> Any:
+        return made_archive.command("--config", str(configuration), *arguments)
+
+    for name in ("settlement.json", "receipt.json"):
+        (run / name).write_text(content)
+        for arguments in (["show", run.name], ["revert", run.name]):
+            message = told(command(*arguments))
+            assert f"{run / name} can't be read" in message
+            assert "`kpibackfill verify` says more" in message
+        assert command("runs").exit_code == command("history").exit_code == 0
+
+
 def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:
     runs = kb.runs(target="test")
     assert runs["run_id"].tolist() == [run["run_id"] for run in archive.runs(here.config.runs_dir)]
