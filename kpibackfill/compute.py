@@ -15,7 +15,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from kpibackfill import revert, views
+from kpibackfill import revert, views, witness
 from kpibackfill.config import Site, Target, masked_url
 from kpibackfill.database import store
 from kpibackfill.database.engine import identity, one_moment, reading
@@ -48,6 +48,7 @@ class Readings:
     databases : server, version and identity of store and sources, for the record.
     notes : sentences about the reading as a whole.
     reverted : in a revert, what the other run wrote and what is there now.
+    gone : a sentence on rows on record whose snapshot is there no more, or the empty text.
     """
 
     run: Run
@@ -58,6 +59,7 @@ class Readings:
     databases: Mapping[str, Any]
     notes: tuple[str, ...]
     reverted: Reverted | None = None
+    gone: str = ""
 
     def __repr__(self) -> str:
         return f"{len(self.computed)} values of {len(self.snapshots)} snapshots"
@@ -84,6 +86,7 @@ def compute_kpis(run: Run) -> Readings:
         fact = store.layout(store_connection)
         snapshots, windows = read_snapshots(store_connection, site, run.parameters)
         stored, notes = stored_rows(store_connection, fact, run)
+        gone = views.gone_sentence(_recorded_of_no_snapshot(store_connection, run, snapshots["snapshot_id"].tolist()))
         undone = run.parameters.revert_of
         reverted = revert.read(store_connection, fact, run.config, undone) if undone else None
         databases = {
@@ -104,7 +107,7 @@ def compute_kpis(run: Run) -> Readings:
         notes.append("Sources and store are two databases: each was read as of a moment of its own.")
     if not one_moment(target.sources_url):
         notes.append("The sources have no transactions: each KPI was read as of a moment of its own.")
-    notes += misdated(site, snapshots)
+    notes += [*misdated(site, snapshots), *([gone] if gone else [])]
     columns = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]
     return Readings(
         run=run,
@@ -115,6 +118,7 @@ def compute_kpis(run: Run) -> Readings:
         databases=databases,
         notes=tuple(notes),
         reverted=reverted,
+        gone=gone,
     )
 
 
@@ -158,6 +162,14 @@ def stored_rows(
             "alone; newer dashboards read prefixed ids: see kpi_id_prefix in kpibackfill.toml."
         )
     return {(snapshot_id, wanted[kpi_id]): image for (snapshot_id, kpi_id), image in found.items()}, notes
+
+
+def _recorded_of_no_snapshot(connection: Connection, run: Run, found: Sequence[int]) -> int:
+    """How many rows on record belong to snapshots that are there no more: where one is rebuilt it gets another id."""
+    recorded = witness.recorded_snapshots(run)
+    others = recorded.keys() - set(found)
+    missing = others - store.present_snapshots(connection, others, hold=False)
+    return sum(recorded[snapshot_id] for snapshot_id in missing)
 
 
 def values_of(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> dict[int, Value]:

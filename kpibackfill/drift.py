@@ -108,12 +108,12 @@ def drift_table(drift: pd.DataFrame) -> Table:
     ------
     Refused : the drift was edited since it was compared.
     """
-    seal_of(drift)
+    readings: Readings = seal_of(drift).content
     words: views.Words = drift.attrs["kpis"]
     rows = views.drift_rows(views.by_weight(records(drift)), words)
     first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
     rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
-    sentence = views.drift_sentence(rows)
+    sentence = f"{views.drift_sentence(rows)} {readings.gone}".rstrip()
     html = views.block(
         "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
         "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"

@@ -99,6 +99,14 @@ def moved_sentence(moved: Iterable[str]) -> str:
     return f"Since it was last recorded: {'; '.join(parts)}." if parts else ""
 
 
+def gone_sentence(count: int) -> str:
+    """On rows that the archive recorded of snapshots that are not there any more; empty where there are none."""
+    if not count:
+        return ""
+    rows = f"{count} row{'s' * (count != 1)} recorded for these years and KPIs"
+    return f"{rows} belong{'s' * (count == 1)} to snapshots that are gone, as when they are rebuilt under other ids."
+
+
 def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
     """Rows of a receipt with what people read of them added."""
     shown = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,17 @@ def columns(
         ).astype(object)
     told = [decided.get(key, "") for key in keys] if decided else [""] * count
     return {"recorded": recorded, "moved": moved, "decided": told}
+
+
+def recorded_snapshots(run: Run) -> Counter[int]:
+    """How many rows with a value the archive last recorded of each snapshot, in the run's years and of its KPIs."""
+    asked = range(run.parameters.from_year, run.parameters.to_year + 1)
+    kpi_ids = {run.site.kpi_id_prefix + entry.kpi_id for entry in run.kpis}
+    return Counter(
+        snapshot_id
+        for (snapshot_id, kpi_id), change in last_recorded(run.config.runs_dir, run.target.name).items()
+        if change["value"] is not None and change["year"] in asked and kpi_id in kpi_ids
+    )
 
 
 def last_decided(run: Run) -> dict[Key, str]:

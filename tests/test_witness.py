@@ -102,6 +102,22 @@ def test_another_time_zone_is_not_said_to_be_a_change_of_the_sources(bench: Work
 
 
 @on("sqlite")
+def test_recorded_rows_of_a_snapshot_that_was_rebuilt_under_another_id_are_counted(bench: Workbench) -> None:
+    written = [entry["snapshot_id"] for entry in bench.finish(**SIGNUPS, apply=True)["written"]["rows"]]
+    assert bench.steps(**SIGNUPS, snapshot_types="quarterly").readings.gone == ""  # other snapshots are no missing ones
+    snapshots = sa.table("ms_snapshot", sa.column("id"))
+    gone, other, *_ = written
+    for snapshot_id in (gone, other):
+        rebuilt = sa.update(snapshots).where(snapshots.c.id == snapshot_id).values(id=snapshot_id + 9000)
+        change(bench, sa.delete(facts).where(row(snapshot_id)), rebuilt)
+    steps = bench.steps(**SIGNUPS)
+    told = "2 rows recorded for these years and KPIs belong to snapshots that are gone, as when they are rebuilt"
+    assert told in kb.drift_table(steps.drift).sentence
+    assert any(note.startswith(told) for note in bench.finish(**SIGNUPS)["notes"])
+    assert bench.steps(kpis="education_nps").readings.gone == ""
+
+
+@on("sqlite")
 def test_runs_on_another_target_are_no_witness(bench: Workbench) -> None:
     bench.finish(**SIGNUPS, apply=True)
     with (bench.folder / "kpibackfill.toml").open("a") as file:
