@@ -18,6 +18,7 @@ from kpibackfill.database.engine import writing
 from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.execute import hand_over
+from kpibackfill.next_steps import ways_to_apply
 from kpibackfill.plan import Plan
 from kpibackfill.record import approval, closing, settle
 from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, is_image, row_document
@@ -47,7 +48,7 @@ class Receipt:
         if self.state == "dry_run" and self.plan.rows:
             parameters, target = self.run.parameters.as_notebook(), guards(self.run.target)
             named = "" if self.run.run_id else self.plan.fingerprint
-            what, commands = views.ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
+            what, commands = ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
         return views.block(
             "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>"
             "{% if commands %}<p>To {{ what }}:</p><pre>{{ commands | join('\n') }}</pre>{% endif %}</div>",

@@ -86,7 +86,7 @@ def compute_kpis(run: Run) -> Readings:
         fact = store.layout(store_connection)
         snapshots, windows = read_snapshots(store_connection, site, run.parameters)
         stored, notes = stored_rows(store_connection, fact, run)
-        gone = views.gone_sentence(_recorded_of_no_snapshot(store_connection, run, snapshots["snapshot_id"].tolist()))
+        gone = witness.gone_sentence(_recorded_of_no_snapshot(store_connection, run, snapshots["snapshot_id"].tolist()))
         undone = run.parameters.revert_of
         reverted = revert.read(store_connection, fact, run.config, undone) if undone else None
         databases = {

@@ -5,13 +5,11 @@ Every value is escaped by the templates. Where a rate rests on fewer than five p
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, measure, too_few
-from kpibackfill.parameters import command_options
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -99,14 +97,6 @@ def moved_sentence(moved: Iterable[str]) -> str:
     return f"Since it was last recorded: {'; '.join(parts)}." if parts else ""
 
 
-def gone_sentence(count: int) -> str:
-    """On rows that the archive recorded of snapshots that are not there any more; empty where there are none."""
-    if not count:
-        return ""
-    rows = f"{count} row{'s' * (count != 1)} recorded for these years and KPIs"
-    return f"{rows} belong{'s' * (count == 1)} to snapshots that are gone, as when they are rebuilt under other ids."
-
-
 def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
     """Rows of a receipt with what people read of them added."""
     shown = []
@@ -190,11 +180,10 @@ def planned_rows(
     rows: Iterable[Mapping[str, Any]], drift: Sequence[Mapping[str, Any]], words: Words, prefix: str
 ) -> list[dict[str, Any]]:
     """As `plan_rows`, beside the run's `drift_rows`: with their snapshots, and withheld where those are."""
-    snapshots = {row["snapshot_id"]: row for row in drift}
     withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in drift if row["withheld"]}
     return [
         row | (dict.fromkeys(("from_text", "to_text"), FEW) if (row["snapshot_id"], row["kpi_id"]) in withheld else {})
-        for row in plan_rows(rows, words, prefix, snapshots)
+        for row in plan_rows(rows, words, prefix, {row["snapshot_id"]: row for row in drift})
     ]
 
 
@@ -271,30 +260,6 @@ def settlement_sentence(document: Mapping[str, Any]) -> str:
         named = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == found]
         text += f" {words}: {', '.join(named)}." if named else ""
     return text
-
-
-def ways_to_apply(
-    parameters: Mapping[str, Any], target: Mapping[str, Any], run_id: str, approved_plan: str = ""
-) -> tuple[str, list[str]]:
-    """What to do to apply exactly the plan of a run with these parameters, and the commands for it, the last the apply.
-
-    `approved_plan` names the plan where the run is on no record; `target` is the receipt's.
-    """
-    apply = apply_command(parameters, target, approved_plan or run_id)
-    if not target.get("wants_approval"):
-        return "apply exactly this plan", [apply]
-    by = f", by somebody else than {parameters['operator']}," if target["four_eyes"] else ""
-    return f"have this plan approved{by} and apply exactly this one", [
-        f'kpibackfill approve {run_id} --note "…"',
-        apply,
-    ]
-
-
-def apply_command(parameters: Mapping[str, Any], target: Mapping[str, Any], approved_plan: str) -> str:
-    """The command that would apply exactly the plan of a run with these parameters."""
-    reason = parameters["reason"] or ("…" if target.get("wants_approval") else "")
-    wanted = {**parameters, "apply": True, "operator": "", "approved_plan": approved_plan, "reason": reason}
-    return shlex.join(["kpibackfill", "run", *command_options(wanted)])
 
 
 def style() -> str:

@@ -65,6 +65,14 @@ def recorded_snapshots(run: Run) -> Counter[int]:
     )
 
 
+def gone_sentence(count: int) -> str:
+    """On rows that the archive recorded of snapshots that are not there any more; empty where there are none."""
+    if not count:
+        return ""
+    rows = f"{count} row{'s' * (count != 1)} recorded for these years and KPIs"
+    return f"{rows} belong{'s' * (count == 1)} to snapshots that are gone, as when they are rebuilt under other ids."
+
+
 def last_decided(run: Run) -> dict[Key, str]:
     """By snapshot and KPI id a sentence on rows that a person rejected, set or removed last, in any run that ended."""
     targets: dict[str, str] = {}

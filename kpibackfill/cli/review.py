@@ -55,9 +55,9 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     Examples:
       kpibackfill approve RUN --note "numbers agree with the annual report"
     """
+    from kpibackfill.next_steps import apply_command
     from kpibackfill.record.approval import approve as put
     from kpibackfill.record.receipt import RunRecord
-    from kpibackfill.views import apply_command
 
     begin(ctx, as_json)
     config = config_of(ctx)

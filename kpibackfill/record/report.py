@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill import views
 from kpibackfill.config import web_address
+from kpibackfill.next_steps import ways_to_apply
 from kpibackfill.record.receipt import PLAN, RECEIPT, SETTLEMENT
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def full_page(
             figures=figures,
             missing=missing,
             dashboards=_dashboards(receipt["target"].get("dashboards")),
-            next=views.ways_to_apply(receipt["parameters"], receipt["target"], receipt["run_id"])
+            next=ways_to_apply(receipt["parameters"], receipt["target"], receipt["run_id"])
             if receipt["state"] == "dry_run" and planned
             else None,
             duration=_duration(receipt),

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kpibackfill.next_steps import ways_to_apply
 from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.printable import one_line
 from kpibackfill.record import history
 from kpibackfill.record.receipt import PLAN
 from kpibackfill.record.verify import Verdict
-from kpibackfill.views import drift_rows, planned_rows, ways_to_apply
+from kpibackfill.views import drift_rows, planned_rows
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
