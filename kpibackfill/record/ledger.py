@@ -116,11 +116,13 @@ def is_readable(entry: Mapping[str, Any]) -> bool:
     return all(isinstance(entry.get(name), kind) for name, kind in _TOLD.get(entry["event"], {}).items())
 
 
-def entries(runs_dir: Path) -> Iterator[dict[str, Any]]:
-    """The events in order, less what `passed_over` names."""
+def entries(runs_dir: Path, run_id: str = "") -> Iterator[dict[str, Any]]:
+    """The events in order, of one run where it is given, less what `passed_over` names."""
     for line in _lines(runs_dir):
+        if run_id.encode() not in line:
+            continue  # most lines are about other runs, and are not worth being parsed
         entry = entry_of(line) if is_whole(line) else None
-        if entry is not None and is_readable(entry):
+        if entry is not None and is_readable(entry) and run_id in ("", entry["run_id"]):
             yield entry
 
 

@@ -139,7 +139,7 @@ class RunRecord:
 
     def events(self) -> list[dict[str, Any]]:
         """The ledger's lines about the run."""
-        return [entry for entry in ledger.entries(self.runs_dir) if entry["run_id"] == self.run_id]
+        return list(ledger.entries(self.runs_dir, self.run_id))
 
     def seal(self, event: str, names: list[str], adding: Mapping[str, str] | None = None, **facts: Any) -> None:
         """Put files of the run's folder into ``SHA256SUMS`` and, with the event, into the ledger.
