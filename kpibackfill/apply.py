@@ -150,11 +150,7 @@ def _close(record: RunRecord, run: Run, facts: Mapping[str, Any]) -> None:
             record.update(state="applied", **facts)
             closing.close(record, "applied", after_apply=_after_apply(run.target))
     except KpiBackfillError as error:
-        raise OutcomeUnknown(
-            f"The rows are written: the database has committed them. But their record is not: {error.message} "
-            f"`kpibackfill settle {run.run_id}` completes it.",
-            code="record",
-        ) from None
+        raise closing.off_record(record, error) from None
 
 
 def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:

@@ -32,10 +32,10 @@ class Refused(KpiBackfillError):
 
 
 class OutcomeUnknown(KpiBackfillError):
-    """A commit was sent and its answer never came: only ``kpibackfill settle`` can tell what happened."""
+    """A commit was sent and its answer never came, or it can't be put on record: ``kpibackfill settle`` is next."""
 
     exit_code = 3
-    state = "applying"
+    state = "unknown"
 
 
 class Bug(Exception):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill import views
 from kpibackfill.config import Config
-from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.judging import archived, judge
 from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
-from kpibackfill.record import closing
 from kpibackfill.record.provenance import notebook_path
-from kpibackfill.record.receipt import FINAL, NOTEBOOK, RunRecord
+from kpibackfill.record.receipt import NOTEBOOK, RunRecord, receipt_of
 from kpibackfill.run import RUN_VARIABLE, prepare
 
 if TYPE_CHECKING:
@@ -58,29 +57,31 @@ def run_notebook(
 ) -> RunRecord:
     """Execute the notebook with these parameters and return the record of the run.
 
-    `progress` is called with a sentence at a time; `told`, where given, gets the ``run_id`` as soon as there is one.
+    `progress` is called with a sentence at a time; `told`, where given, gets the ``run_id`` as soon as there is one,
+    and at the end, however that comes, the receipt's ``state`` and the ``remarks`` that are no failure.
 
     Raises
     ------
     KpiBackfillError : an expected failure, as the receipt tells it; nothing was written.
-    OutcomeUnknown : the run ended while it was writing.
+    OutcomeUnknown : the run ended while it was writing, or what it wrote can't be put on record.
     Bug : the notebook raised something else; the message is its traceback.
     """
+    told = {} if told is None else told
     _, parameters, _ = prepare(dict(values), config)
     record = RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
-    if told is not None:
-        told["run_id"] = record.run_id
+    told["run_id"] = record.run_id
     raised: BaseException | None = None
     try:
         with _environment(KPIBACKFILL_CONFIG=str(config.path), **{RUN_VARIABLE: record.run_id}), _signals():
             _execute(record, parameters.as_notebook(), progress)
     except BaseException as error:  # noqa: BLE001  judged below, by the receipt
         raised = error
+    told["remarks"] = remarks = []
     try:
-        _judge(record, raised)
+        remarks += judge(record, raised)
     finally:
-        if (record.folder / NOTEBOOK).is_file():
-            closing.archive_notebook(record)
+        told["state"] = receipt_of(record.folder).get("state")
+        remarks += archived(record)
     return record
 
 
@@ -196,47 +197,6 @@ def _kernel() -> Iterator[Any]:
         finally:
             if manager.has_kernel:
                 run_sync(manager.shutdown_kernel)(now=True)
-
-
-def _judge(record: RunRecord, raised: BaseException | None) -> None:
-    """Success is what the receipt says, never papermill's word: it calls cells completed that never ran."""
-    closing.finish(record)
-    receipt = record.receipt
-    if receipt["state"] == "applying":
-        raise OutcomeUnknown(
-            f"The run ended while it was writing, so that it is unknown whether it wrote. "
-            f"`kpibackfill settle {record.run_id}` finds out; run nothing else before.",
-            code="outcome_unknown",
-        ) from None
-    if receipt["state"] not in FINAL:
-        closing.close_failed(record, _ended_early(raised))
-        receipt = record.receipt
-    if isinstance(raised, KeyboardInterrupt):
-        raise raised
-    error = receipt["error"]
-    if error is not None and error["code"] != "bug":
-        failure = KpiBackfillError(error["message"], code=error["code"])
-        failure.state = receipt["state"]
-        raise failure from None
-    if raised is not None:
-        raise Bug(_traceback(raised)) from None
-    if error is not None:
-        raise Bug(error["message"])
-
-
-def _ended_early(raised: BaseException | None) -> BaseException:
-    if raised is None:
-        what = "The notebook ended before its last step"
-    elif type(raised).__name__ in ("DeadKernelError", "CellTimeoutError"):
-        what = "The notebook's kernel died" if type(raised).__name__ == "DeadKernelError" else "A cell timed out"
-    else:
-        return raised
-    return KpiBackfillError(f"{what}; nothing was written. Run again.", code="incomplete")
-
-
-def _traceback(raised: BaseException) -> str:
-    lines = getattr(raised, "traceback", None)
-    return "\n".join(lines) if lines else "".join(traceback.format_exception(raised))
 
 
 @contextmanager

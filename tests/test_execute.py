@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,9 @@ import nbformat
 import pytest
 import sqlalchemy as sa
 
+from kpibackfill.record import archive
 from kpibackfill.record.provenance import notebook_path
+from kpibackfill.record.verify import verify
 from tests.databases import add_cachetags, connect, dump, on
 from tests.workbench import Workbench
 
@@ -239,6 +242,70 @@ def test_a_record_says_how_a_run_really_ended(executions: Executions) -> None:
         assert (receipt["state"], receipt["error"]["code"]) == ("failed", code), name
         assert receipt["ended_at"] is not None
     assert dump(bench.database) == before
+
+
+# What a site has done after an apply: the database has committed by then, and the receipt says so, but not the ledger.
+WAIT = ["sh", "-c", "touch started; sleep 60"]
+NO_ROOM = ["sh", "-c", "for run in runs/2*; do mkdir $run/report.html; done"]
+
+
+def kernel_of(process: subprocess.Popen[str]) -> int:
+    """The kernel that a command has started, by /proc."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = path.read_text().rpartition(")")[2].split()[1]
+            if int(parent) == process.pid and b"ipykernel" in (path.parent / "cmdline").read_bytes():
+                return int(path.parent.name)
+    raise AssertionError("it has no kernel")
+
+
+@on("sqlite")
+@pytest.mark.parametrize(("blow", "status"), [("kernel", 0), ("command", 130)])
+def test_what_ends_a_run_after_its_commit_does_not_deny_it(executions: Executions, blow: str, status: int) -> None:
+    bench = executions.bench
+    bench.configure(after_apply=WAIT)
+    process = executions.run("--apply", "--json")
+    _wait_until((bench.folder / "started").is_file)
+    if blow == "kernel":
+        os.kill(kernel_of(process), signal.SIGKILL)
+    else:
+        process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    document = json.loads(out)
+    assert document["state"] == "applied"
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
+    assert ("kernel died" in err) == (blow == "kernel")
+    receipt = receipt_of(bench.runs[0])
+    assert (receipt["state"], receipt["ended_at"] is None) == ("applied", False)
+    assert verify(bench.config.runs_dir).findings == ()
+
+
+@on("sqlite")
+def test_a_record_that_can_not_be_completed_after_the_commit_is_completed_by_settle(executions: Executions) -> None:
+    bench = executions.bench
+    bench.configure(after_apply=NO_ROOM)
+    process = executions.run("--apply", "--json")
+    out, err = process.communicate()
+    assert process.returncode == 3, err
+    document = json.loads(out)
+    assert (document["state"], document["error"]["code"]) == ("applied", "record")
+    for words in (
+        "The rows are written",
+        "report.html could not be written",
+        f"settle {document['run_id']}` completes",
+    ):
+        assert words in document["error"]["message"]
+    assert "nothing" not in document["error"]["message"]
+    assert len(err.splitlines()) == 1
+    (folder,) = bench.runs
+    (folder / "report.html").rmdir()
+    settled = bench.command("settle", document["run_id"])
+    assert settled.exit_code == 0, settled.output
+    assert (folder / "report.html").is_file()
+    assert verify(bench.config.runs_dir).findings == ()
+    assert archive.runs(bench.config.runs_dir)[0]["state"] == "applied"
 
 
 def _wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:

@@ -11,6 +11,7 @@ import click
 
 from kpibackfill import __version__
 from kpibackfill.cli.base import HELP, Cli, absolute, begin, config_of, json_option, print_json, progress_line
+from kpibackfill.printable import printable
 
 
 @click.group(cls=Cli, context_settings=HELP)
@@ -72,6 +73,8 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
         record = run_notebook(values | {"decisions": absolute(values["decisions"])}, config_of(ctx), progress, ctx.obj)
     finally:
         progress("")
+    for remark in ctx.obj["remarks"]:
+        click.echo(f"kpibackfill: {printable(remark)}", err=True)
     receipt = record.receipt
     if as_json:
         print_json(document(receipt, record.folder))

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
+from kpibackfill.errors import Bug, KpiBackfillError
 from kpibackfill.printable import json_escape, printable
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config
 
 PROGRESS_SECONDS = 15
+# What is known of the command under way: of a run its id, its receipt's state, and what is no failure of it.
+_TOLD = {"config": None, "json": False, "run_id": None, "state": None, "remarks": ()}
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -29,7 +31,7 @@ class Cli(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         # How failures are to be told has to be known before the options are read, since that may fail as well.
-        extra.setdefault("obj", {"config": None, "json": "--json" in args, "run_id": None})
+        extra.setdefault("obj", {**_TOLD, "json": "--json" in args})
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
@@ -42,8 +44,7 @@ class Cli(click.Group):
             self._misused(ctx.obj, error)
         except KpiBackfillError as error:
             click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(error.message)}", err=True)
-            state = "unknown" if isinstance(error, OutcomeUnknown) else error.state
-            self._told(ctx.obj, error.code, error.message, state)
+            self._told(ctx.obj, error.code, error.message, error.state)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
@@ -75,6 +76,8 @@ class Cli(click.Group):
         raise click.exceptions.Exit(2)
 
     def _told(self, told: Mapping[str, Any], code: str, message: str, state: str) -> None:
+        """The document of a failure; what a receipt says of a run's end holds, however the command ended."""
+        state = {None: state, "planned": state, "applying": "unknown"}.get(told["state"], told["state"])
         if told["json"]:
             print_json({"run_id": told["run_id"], "state": state, "error": {"code": code, "message": message}})
 

@@ -17,21 +17,19 @@ def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, 
     facts |= {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
     page, missing = report.closing_page({**record.receipt, **facts}, record.folder)
     record.update(**facts, report=missing)
-    try:
-        _seal_closed(record, {REPORT: page})
-    except KpiBackfillError:
-        # What happened is on record also where a report could not be written.
-        _seal_closed(record)
-        raise
+    # What can't be written now is left to `finish`: a run that is sealed takes no further file.
+    _seal_closed(record, {REPORT: page})
     index.write(record.runs_dir)
 
 
 def close_failed(record: RunRecord, error: BaseException) -> None:
     """Give a run that raised its final state, unless its outcome is known already or is unknown."""
+    if isinstance(error, OutcomeUnknown):
+        return
     receipt = record.receipt
     if receipt["ended_at"] is not None:
         finish(record)
-    if receipt["ended_at"] is not None or receipt["state"] != "planned" or isinstance(error, OutcomeUnknown):
+    if receipt["ended_at"] is not None or receipt["state"] != "planned":
         return
     if isinstance(error, KpiBackfillError):
         close(record, error.state, error)
@@ -56,6 +54,16 @@ def finish(record: RunRecord) -> None:
     elif not record.sealed:
         there = (record.folder / REPORT).is_file()
         _seal_closed(record, {} if there else {REPORT: report.closing_page(receipt, record.folder)[0]})
+
+
+def off_record(record: RunRecord, error: KpiBackfillError) -> OutcomeUnknown:
+    """What to say where rows are written, and that can't be put on record."""
+    what = error.message.removesuffix(f"; {files.OF_A_RUN}").rstrip(".")
+    return OutcomeUnknown(
+        f"The rows are written: the database has committed them. But their record is incomplete: {what}. Make room or "
+        f"give rights; `kpibackfill settle {record.run_id}` completes it then.",
+        code="record",
+    )
 
 
 def archive_notebook(record: RunRecord) -> None:

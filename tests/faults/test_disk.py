@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,18 @@ import pytest
 from kpibackfill.record.settle import settle
 from tests.faults import tally
 from tests.faults.harness import Site
+from tests.faults.test_signals import command, only_run
 
+# A site's own KPI that leaves no room for the record, nor for papermill's notebook.
+FILLING = """
+import subprocess
+import kpibackfill as kb
+
+@kb.kpi("filling", label="Filling", unit="count", family="test", description="Fills.", sources=["none"])
+def filling(connection, site, windows):
+    subprocess.run(["dd", "if=/dev/zero", "of={path}", "bs=4096"], capture_output=True)
+    return [kb.Value(window.window_id, 1) for window in windows]
+"""
 sqlite_only = pytest.mark.parametrize("site", ["sqlite"], indirect=True)
 
 
@@ -38,6 +50,21 @@ def test_a_disk_that_is_full_before_the_transaction_keeps_it_from_beginning(site
     assert len(child.errors.strip().splitlines()) <= 2
     (small_disk / "full").unlink()
     assert site.judge(child.run_id) == "before"
+    tally.add("disk full before", site.name, "before")
+
+
+@sqlite_only
+def test_a_disk_that_is_full_while_a_notebook_runs_is_told_as_what_it_is(site: Site, small_disk: Path) -> None:
+    site.configure(site={"kpi_modules": ["filling"]})
+    (site.folder / "filling.py").write_text(FILLING.format(path=small_disk / "full"))
+    process = command(site, "--target", "test", "--from-year", "2024", "--kpis", "filling", "--json")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "No space left" in err
+    assert len(err.strip().splitlines()) == 1
+    assert json.loads(out)["error"]["code"] == "record"
+    (small_disk / "full").unlink()
+    assert site.judge(only_run(site)) == "before"
     tally.add("disk full before", site.name, "before")
 
 
