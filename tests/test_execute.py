@@ -57,6 +57,12 @@ def endless_on_record(connection, site, windows):
         endless(connection, site, windows)
     return [kb.Value(window.window_id, 1) for window in windows]
 """
+# A kernel is started with this module's name on its command line.
+DIES_AS_A_KERNEL = """
+import os, sys
+if "ipykernel_launcher" in sys.orig_argv:
+    os.kill(os.getpid(), 9)
+"""
 SESSION = """
 import kpibackfill as kb
 run = kb.begin(target="test", from_year=2024, kpis="endless_on_record", apply=True)
@@ -306,6 +312,16 @@ def test_a_record_that_can_not_be_completed_after_the_commit_is_completed_by_set
     assert (folder / "report.html").is_file()
     assert verify(bench.config.runs_dir).findings == ()
     assert archive.runs(bench.config.runs_dir)[0]["state"] == "applied"
+
+
+@on("sqlite")
+def test_a_kernel_that_is_killed_while_it_starts_is_no_bug(executions: Executions) -> None:
+    (executions.bench.folder / "sitecustomize.py").write_text(DIES_AS_A_KERNEL)
+    process = executions.run("--json")
+    out, err = process.communicate()
+    assert process.returncode == 2, err
+    assert json.loads(out)["error"]["code"] == "incomplete"
+    assert "kernel died" in err
 
 
 def _wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
