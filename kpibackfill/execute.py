@@ -191,7 +191,8 @@ def _kernel() -> Iterator[Any]:
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         arguments = [ahead, "--HistoryManager.hist_file=:memory:"]
         # What a kernel says there is about itself: its outputs, errors included, come through its sockets.
-        run_sync(manager.start_kernel)(extra_arguments=arguments, stderr=subprocess.DEVNULL)
+        unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        run_sync(manager.start_kernel)(extra_arguments=arguments, **unheard)
         try:
             yield manager
         finally:

@@ -236,6 +236,25 @@ def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:
         ledger.chmod(0o000)
         other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
         code = "from kpibackfill.cli import main; main()"
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [("runs", 2), ("kpis --json", 2), ("--help", 2), ("run --help", 2), ("--version", 2), ("show none --json", 2)],
+)
+@pytest.mark.parametrize("output", [">/dev/full", ">&-", "| true"])
+def test_an_output_that_takes_nothing_is_told_in_a_line_at_most(
+    arguments: str, status: int, output: str, tmp_path: Path
+) -> None:
+    (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
+    line = f'sleep 0.01; "$0" -m kpibackfill {arguments} 2>errors; echo $? >status'
+    subprocess.run(["sh", "-c", f"({line}) {output}", sys.executable], cwd=tmp_path, check=False)
+    errors = (tmp_path / "errors").read_text(encoding="utf-8").splitlines()
+    refused = arguments.startswith("show")
+    told = refused + (output == ">/dev/full")
+    assert len(errors) == told, errors
+    # An output that was closed from the beginning is wanted by nobody.
+    assert (tmp_path / "status").read_text() == f"{0 if output == '>&-' and not refused else status}\n"
+
+
         arguments = [*other, sys.executable, "-c", code, "--config", str(config), command, "--json"]
         ended = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd="/")
     if "ModuleNotFoundError" in ended.stderr or "can't execute" in ended.stderr or "failed to execute" in ended.stderr:

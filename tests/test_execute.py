@@ -42,6 +42,12 @@ def killed(connection, site, windows):
 def left(connection, site, windows):
     raise SystemExit(0)
 
+@ending("chatty")
+def chatty(connection, site, windows):
+    print("noise")
+    os.system("echo noise")
+    return [kb.Value(window.window_id, 1) for window in windows]
+
 @ending("broken")
 def broken(connection, site, windows):
     return [kb.Value(window.window_id, 1 / 0) for window in windows]
@@ -80,19 +86,19 @@ class Executions:
         self._environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, stdout: Any = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             env={**self._environment, **environment},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )
         self._started.append(process)
         return process
 
-    def run(self, *options: str, **environment: str) -> subprocess.Popen[str]:
+    def run(self, *options: str, **environment: Any) -> subprocess.Popen[str]:
         return self.start("kpibackfill", "run", "--target", "test", "--from-year", "2024", *options, **environment)
 
     def papermill(self, *options: str) -> subprocess.Popen[str]:
@@ -322,6 +328,27 @@ def test_a_kernel_that_is_killed_while_it_starts_is_no_bug(executions: Execution
     assert process.returncode == 2, err
     assert json.loads(out)["error"]["code"] == "incomplete"
     assert "kernel died" in err
+
+
+@on("sqlite")
+def test_what_prints_past_python_does_not_get_into_the_document(executions: Executions) -> None:
+    executions.bench.configure(site={"kpi_modules": ["site_kpis"]})
+    process = executions.run("--kpis", "chatty", "--json")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["state"] == "dry_run"
+
+
+@on("sqlite")
+def test_an_outcome_that_can_not_be_printed_is_one_all_the_same(executions: Executions) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = executions.run("--apply", "--json", stdout=full)
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait() == 0, err
+    assert "the output could not be written (No space left on device)" in err
+    assert len(err.splitlines()) == 1
+    assert receipt_of(executions.bench.runs[0])["state"] == "applied"
 
 
 def _wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:

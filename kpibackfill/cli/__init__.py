@@ -76,14 +76,14 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
     for remark in ctx.obj["remarks"]:
         click.echo(f"kpibackfill: {printable(remark)}", err=True)
     receipt = record.receipt
+    ctx.obj["status"] = int(exit_code and receipt["state"] == "dry_run" and bool(receipt["plan"]["rows"]))
     if as_json:
         print_json(document(receipt, record.folder))
     else:
         from kpibackfill.record.texts import run_summary
 
         click.echo(run_summary(receipt, record.folder))
-    if exit_code and receipt["state"] == "dry_run" and receipt["plan"]["rows"]:
-        ctx.exit(1)
+    ctx.exit(ctx.obj["status"])
 
 
 @main.command(short_help="Build the demo makerspace.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -19,13 +20,18 @@ if TYPE_CHECKING:
     from kpibackfill.config import Config
 
 PROGRESS_SECONDS = 15
-# What is known of the command under way: of a run its id, its receipt's state, and what is no failure of it.
-_TOLD = {"config": None, "json": False, "run_id": None, "state": None, "remarks": ()}
+# What is known of the command under way: of a run its id, its receipt's state, what is no failure of it, and the exit
+# status where only telling of it fails.
+_TOLD = {"config": None, "json": False, "run_id": None, "state": None, "remarks": (), "status": 2}
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Cli(click.Group):
     """Tells expected failures in one or two lines and gives every ending its exit status."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        _keep_off_standard_streams()
+        return super().main(*args, **extra)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -36,6 +42,10 @@ class Cli(click.Group):
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             return self._misused(extra["obj"], error)
+        except OSError as error:  # help and version were to be printed
+            if not _unheard(error):
+                raise
+            raise click.exceptions.Exit(2) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,16 +60,19 @@ class Cli(click.Group):
             click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
             self._told(ctx.obj, "interrupted", "The run was interrupted.", "failed")
             ctx.exit(130)
-        except PermissionError as error:  # an archive is its owner's: others are told, not shown a traceback
-            message = f"{error.filename}: this account may not read or write it. Take the account of its owner."
-            click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
-            self._told(ctx.obj, "rights", message, "failed")
-            ctx.exit(2)
-        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except Exception as error:  # noqa: BLE001  the last resort, told as a bug with its traceback
+            if isinstance(error, OSError) and _unheard(error):
+                ctx.exit(ctx.obj["status"])
+            if isinstance(error, PermissionError) and error.filename is not None:
+                # An archive is its owner's: others are told, not shown a traceback.
+                message = f"{error.filename}: this account may not read or write it. Take the account of its owner."
+                click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
+                self._told(ctx.obj, "rights", message, "failed")
+                ctx.exit(2)
             text = str(error) if isinstance(error, Bug) else traceback.format_exc()
-            click.echo(text, err=True)
+            click.echo(printable(click.unstyle(text)), err=True)
             click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
             self._told(ctx.obj, "bug", type(error).__name__, "failed")
             ctx.exit(70)
@@ -77,9 +90,33 @@ class Cli(click.Group):
 
     def _told(self, told: Mapping[str, Any], code: str, message: str, state: str) -> None:
         """The document of a failure; what a receipt says of a run's end holds, however the command ended."""
+        if not told["json"]:
+            return
         state = {None: state, "planned": state, "applying": "unknown"}.get(told["state"], told["state"])
-        if told["json"]:
+        try:
             print_json({"run_id": told["run_id"], "state": state, "error": {"code": code, "message": message}})
+        except OSError as error:
+            if not _unheard(error):
+                raise
+
+
+def _keep_off_standard_streams() -> None:
+    """Let no file that is opened later get the number of a stream that was closed, and with it what is printed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _unheard(error: OSError) -> bool:
+    """Whether it is printing that failed, on a full disk or a closed pipe; told in a line then."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if frame.f_code is not click.echo.__code__:
+        return False
+    # Python would try once more when it ends, and end with a status of its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), frame.f_locals["file"].fileno())
+    if not isinstance(error, BrokenPipeError):  # whoever closes a pipe has read enough
+        click.echo(f"kpibackfill: the output could not be written ({error.strerror}).", err=True)
+    return True
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
