@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from numbers import Integral, Number
 from types import MappingProxyType
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from kpibackfill import revert, views, witness
 from kpibackfill.config import Site, Target, masked_url
@@ -176,15 +179,38 @@ def values_of(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows:
     """One KPI's values by window, held to the contract."""
     known = {window.window_id for window in windows}
     values: dict[int, Value] = {}
-    given = entry.compute(connection, site, windows)
-    if not isinstance(given, Iterable):
-        raise _broken(entry, f"gave {type(given).__name__} instead of one kb.Value per window")
-    for value in given:
-        value = _held_to_contract(entry, value)
-        if value.window_id not in known or value.window_id in values:
-            raise _broken(entry, f"gave the window {value.window_id!r}, which it was not asked for or gave twice")
-        values[value.window_id] = value
+    with _told(entry):
+        given = entry.compute(connection, site, windows)
+        if not isinstance(given, Iterable):
+            raise _broken(entry, f"gave {type(given).__name__} instead of one kb.Value per window")
+        for value in given:
+            value = _held_to_contract(entry, value)
+            if value.window_id not in known or value.window_id in values:
+                raise _broken(entry, f"gave the window {value.window_id!r}, which it was not asked for or gave twice")
+            values[value.window_id] = value
     return values
+
+
+@contextmanager
+def _told(entry: Kpi) -> Iterator[None]:
+    """Say of a site's own KPI where it broke, without its error's text, which may quote an answer.
+
+    The error itself is the cause: Python and pytest show it with its traceback. Those of the built-in KPIs are ours.
+    """
+    try:
+        with redirect_stdout(sys.stderr):  # what a KPI says must not get into a JSON document
+            yield
+    except (KpiBackfillError, DBAPIError):
+        raise
+    except (Exception, SystemExit) as error:
+        if entry.built_in:
+            raise
+        module = entry.compute.__module__
+        lines = [
+            line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_globals.get("__name__") == module
+        ]
+        where = f"{module}, line {lines[-1]}" if lines else module
+        raise _broken(entry, f"raised {type(error).__name__} ({where})") from error
 
 
 def _held_to_contract(entry: Kpi, value: Any) -> Value:

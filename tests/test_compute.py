@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from decimal import Decimal
 
 import numpy as np
@@ -15,6 +16,12 @@ from kpibackfill.kpis import registry
 from tests.databases import both_layouts, connect, on, reference_expected
 from tests.workbench import Workbench
 
+# A site's own KPI, less its last line.
+RAISING = """import kpibackfill as kb
+@kb.kpi("raising", label="", unit="count", family="", description="", sources=[])
+def raising(connection, site, windows):
+    print("noise")
+    """
 SIX = {"include_risky": True}
 
 
@@ -50,6 +57,34 @@ def test_exploring_leaves_no_record(bench: Workbench) -> None:
     steps = bench.steps()
     kb.apply_plan(steps.run, steps.plan)
     assert not bench.config.runs_dir.exists()
+
+
+@on("sqlite")
+@pytest.mark.parametrize(
+    "lines", ["raise ValueError('an answer')", "raise SystemExit('an answer')", "yield int('an answer')"]
+)
+def test_what_a_sites_own_kpi_raises_or_prints_is_its_own(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lines: str
+) -> None:
+    monkeypatch.syspath_prepend(bench.folder)
+    monkeypatch.delitem(sys.modules, "raising", raising=False)
+    monkeypatch.setattr(registry, "_registry", registry.load())
+    (bench.folder / "raising.py").write_text(RAISING + lines)
+    bench.configure(site={"kpi_modules": ["raising"]})
+    run = bench.begin(kpis="raising", from_year=2024, to_year=2024)
+    with pytest.raises(Refused, match=r"'raising' raised \w+ \(raising, line 5\); nothing was written") as raised:
+        kb.compute_kpis(run)
+    assert "an answer" not in raised.value.message
+    assert "an answer" in str(raised.value.__cause__)
+    assert capsys.readouterr() == ("", "noise\n")
+
+
+@on("sqlite")
+def test_what_a_built_in_kpi_raises_stays_a_bug(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kpibackfill.kpis.evaluations.score", None)
+    run = bench.begin(kpis="education_nps", from_year=2024, to_year=2024)
+    with pytest.raises(TypeError):
+        kb.compute_kpis(run)
 
 
 def _site_kpi(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) -> None:

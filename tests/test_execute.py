@@ -238,8 +238,8 @@ def test_a_record_says_how_a_run_really_ended(executions: Executions) -> None:
     before = dump(bench.database)
     ended: dict[str, tuple[subprocess.Popen[str], int, str]] = {
         "killed": (executions.run("--kpis", "killed", "--json"), 2, "incomplete"),
-        "left": (executions.run("--kpis", "left", "--json", "--apply"), 2, "incomplete"),
-        "broken": (executions.run("--kpis", "broken", "--json"), 70, "bug"),
+        "left": (executions.run("--kpis", "left", "--json", "--apply"), 2, "kpi_contract"),
+        "broken": (executions.run("--kpis", "broken", "--json"), 2, "kpi_contract"),
         "endless": (executions.run("--kpis", "endless", "--json"), 130, "interrupted"),
     }
     _wait_until((bench.folder / "started").is_file)
@@ -248,10 +248,11 @@ def test_a_record_says_how_a_run_really_ended(executions: Executions) -> None:
         out, err = process.communicate(timeout=60)
         assert process.returncode == status, (name, out, err)
         document = json.loads(out)
-        assert (document["state"], document["error"]["code"]) == ("failed", code), name
-        assert ("ZeroDivisionError" in err) == (name == "broken")
+        state = "refused" if code == "kpi_contract" else "failed"
+        assert (document["state"], document["error"]["code"]) == (state, code), name
+        assert ("ZeroDivisionError (site_kpis, line" in err) == (name == "broken")
         receipt = receipt_of(bench.config.runs_dir / document["run_id"])
-        assert (receipt["state"], receipt["error"]["code"]) == ("failed", code), name
+        assert (receipt["state"], receipt["error"]["code"]) == (state, code), name
         assert receipt["ended_at"] is not None
     assert dump(bench.database) == before
 

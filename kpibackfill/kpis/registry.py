@@ -111,6 +111,10 @@ class Kpi:
     cadences: tuple[Cadence, ...] = ("annual",)
 
     @property
+    def built_in(self) -> bool:
+        return self.compute.__module__ in _BUILT_IN
+
+    @property
     def source_text(self) -> str:
         """The source text of the module that defines the KPI, for the record."""
         return inspect.getsource(inspect.getmodule(self.compute) or self.compute)
@@ -118,7 +122,9 @@ class Kpi:
 
 _registry: dict[str, Kpi] = {}
 _KPI_ID = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
-_BUILT_IN = ("membership", "workshops", "evaluations", "ethnicity", "instructors")
+_BUILT_IN = tuple(
+    f"kpibackfill.kpis.{name}" for name in ("membership", "workshops", "evaluations", "ethnicity", "instructors")
+)
 
 
 def kpi(
@@ -181,7 +187,7 @@ def _unfit(kpi_id: object, wanted: str) -> Refused:
 def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
     """All KPIs by id in the order of their registration: the built-in ones, then those of the site's ``modules``."""
     for name in _BUILT_IN:
-        importlib.import_module(f"kpibackfill.kpis.{name}")
+        importlib.import_module(name)
     for name in modules:
         try:
             with redirect_stdout(sys.stderr):  # what a module says must not get into a JSON document
@@ -196,7 +202,7 @@ def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
                 code="kpi_module",
             ) from error
     # Whoever imports one of the built-in modules first must not change the order in which KPIs are shown.
-    order = {f"kpibackfill.kpis.{name}": number for number, name in enumerate(_BUILT_IN)}
+    order = {name: number for number, name in enumerate(_BUILT_IN)}
     return dict(sorted(_registry.items(), key=lambda item: order.get(item[1].compute.__module__, len(order))))
 
 
