@@ -63,12 +63,21 @@ def test_an_existing_file_is_refused_and_left_as_it_is(tmp_path):
 
 
 def test_replace_puts_a_new_demo_in_place_of_the_file_and_its_journal(tmp_path, path):
-    existing = tmp_path / "demo.sqlite"
-    existing.write_text("old")
+    existing = build_demo(tmp_path / "demo.sqlite", until_year=2026).path
     (tmp_path / "demo.sqlite-journal").write_text("stale")
     build_demo(existing, until_year=2025, replace=True)
     assert dump(existing) == dump(path)
     assert list(tmp_path.iterdir()) == [existing]
+
+
+@pytest.mark.parametrize("content", [b"", b"mine" * 100, b"SQLite format 3\0" + bytes(100)])
+def test_replace_puts_it_in_place_of_nothing_but_a_demo(tmp_path, content):
+    mine = tmp_path / "demo.sqlite"
+    mine.write_bytes(content)
+    with pytest.raises(KpiBackfillError, match="It is no demo"):
+        build_demo(mine, until_year=2025, replace=True)
+    assert mine.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [mine]
 
 
 @pytest.mark.parametrize("year", [2024, 2051, -1])

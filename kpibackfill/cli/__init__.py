@@ -11,6 +11,7 @@ import click
 
 from kpibackfill import __version__
 from kpibackfill.cli.base import HELP, Cli, absolute, begin, config_of, json_option, print_json, progress_line
+from kpibackfill.errors import Refused
 from kpibackfill.printable import printable
 
 
@@ -104,7 +105,14 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
 
     begin(ctx, as_json)
     target = config_of(ctx).target("demo")
-    path = Path(target.store_url.database or "")
+    url = target.store_url
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        raise Refused(
+            "targets.demo is no SQLite file, which the demo is built as. Nothing was built; name another file as its "
+            "store, or give your own target another name.",
+            code="demo_target",
+        )
+    path = Path(url.database)
     if path.exists() and not replace:
         click.echo(f"The demo makerspace is there already: {path}", err=True)
         if as_json:

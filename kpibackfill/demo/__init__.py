@@ -40,6 +40,7 @@ from kpibackfill.demo.people import FIRST_YEAR, invent
 from kpibackfill.demo.stored import kpi_rows_of, snapshots_of
 from kpibackfill.errors import KpiBackfillError
 
+MARK = b"kpid"
 UNTIL_YEARS = range(2025, 2051)  # the story needs the first, the speed the last
 
 
@@ -61,8 +62,8 @@ class DemoSummary:
 def build_demo(path: Path, *, until_year: int | None = None, replace: bool = False) -> DemoSummary:
     """Build the demo makerspace from 2015 to `until_year` (default: last year) as the SQLite file `path`.
 
-    The file appears complete or not at all. Raises KpiBackfillError where `path` exists and `replace` is not set,
-    where the year is out of range, and where the file can't be written.
+    The file appears complete or not at all. Raises KpiBackfillError where `path` exists and `replace` is not set
+    or it is no demo, where the year is out of range, and where the file can't be written.
     """
     until = dt.datetime.now().year - 1 if until_year is None else until_year
     if until not in UNTIL_YEARS:
@@ -96,11 +97,20 @@ def build_demo(path: Path, *, until_year: int | None = None, replace: bool = Fal
 
 
 def _refuse_existing(path: Path, replace: bool) -> None:
-    if path.is_dir() or (path.exists() and not replace):
+    if path.exists() and not (replace and _is_demo(path)):
         raise KpiBackfillError(
-            f"{path} exists already and was left as it is. Name another file, or ask for it to be replaced.",
+            f"{path} exists already and was left as it is. "
+            + ("It is no demo; name another file." if replace else "Name another file, or ask for it to be replaced."),
             code="demo_exists",
         )
+
+
+def _is_demo(path: Path) -> bool:
+    """Whether the file has the mark that the schema sets, where SQLite keeps it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(72)[68:] == MARK
 
 
 def _database(inserts: Iterable[Insert]) -> bytes:

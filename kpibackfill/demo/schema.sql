@@ -1,5 +1,6 @@
 -- The demo makerspace on SQLite: the snapshot module's store, then the CiviCRM and Drupal source tables,
 -- with the names and columns that a real site has. Text compares by bytes here, unlike on MariaDB.
+PRAGMA application_id = 0x6b706964; -- "kpid": what `kpibackfill demo` made, and may replace
 CREATE TABLE ms_snapshot (
   id INTEGER NOT NULL,
   definition TEXT NOT NULL,
