@@ -154,7 +154,7 @@ class Target(_Strict):
 class Config(_Strict):
     """The whole of ``kpibackfill.toml``."""
 
-    runs: str = "runs"
+    runs: Annotated[str, Field(pattern=r"^[^\x00]+$")] = "runs"
     targets: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")], Target] = Field(min_length=1)
     site: Site = Site()
     _path: Path = PrivateAttr(Path(FILE_NAME))

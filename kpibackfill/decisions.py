@@ -90,6 +90,8 @@ def content(path: str | Path, *, new: bool = False) -> tuple[Path, bytes]:
     """
     try:
         path = Path(path).expanduser()
+        if path.exists() and not path.is_file():
+            raise _refused(str(path), "can't be read (it is no regular file)")  # a device or a pipe may have no end
         if path.is_file() and path.stat().st_size > LARGEST:
             raise _refused(path.name, f"is larger than {LARGEST // 2**20} MiB, which no list of decisions is")
         return path, path.read_bytes()

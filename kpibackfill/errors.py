@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LONGEST = 1000
+"""Characters of a message."""
+
 
 class KpiBackfillError(Exception):
     """Something the user can mend. Nothing was written.
@@ -16,6 +19,8 @@ class KpiBackfillError(Exception):
     state = "failed"
 
     def __init__(self, message: str, *, code: str = "failed") -> None:
+        # A message may quote what was given, which may be anything.
+        message = message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} … {message[-LONGEST // 4 :]}"
         super().__init__(message)
         self.message = message
         self.code = code

@@ -175,8 +175,12 @@ def _refused(name: str, problem: str) -> Refused:
     return Refused(f"{name} {problem}. Nothing was read or written.", code="parameter")
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """What was given instead of a parameter's value; it may be anything."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  such as a number of 5,000 digits
+        text = f"that {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -188,9 +192,9 @@ def _year(name: str, value: Any) -> int | None:
     except TypeError:
         year = None
     if year is None:
-        raise _refused(name, f"must be a whole number such as 2024, not {_shown(value)}")
+        raise _refused(name, f"must be a whole number such as 2024, not {shown(value)}")
     if not 1000 <= year <= 9999:
-        raise _refused(name, f"must be a year with four digits, not {_shown(year)}")
+        raise _refused(name, f"must be a year with four digits, not {shown(year)}")
     return year
 
 
@@ -198,13 +202,13 @@ def _flag(name: str, value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
     hint = "; papermill passes any word after -p as text: write -p apply True" if name == "apply" else ""
-    raise _refused(name, f"must be exactly True or False, not {_shown(value)}{hint}")
+    raise _refused(name, f"must be exactly True or False, not {shown(value)}{hint}")
 
 
 def one_line(name: str, value: Any) -> str:
     """A text that a person gave, without the space around it; refused where it is no single line of text."""
     if not isinstance(value, str):
-        raise _refused(name, f"must be text, not {_shown(value)} (papermill's -r passes text as it is)")
+        raise _refused(name, f"must be text, not {shown(value)} (papermill's -r passes text as it is)")
     if _CONTROL.search(value) or len(value) > 2000:
         raise _refused(name, "must be one line of at most 2,000 characters")
     try:
@@ -218,23 +222,24 @@ def _names(name: str, value: Any) -> list[str]:
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise _refused(name, f"must be text with commas or a list of texts, not {_shown(value)}")
+        raise _refused(name, f"must be text with commas or a list of texts, not {shown(value)}")
     return [text for text in (one_line(name, item) for item in value) if text]
 
 
-def _instant(value: Any, target: Target) -> datetime:
+def _instant(given: Any, target: Target) -> datetime:
+    value = given
     if value is None:
         return datetime.now(target.zone).replace(microsecond=0)
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {_shown(value)}") from None
+            raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {shown(value)}") from None
     elif isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):
-        raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {_shown(value)}")
+        raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {shown(value)}")
     instant = value if value.tzinfo else value.replace(tzinfo=target.zone)
     if not 1001 <= instant.year <= 9998:
-        raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {_shown(value)}")
+        raise _refused("as_of", f"must be an instant in the years 1001 to 9998, not {given!s:.60}")
     return instant.replace(microsecond=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -77,7 +78,7 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
     path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
     if path.resolve().is_relative_to(config.runs_dir):
         raise Refused(f"{path} is in the archive, whose files are closed; give another output.", code="decisions")
-    if path.exists():
+    if os.path.lexists(path):  # one that is too long is not: writing it is told
         raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
     lines = [_line(row, units.get(row["kpi_id"], "")) for row in rows]
     _write(path, _csv(COLUMNS, lines))

@@ -17,7 +17,7 @@ from kpibackfill.decisions import Decisions
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import Kpi
-from kpibackfill.parameters import CADENCES, Parameters, injected_names, refuse_unknown, resolve
+from kpibackfill.parameters import CADENCES, Parameters, injected_names, refuse_unknown, resolve, shown
 from kpibackfill.record import closing
 from kpibackfill.record.receipt import DECISIONS, RUN_METADATA, RunRecord
 
@@ -128,9 +128,10 @@ def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Confi
     config = config or load_config()
     name = values.get("target", "demo")
     if not isinstance(name, str):
-        raise Refused(f"target must be text, not {name!r}. Nothing was read or written.", code="parameter")
+        raise Refused(f"target must be text, not {shown(name)}. Nothing was read or written.", code="parameter")
     target = config.target(name)
-    parameters = resolve(revert.inherit(values, config) if values.get("revert_of") else values, target)
+    undone = values.get("revert_of")
+    parameters = resolve(revert.inherit(values, config) if isinstance(undone, str) and undone else values, target)
     _ = target.store_url, target.sources_url
     chosen = tuple(
         registry.choose(registry.load(config.site.kpi_modules), parameters.kpis, include_risky=parameters.include_risky)

@@ -66,6 +66,9 @@ WRONG_PARAMETERS: list[tuple[list[str], str, str]] = [
     (["--as-of", "yesterday"], "parameter", "as_of must be an instant"),
     (["--as-of", "0000-01-01"], "parameter", "as_of must be an instant"),
     (["--reason", "one\ntwo"], "parameter", "one line"),
+    (["--as-of", "0999-12-31"], "parameter", "in the years 1001 to 9998, not 0999-12-31"),
+    (["--target", "x" * 5000], "unknown_target", "It has: test"),
+    (["--kpis", "x" * 1500], "unknown_kpi", "kpibackfill kpis"),
     (["--apply=true"], "usage", "does not take a value"),
     (["--aply"], "usage", "--apply"),
     (["--frm-year", "2024"], "usage", "--from-year"),
@@ -81,6 +84,7 @@ def test_wrong_parameters_are_refused_before_anything_is_read(
     before = dump(bench.database)
     target = [] if "--target" in arguments else ["--target", "test"]
     plain = told(bench.command("run", *target, *arguments))
+    assert len(plain) < 1000
     assert words in plain
     assert "othing was read or written" in plain
     as_json = bench.command("run", *target, *arguments, "--json")
@@ -210,6 +214,13 @@ def test_a_site_module_that_prints_leaves_the_document_alone(tmp_path: Path, mon
         (["run"], '[targets.demo]\nstore="sqlite:///x"\n[site]\nkpi_id_prefix="x\\u0000y"'),
         (["run", "--decisions", "~no-such-user/x.csv"], '[targets.demo]\nstore="sqlite:///x"'),
         (["run", "--from-year", "9" * 5000], '[targets.demo]\nstore="sqlite:///x"'),
+        (["run", "--decisions", "/dev/full"], '[targets.demo]\nstore="sqlite:///x"'),
+        (["run", "--decisions", "."], '[targets.demo]\nstore="sqlite:///x"'),
+        (["run", "--as-of", "0999-01-01"], '[targets.demo]\nstore="sqlite:///x"'),
+        (["runs"], 'runs="\\u0000"\n[targets.demo]\nstore="sqlite:///x"'),
+        (["runs"], 'runs=""\n[targets.demo]\nstore="sqlite:///x"'),
+        (["demo", "--replace"], '[targets.demo]\nstore="sqlite:///:memory:"'),
+        (["demo", "--replace"], '[targets.demo]\nstore="mysql+pymysql://u@127.0.0.1:1/d"'),
     ],
 )
 def test_odd_paths_and_numbers_are_refused_in_a_line(
@@ -223,19 +234,6 @@ def test_odd_paths_and_numbers_are_refused_in_a_line(
     assert len(error) < 700
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
-@pytest.mark.parametrize("command", ["runs", "verify", "history"])
-def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # its parents let everybody through, unlike tmp_path's
-        config = Path(folder, "kpibackfill.toml")
-        config.write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
-        Path(folder).chmod(0o755)
-        ledger = Path(folder, "runs", "ledger.jsonl")
-        ledger.parent.mkdir()
-        ledger.write_text("{}\n", encoding="utf-8")
-        ledger.chmod(0o000)
-        other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
-        code = "from kpibackfill.cli import main; main()"
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [("runs", 2), ("kpis --json", 2), ("--help", 2), ("run --help", 2), ("--version", 2), ("show none --json", 2)],
@@ -255,6 +253,19 @@ def test_an_output_that_takes_nothing_is_told_in_a_line_at_most(
     assert (tmp_path / "status").read_text() == f"{0 if output == '>&-' and not refused else status}\n"
 
 
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
+@pytest.mark.parametrize("command", ["runs", "verify", "history"])
+def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # its parents let everybody through, unlike tmp_path's
+        config = Path(folder, "kpibackfill.toml")
+        config.write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
+        Path(folder).chmod(0o755)
+        ledger = Path(folder, "runs", "ledger.jsonl")
+        ledger.parent.mkdir()
+        ledger.write_text("{}\n", encoding="utf-8")
+        ledger.chmod(0o000)
+        other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+        code = "from kpibackfill.cli import main; main()"
         arguments = [*other, sys.executable, "-c", code, "--config", str(config), command, "--json"]
         ended = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd="/")
     if "ModuleNotFoundError" in ended.stderr or "can't execute" in ended.stderr or "failed to execute" in ended.stderr:

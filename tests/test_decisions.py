@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import textwrap
 import tomllib
@@ -207,7 +208,8 @@ def test_a_file_that_is_no_such_table_is_refused(raw: bytes) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing.csv"):
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path, tmp_path / "missing.csv", tmp_path / "pipe.csv", Path("/dev/full")):
         with pytest.raises(Refused, match="can't be read"):
             decisions.read(path, UNITS)
 
@@ -434,6 +436,7 @@ def test_a_review_lies_beside_the_reviewer_withholds_small_rates_and_overwrites_
     before = review.path.read_bytes()
     assert "is there already" in told(bench.command("review", "latest"))
     assert "is in the archive" in told(bench.command("review", "latest", "--output", str(bench.runs[-1] / "d.csv")))
+    assert "could not be written" in told(bench.command("review", "latest", "--output", "x" * 5000))
     assert review.path.read_bytes() == before
     assert bench.command("verify").exit_code == 0
     applied = bench.finish(kpis="education_nps", apply=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,16 +48,16 @@ def test_years(given_years: dict[str, Any], years: tuple[int, int]) -> None:
 WRONG: list[tuple[str, Any]] = [
     *(("apply", value) for value in ("false", "False", "True", "yes", "", 1, 0, None, 1.0, ())),
     *(("include_risky", value) for value in ("true", 1, None)),
-    *(("from_year", value) for value in ("abc", "2024", 2024.0, True, 99999, -1, 0, 999, [2024])),
+    *(("from_year", value) for value in ("abc", "2024", 2024.0, True, 99999, pd.NA, -1, 0, 999, [2024])),
     *(("to_year", value) for value in ("abc", 2024.5, False, 10000)),
     *(("snapshot_types", value) for value in ("fortnightly", "annual,weekly", "", [], 3, ["annual", 1], None)),
     *(("kpis", value) for value in (3, None, {"a": 1}, [1])),
     *(("approved_plan", value) for value in (20261122, 1e22, None, b"x")),
     *(("reason", value) for value in ("a\nb", "a\x00", "x" * 2001, 5, "\ud800", "a\u2028b")),
-    *(("operator", value) for value in ("a\rb", 7)),
-    *(("as_of", value) for value in ("yesterday", "", 5, 2026, "2026-13-01", "0001-01-01", "9999-12-31", True)),
+    *(("operator", value) for value in ("a\rb", 7, pd.NA)),
+    *(("as_of", value) for value in ("yesterday", "", 5, 2026, "2026-13-01", "0001-01-01", "9999-12-31", True, pd.NaT)),
     *(("decisions", value) for value in (None, 1)),
-    *(("revert_of", value) for value in (None, 1)),
+    *(("revert_of", value) for value in (None, 1, pd.NA)),
 ]
 
 
@@ -70,6 +71,12 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
     assert raised.value.message.startswith(name)
     assert "Nothing was read or written." in raised.value.message
     assert len(raised.value.message) < 300
+
+
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name != "target"])
+def test_a_number_too_long_to_be_shown_is_refused_as_any_other(name: str) -> None:
+    with pytest.raises(Refused, match=f"^{name} "):
+        wanted(**{"from_year": 2020, name: 10**5000})
 
 
 def test_to_year_does_not_stand_alone() -> None:
