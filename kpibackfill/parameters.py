@@ -6,7 +6,6 @@ import ast
 import getpass
 import operator as operators
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -15,6 +14,7 @@ from typing import Any
 from kpibackfill.config import Target
 from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import Cadence
+from kpibackfill.printable import printable
 
 # The notebook's table of parameters, which is closed; the command line has the same names with dashes.
 DEFAULTS: Mapping[str, Any] = {
@@ -38,7 +38,6 @@ CADENCES: Mapping[str, Cadence] = {
     "quarterly": "quarterly",
     "monthly": "monthly",
 }
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +208,10 @@ def one_line(name: str, value: Any) -> str:
     """A text that a person gave, without the space around it; refused where it is no single line of text."""
     if not isinstance(value, str):
         raise _refused(name, f"must be text, not {shown(value)} (papermill's -r passes text as it is)")
-    if _CONTROL.search(value) or len(value) > 2000:
+    if len(value) > 2000 or "\n" in value:
         raise _refused(name, "must be one line of at most 2,000 characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _refused(name, "holds characters that are no text") from None
+    if printable(value) != value:
+        raise _refused(name, "must be one line of text, without characters that steer how text is shown")
     return value.strip()
 
 

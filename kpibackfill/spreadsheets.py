@@ -7,6 +7,7 @@ import re
 import pandas as pd
 
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
+from kpibackfill.printable import printable
 
 MARK = "\ufeff"
 
@@ -24,14 +25,16 @@ def drift_csv(drift: pd.DataFrame) -> str:
     frame.loc[few, numbers] = frame.loc[few, numbers].where(frame.loc[few, numbers].isna(), NOT_FOR_PUBLICATION)
     frame.loc[few, "basis"] = FEW
     for name in ("snapshot_type", "source", "warnings", "decided"):
-        frame[name] = [no_formula(str(value)) for value in frame[name]]
+        frame[name] = [no_formula(printable(str(value))) for value in frame[name]]
     text: str = frame.to_csv(index=False, lineterminator="\r\n")
     return MARK + text
 
 
 def no_formula(text: str) -> str:
     """A text that no spreadsheet runs as a formula; a number stays one."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(text) else text
+    # A spreadsheet passes over a byte-order mark, and some take full-width signs for the plain ones.
+    begins = text.lstrip(MARK)[:1] in tuple("=+-@\t\r＝＋－＠")
+    return "'" + text if begins and not _is_number(text) else text
 
 
 def _is_number(text: str) -> bool:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, measure, too_few
+from kpibackfill.printable import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -272,7 +273,11 @@ def templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("kpibackfill"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("kpibackfill"),
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
 
 

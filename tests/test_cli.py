@@ -66,6 +66,8 @@ WRONG_PARAMETERS: list[tuple[list[str], str, str]] = [
     (["--as-of", "yesterday"], "parameter", "as_of must be an instant"),
     (["--as-of", "0000-01-01"], "parameter", "as_of must be an instant"),
     (["--reason", "one\ntwo"], "parameter", "one line"),
+    (["--reason", "\u202eeno"], "parameter", "steer"),
+    (["--operator", "an\u200bn"], "parameter", "steer"),
     (["--as-of", "0999-12-31"], "parameter", "in the years 1001 to 9998, not 0999-12-31"),
     (["--target", "x" * 5000], "unknown_target", "It has: test"),
     (["--kpis", "x" * 1500], "unknown_kpi", "kpibackfill kpis"),

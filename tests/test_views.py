@@ -133,14 +133,19 @@ def test_a_rate_of_fewer_than_five_people_is_in_the_json_alone(bench: Workbench,
 @on("sqlite")
 def test_drift_csv_opens_in_a_spreadsheet_as_it_is(bench: Workbench) -> None:
     with connect(bench.database.url) as connection:
-        connection.execute(sa.text("UPDATE ms_snapshot SET source = '=1+2' WHERE id = 269"))
+        for snapshot_id, source in ((269, "=1+2"), (268, "\ufeff=1+2"), (270, "＝1+2"), (271, "a\u202eb")):
+            table = sa.table("ms_snapshot", sa.column("id"), sa.column("source"))
+            connection.execute(sa.update(table).where(table.c.id == snapshot_id).values(source=source))
     steps = bench.steps(record=True)
     assert steps.run.record is not None
     data = (steps.run.record.folder / "drift.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")
     rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     assert len(rows) == len(steps.drift)
-    assert {row["source"] for row in rows if row["snapshot_id"] == "269"} == {"'=1+2"}
+    found = {row["snapshot_id"]: row["source"] for row in rows}
+    assert [found.get(snapshot_id) for snapshot_id in ("269", "268", "270", "271")] == [
+        "'=1+2", r"\xfeff=1+2", "'＝1+2", r"a\x202eb"
+    ]  # fmt: skip
     for row, computed in zip(rows, steps.drift["computed"], strict=True):
         if row["computed"] not in ("", "not for publication"):
             assert float(row["computed"]) == computed

@@ -24,6 +24,7 @@ from tests.workbench import Workbench
 pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>{{ 7 * 7 }}--><svg onload=alert(2)>"
+STEERING = "\u202e\x1b[2J"
 DASHBOARDS = "https://makers.example/makerspace-dashboard"
 RATE = 0.314159  # of four people: a number that must not be found
 KPI_MODULE = f"""
@@ -102,7 +103,9 @@ def test_says_first_what_was_asked_and_how_it_ended(bench: Workbench) -> None:
 
 def test_words_of_the_database_of_people_and_of_kpis_are_text_only(odd_kpis: Workbench) -> None:
     with connect(odd_kpis.database.url) as connection:
-        connection.execute(sa.text("UPDATE ms_snapshot SET source = :hostile || source"), {"hostile": HOSTILE})
+        connection.execute(
+            sa.text("UPDATE ms_snapshot SET source = :steering || source"), {"steering": STEERING + HOSTILE}
+        )
     odd_kpis.finish(kpis="odd_count,workshop_attendees", reason=HOSTILE, operator=HOSTILE)
     found = page(odd_kpis.runs[-1])
     assert found.all("script") == [{}]
@@ -111,6 +114,8 @@ def test_words_of_the_database_of_people_and_of_kpis_are_text_only(odd_kpis: Wor
     for _, attributes in found.elements:
         assert not [name for name in attributes if name.startswith("on")]
     assert found.words.count("<script>alert('x')</script>") > 4
+    assert r"\x202e\x1b[2J<script>" in found.words
+    assert not set(STEERING[:2]) & set(found.words)
     assert "49" not in re.findall(r"onerror=alert\(1\)>(.{2})", found.words)
     for figure in map(Page, found.figures):
         assert not figure.all("script")
