@@ -10,7 +10,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.parameters import one_line, system_user
 from kpibackfill.record import files, ledger
 from kpibackfill.record.planned import fingerprint, read_plan, row_document
-from kpibackfill.record.receipt import PLAN, RunRecord
+from kpibackfill.record.receipt import PLAN, RECEIPT, RunRecord
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config
@@ -119,21 +119,26 @@ def refuse_altered(record: RunRecord) -> None:
 
     Raises
     ------
-    Refused : a file is missing or altered; the message names it.
+    Refused : a file is missing or altered, or nothing vouches for what the run says; the message names it.
     """
     sealed: dict[str, str] = {}
     for entry in ledger.entries(record.runs_dir):
         if entry["run_id"] == record.run_id:
             sealed |= entry["files"]
-    for name, digest in sealed.items():
+    goes_by = [name for name in (RECEIPT, PLAN) if (record.folder / name).exists()]
+    for name in [*goes_by, *sealed]:
         path = record.folder / name
-        if not path.is_file() or files.sha256(path) != digest:
-            what = "was altered" if path.is_file() else "is missing"
-            raise Refused(
-                f"{record.run_id}/{name} {what} since it was archived; nothing was written. "
-                "`kpibackfill verify` says more.",
-                code="altered",
-            )
+        if name not in sealed:
+            what = "is in no line of the ledger that can be relied on"
+        elif not path.is_file():
+            what = "is missing since it was archived"
+        elif files.sha256(path) != sealed[name]:
+            what = "was altered since it was archived"
+        else:
+            continue
+        raise Refused(
+            f"{record.run_id}/{name} {what}; nothing was written. `kpibackfill verify` says more.", code="altered"
+        )
 
 
 def _reviewed(run: Run, wanted: str) -> tuple[dict[str, Any], str] | None:

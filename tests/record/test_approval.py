@@ -15,7 +15,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
 from kpibackfill.record.texts import run_summary
 from tests.databases import connect, dump, on
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, error_of, told
 
 FEW: dict[str, Any] = {"kpis": "education_nps,total_new_member_signups"}
 facts = sa.table("ms_fact_kpi_snapshot", *map(sa.column, ("snapshot_id", "kpi_id", "metric_value")))
@@ -132,6 +132,20 @@ def test_only_a_closed_dry_run_with_a_plan_and_intact_files_is_approved_and_by_i
         path.write_bytes(content)
     assert (bench.config.runs_dir / ledger.FILE_NAME).read_bytes() == before
     assert bench.command("approve", dry["run_id"], "--note", "seen").exit_code == 0
+
+
+@pytest.mark.parametrize("left", [b"", b"{}\n"], ids=["cut off", "broken"])
+def test_a_plan_that_no_line_of_the_ledger_vouches_for_is_neither_approved_nor_applied(
+    guarded: Workbench, left: bytes
+) -> None:
+    dry = guarded.finish(**FEW)
+    ledger_file = guarded.config.runs_dir / ledger.FILE_NAME
+    begun, *_ = ledger_file.read_bytes().splitlines(keepends=True)
+    ledger_file.write_bytes(begun + left)
+    error = error_of(guarded.command("approve", dry["run_id"], "--note", "seen", "--json"))
+    assert error["code"] == "altered"
+    assert "receipt.json is in no line of the ledger" in error["message"]
+    refused(guarded, "receipt.json is in no line of the ledger", approved_plan=dry["run_id"])
 
 
 def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_no_dry_run(bench: Workbench) -> None:
