@@ -105,7 +105,7 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
     """The event that a line tells, altered or not; ``None`` where it tells none."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     told = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("at", "event", "run_id"))
     return entry if told else None

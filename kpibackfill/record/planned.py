@@ -198,9 +198,10 @@ def read_plan(path: Any) -> dict[str, Any]:
     """
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        told = document["databases"], document["rows"], document["fingerprint"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise Refused(f"{path} can't be read; nothing was written.", code="record") from None
-    if fingerprint(document["databases"], document["rows"]) != document["fingerprint"]:
+    if fingerprint(*told[:2]) != told[2]:
         raise Refused(
             f"{path} was altered: its rows are not those of its fingerprint; nothing was written.", code="altered"
         )

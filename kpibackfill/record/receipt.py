@@ -62,6 +62,12 @@ class RunRecord:
         self.runs_dir = runs_dir
         self.run_id = run_id
         self.folder = runs_dir / run_id
+        if self.folder.is_symlink():
+            raise Refused(
+                f"{self.folder} is a link, which may lead out of the archive; nothing was read. "
+                "`kpibackfill verify` says more.",
+                code="altered",
+            )
 
     @classmethod
     def create(cls, config: Config, target: Target, parameters: Parameters, started_by: str) -> RunRecord:
@@ -218,7 +224,7 @@ def _document(path: Path, *names: str) -> dict[str, Any]:
         problem = "" if isinstance(document, dict) and document.keys() >= set(names) else "it lacks what it must tell"
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problem = str(error)
     if problem:
         raise KpiBackfillError(f"{path} can't be read: {problem}. `kpibackfill verify` says more.", code="record")
@@ -229,9 +235,9 @@ def receipt_of(folder: Path) -> dict[str, Any]:
     """The receipt in a run's folder; empty where there is none that can be read."""
     try:
         document = json.loads((folder / RECEIPT).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) and not folder.is_symlink() else {}
 
 
 def open_record(runs_dir: Path, run_id: str) -> RunRecord:

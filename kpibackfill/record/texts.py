@@ -220,8 +220,8 @@ def diff_text(found: Mapping[str, Any], units: Mapping[str, Any]) -> str:
     """What differs between two runs: rows and why first, then what was asked, code, SQL and packages."""
     one, other = found["runs"]
     lines = [
-        f"one    {one}",
-        f"other  {other}",
+        f"one    {one_line(one)}",
+        f"other  {one_line(other)}",
         "",
         f"Of {found['compared']} rows in both, {len(found['rows'])} differ.",
     ]

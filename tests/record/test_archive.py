@@ -195,7 +195,7 @@ def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench
     assert why() == "parameters or settings"
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run_id": 1}'])
+@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run_id": 1}', "[" * 100_000])
 def test_a_receipt_or_a_settlement_that_is_none_is_told_in_a_line(
     made_archive: Workbench, runs_dir: Path, content: str
 ) -> None:
@@ -246,13 +246,15 @@ def test_the_history_notebook_runs_on_an_archive(here: Workbench, kpi: str) -> N
 
 
 def test_what_comes_from_the_archive_cannot_steer_a_terminal(here: Workbench, runs_dir: Path) -> None:
-    from kpibackfill.record.texts import runs_text
+    from kpibackfill.record.texts import diff_text, runs_text
 
     run = archive.runs(runs_dir)[0] | {"operator": "\x1b[31mred\x07", "reason": "one\ntwo \u202egnol \x9b1m"}
     text = runs_text([run])
     assert "\\x1b[31mred\\x07" in text
     assert not set(text) & set("\x1b\x07\x9b\u202e")
     assert len(text.splitlines()) == 2
+    found = {"runs": ["\x1b[2J", "b"], "compared": 0, "rows": [], "only": [[], []], "code": {"same": True}, "kpis": {}}
+    assert "\x1b" not in diff_text(found | dict.fromkeys(("parameters", "settings", "databases", "packages"), ()), {})
     refused = here.command("show", "\x1b[2J")
     assert "\x1b[2J" not in told(refused)
 
