@@ -7,6 +7,7 @@ notebook until somebody brings it. Which run it was stands in the metadata of an
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ def bring_in(runs_dir: Path, path: Path) -> RunRecord:
         raise _refused(f"{record.run_id} has its notebook already")
     _check(path, told, record)
     kept = record.folder / NOTEBOOK
-    if not (kept.exists() and kept.samefile(path)):
-        if kept.exists():
+    if kept.is_symlink() or not (kept.exists() and kept.samefile(path)):
+        if os.path.lexists(kept):
             raise _refused(f"{record.run_id} has another notebook in its folder, which is not archived yet")
         files.write(kept, content)  # what was checked
     closing.archive_notebook(record)
@@ -61,7 +62,7 @@ def _read(path: Path) -> tuple[bytes, set[str], dict[str, Any]]:
         return content, named, told | {"parameters": dict(told.get("parameters", {}))}
     except OSError as error:
         raise _refused(f"{path} can't be read ({error.strerror})") from None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise _refused(f"{path} is no notebook") from None
 
 

@@ -215,6 +215,9 @@ def _link(previous: object, before: Line | None, places: dict[str, int]) -> str:
 def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) -> Iterator[tuple[Finding, bool]]:
     """Findings on one run's folder, each with whether it is a note only."""
     folder = runs_dir / run_id
+    if folder.is_symlink():
+        yield Finding(run_id, "its folder is a link, which may lead out of the archive"), False
+        return
     if not is_run_id(run_id) or not folder.is_dir():
         yield Finding(run_id, "its folder is missing"), False
         return

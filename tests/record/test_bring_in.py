@@ -89,6 +89,16 @@ def test_a_notebook_with_another_cell_counts_as_edited(bench: Workbench) -> None
     assert archive.runs(bench.config.runs_dir)[0]["notebook"] == "edited"
 
 
+def test_a_link_in_the_runs_folder_is_neither_followed_nor_sealed(bench: Workbench) -> None:
+    (run,) = archive.runs(bench.config.runs_dir)
+    kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
+    for target in (bench.folder / "nowhere.ipynb", bench.folder / "out.ipynb"):
+        kept.symlink_to(target)
+        assert "another notebook in its folder" in told(bench.command("archive", "out.ipynb"))
+        assert not (bench.folder / "nowhere.ipynb").exists()
+        kept.unlink()
+
+
 def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_lies(bench: Workbench) -> None:
     (run,) = archive.runs(bench.config.runs_dir)
     kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
@@ -134,6 +144,11 @@ def test_what_is_a_notebook_by_its_name_only_is_refused_in_a_line(bench: Workben
     message = told(bench.command("archive", "odd.ipynb"))
     assert "is no notebook" in message or "names no run" in message
     assert archive.runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
+
+
+def test_a_notebook_nested_without_end_is_refused_in_a_line(bench: Workbench) -> None:
+    (bench.folder / "odd.ipynb").write_text("[" * 100_000)
+    assert "is no notebook" in told(bench.command("archive", "odd.ipynb"))
 
 
 def test_a_notebook_is_brought_in_once(bench: Workbench) -> None:

@@ -16,7 +16,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
 from kpibackfill.record.index import FILE_NAME as INDEX
 from kpibackfill.record.verify import Verdict, verify
-from tests.workbench import Workbench
+from tests.workbench import Workbench, told
 
 
 def found(verdict: Verdict) -> list[str]:
@@ -86,6 +86,19 @@ def test_an_unlisted_file_or_folder_and_a_missing_folder_are_found(runs_dir: Pat
     }
     shutil.rmtree(run)
     assert f"{run.name}: its folder is missing" in found(verify(runs_dir))
+
+
+def test_a_runs_folder_that_is_a_link_is_found_and_not_read(
+    made_archive: Workbench, runs_dir: Path, tmp_path: Path
+) -> None:
+    (run,) = runs_dir.glob("*apply*")
+    run.rename(tmp_path / "elsewhere")
+    run.symlink_to(tmp_path / "elsewhere")
+    assert found(verify(runs_dir)) == [f"{run.name}: its folder is a link, which may lead out of the archive"]
+    configuration = runs_dir.parent / "kpibackfill.toml"
+    shutil.copyfile(made_archive.folder / "kpibackfill.toml", configuration)
+    for command in (["show", run.name], ["settle", run.name], ["revert", run.name]):
+        assert "is a link" in told(made_archive.command("--config", str(configuration), *command))
 
 
 def test_any_altered_byte_of_any_ledger_line_is_found_by_its_number(runs_dir: Path) -> None:
