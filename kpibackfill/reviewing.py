@@ -14,11 +14,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpibackfill import decisions
+from kpibackfill import decisions, views
 from kpibackfill.config import Config, load_config
 from kpibackfill.decisions import COLUMNS, TOLD, Decision, Decisions
 from kpibackfill.errors import Refused
-from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, too_few
+from kpibackfill.kpis import registry
+from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, Unit, amount, too_few
 from kpibackfill.record import archive, files
 from kpibackfill.record.receipt import RunRecord
 from kpibackfill.run import decidable
@@ -43,12 +44,14 @@ class Review:
         return f"{self.path}: {count} row{'s' * (count != 1)}"
 
     def _repr_html_(self) -> str:
-        from kpibackfill.views import templates
-
-        # JupyterLab opens a link beside the notebook in a tab of its own.
-        source = "<p><a href='{{ path.name }}'>{{ path.name }}</a></p>{{ table | safe }}"
-        table = self.frame.to_html(index=False, escape=True, border=0)
-        return templates().from_string(source).render(path=self.path, table=table)
+        words = {kpi_id: registry.as_dict(entry) for kpi_id, entry in registry.load().items()}
+        here = self.path.resolve().is_relative_to(Path.cwd())
+        return views.block(
+            "{{ t.style() }}{{ t.review(path, rows, decided) }}",
+            path=os.path.relpath(self.path) if here else str(self.path),
+            rows=[_shown(line, words) for line in self.frame.to_dict("records")],
+            decided=sum(text != "" for text in self.frame["decision"]),
+        )
 
 
 def review(run: str | Plan, output: str | Path | None = None, *, config: Config | None = None) -> Review:
@@ -60,9 +63,12 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
     output : where to write it; by default ``decisions-<run>.csv`` in the current folder.
     config : the configuration instead of the nearest one.
 
+    Of the plan on screen, and without an `output`, the file that is there already is given as it was filled in, or the
+    one that the plan goes by, so that a notebook with this call can be run all over again.
+
     Returns
     -------
-    Review : `path` and `frame`, and in a notebook a link that opens the file.
+    Review : `path` and `frame`, and in a notebook a table with what is decided so far and a link that opens the file.
 
     Raises
     ------
@@ -73,12 +79,16 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
         run_id = archive.resolve_run(config.runs_dir, run)
         rows, units = _archived(config, run_id)
     else:
+        if output is None and run.run.parameters.decisions:
+            return _read(run.run.parameters.decisions)
         run_id = run.run.run_id or f"{run.run.target.name}-{run.fingerprint[:8]}"
         rows, units = [proposal.document() for proposal in run.proposals], decidable(config)
     path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
     if path.resolve().is_relative_to(config.runs_dir):
         raise Refused(f"{path} is in the archive, whose files are closed; give another output.", code="decisions")
     if os.path.lexists(path):  # one that is too long is not: writing it is told
+        if output is None and not isinstance(run, str):
+            return _read(path)
         raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
     lines = [_line(row, units.get(row["kpi_id"], "")) for row in rows]
     _write(path, _csv(COLUMNS, lines))
@@ -149,6 +159,12 @@ def check_decisions(path: str | Path) -> pd.DataFrame:
     return frame.astype({"line": "int64", "snapshot_id": "Int64", "year": "Int64", "value": "float64"})
 
 
+def _read(file: str | Path) -> Review:
+    path, raw = decisions.content(file)
+    header, lines, _ = decisions.table(raw, path.name)
+    return Review(path, _frame(header, lines))
+
+
 def _archived(config: Config, run_id: str) -> tuple[list[Mapping[str, Any]], Mapping[str, str]]:
     record = RunRecord(config.runs_dir, run_id)
     receipt = record.receipt
@@ -165,6 +181,22 @@ def _line(row: Mapping[str, Any], unit: str) -> dict[str, str]:
         line |= {"stored": FEW if line["stored"] else "", "computed": FEW, "basis": FEW, "population": FEW}
         remarks.insert(0, NOT_FOR_PUBLICATION)
     return line | {"remarks": "; ".join(remarks), "numbers": row["numbers"]}
+
+
+def _shown(told: Mapping[str, str], words: views.Words) -> dict[str, Any]:
+    """A line as people read it; a column that the file lacks is empty."""
+    line = {**dict.fromkeys(COLUMNS, ""), **told}
+    unit = views.unit_of(line["kpi_id"], words)
+    texts = {f"{name}_text": _amount(line[name], unit) for name in ("stored", "computed", "value")}
+    return {**line, **texts, "label": words.get(line["kpi_id"], {}).get("label", line["kpi_id"])}
+
+
+def _amount(text: str, unit: Unit | None) -> str:
+    """A number of the file in its unit; what is none, such as one withheld, as it stands."""
+    try:
+        return amount(float(text), unit)
+    except ValueError:
+        return text
 
 
 def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]], delimiter: str = ",") -> str:

@@ -448,7 +448,12 @@ def test_deciding_and_checking_beside_the_table_needs_no_terminal(bench: Workben
     path = reviewed(bench)
     assert kb.check_decisions(path).empty
     decided = kb.decide(path, "education_nps", "remove", snapshot_id=270, reason="no, a false 0", reviewer="Ann")
-    assert "href='d.csv'" in decided._repr_html_()
+    html = decided._repr_html_()
+    assert 'href="d.csv"' in html
+    assert "<b>remove</b>" in html
+    assert "no, a false 0" in html
+    assert f"{len(decided.frame)} rows, 1 decided" in html
+    assert 'decisions = "d.csv"' in html
     (row,) = kb.check_decisions(path).to_dict("records")
     assert (row["kpi_id"], row["decision"], row["snapshot_id"], row["reason"]) == (
         "education_nps",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -380,8 +381,11 @@ class InSession:
         monkeypatch.setenv("JPY_SESSION_NAME", str(bench.folder / "kpi_backfill.ipynb"))
         self._bench = bench
 
-    def run_all(self, **parameters: Any) -> nbformat.NotebookNode:
+    def run_all(self, *, after_plan: Iterable[str] = (), **parameters: Any) -> nbformat.NotebookNode:
+        """Run All, with further cells below the plan's."""
         notebook: nbformat.NotebookNode = nbformat.read(notebook_path(), as_version=4)
+        below = 1 + next(place for place, cell in enumerate(notebook.cells) if "kb.make_plan(" in cell.source)
+        notebook.cells[below:below] = map(nbformat.v4.new_code_cell, after_plan)
         cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
         values = {"target": "test", "from_year": 2024, **parameters}
         cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
@@ -416,3 +420,21 @@ def test_a_session_explores_without_a_record_and_hands_an_apply_to_papermill(
         session.run_all(apply=True, approved_plan="0" * 64)
     assert "not the reviewed one" in str(raised.value)
     assert "Traceback" not in str(raised.value)
+
+
+@on("sqlite")
+def test_a_notebook_that_reviews_beside_the_table_runs_again_and_again_on_one_file(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = InSession(bench, monkeypatch)
+    page = (Path(__file__).parent.parent / "docs" / "reviewing.md").read_text(encoding="utf-8")
+    [cells] = re.findall(r"## Beside the table.*?```python\n(.*?)```", page, re.DOTALL)
+    asked: dict[str, Any] = {"from_year": 2016, "after_plan": cells.splitlines()}
+    session.run_all(**asked)
+    [path] = bench.folder.glob("decisions-*.csv")
+    for decisions in ("", path.name, path.name):
+        shown = session.run_all(**asked, decisions=decisions)
+    assert list(bench.folder.glob("decisions-*.csv")) == [path]
+    plan = next(cell for cell in shown.cells if "kb.make_plan(" in cell.source)
+    assert "1 row: 1 to delete." in plan.outputs[0].data["text/plain"]
+    assert path.read_text(encoding="utf-8-sig").count("no answers that year") == 1
