@@ -45,16 +45,21 @@ class Receipt:
 
     def _repr_html_(self) -> str:
         what, commands = "", list[str]()
+        session = self.run.record is None
         if self.state == "dry_run" and self.plan.rows:
             parameters, target = self.run.parameters.as_notebook(), guards(self.run.target)
-            named = "" if self.run.run_id else self.plan.fingerprint
+            named = self.plan.fingerprint if session else ""
             what, commands = ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
         return views.block(
-            "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>"
-            "{% if commands %}<p>To {{ what }}:</p><pre>{{ commands | join('\n') }}</pre>{% endif %}</div>",
+            "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>{% if what %}<p>To {{ what }}"
+            "{% if session %}, set <code>apply = True</code> in the parameters cell and <i>Run All</i> again"
+            "{{ '; or in a terminal:' if commands else '.' }}{% else %}:{% endif %}</p>"
+            "{% if commands %}<pre>{{ commands | join('\n') }}</pre>{% endif %}{% endif %}</div>",
             sentence=repr(self),
             what=what,
-            commands=commands,
+            session=session,
+            # Who has no run on record yet has nothing to approve in a terminal.
+            commands=[] if session and self.run.target.wants_approval else commands,
         )
 
 
@@ -63,7 +68,8 @@ def apply_plan(run: Run, plan: Plan) -> Any:
     """Write the plan where ``apply`` is ``True``; else close the dry run.
 
     In a session without a record (JupyterLab) a dry run only shows the plan, and an apply is handed to a papermill
-    execution with the same parameters and this plan's fingerprint as ``approved_plan``.
+    execution with the same parameters and this plan's fingerprint as ``approved_plan``. Where the target wants an
+    approval that was not named, the dry run is handed over, so that there is a record to approve of.
 
     Returns
     -------
@@ -80,6 +86,8 @@ def apply_plan(run: Run, plan: Plan) -> Any:
         if record is not None:
             closing.close(record, "dry_run")
         return Receipt("dry_run", {}, "", run, plan)
+    if record is None and approval.is_to_be_asked_for(run, plan):
+        return hand_over(run, plan, apply=False)
     approved = approval.check(run, plan)
     if record is None:
         return hand_over(run, plan)

@@ -31,18 +31,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class HandedOver:
-    """How a papermill execution that a session started has ended, and where its record is."""
+    """How a papermill execution that a session started has ended, and where its record is.
+
+    A dry run was started for want of an approval; `four_eyes` says that somebody else must give it.
+    """
 
     outcome: Mapping[str, Any]
     folder: Path
+    four_eyes: bool = False
 
     def _repr_html_(self) -> str:
         return views.block(
-            "{{ t.style() }}<div class='kb'><div class='kb-ok'><b>{{ o.state | capitalize }}</b> by the papermill "
-            "execution <code>{{ o.run_id }}</code>: {{ o.plan.rows }} row{{ 's' if o.plan.rows != 1 }}. "
-            "Its record is in <code>{{ folder }}</code>.</div></div>",
+            "{{ t.style() }}{{ t.handed_over(o, folder, four_eyes) }}",
             o=self.outcome,
             folder=str(self.folder),
+            four_eyes=self.four_eyes,
         )
 
     def __repr__(self) -> str:
@@ -85,14 +88,15 @@ def run_notebook(
     return record
 
 
-def hand_over(run: Run, plan: Plan) -> HandedOver:
+def hand_over(run: Run, plan: Plan, *, apply: bool = True) -> HandedOver:
     """Start the papermill execution of what a session shows, and give its outcome for the cell.
 
     The plan on screen goes along as ``approved_plan`` unless a reviewed one was named: what is written is what was
-    seen.
+    seen. Without `apply` it is a dry run, which there has to be on record before anybody can approve of it.
     """
-    parameters = run.parameters.as_notebook()
-    parameters["approved_plan"] = parameters["approved_plan"] or plan.fingerprint
+    parameters = {**run.parameters.as_notebook(), "apply": apply}
+    if apply:
+        parameters["approved_plan"] = parameters["approved_plan"] or plan.fingerprint
     options = command_options(parameters)
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     with subprocess.Popen(
@@ -119,7 +123,7 @@ def hand_over(run: Run, plan: Plan) -> HandedOver:
     if "error" in outcome:
         kind = OutcomeUnknown if child.returncode == OutcomeUnknown.exit_code else KpiBackfillError
         raise kind(outcome["error"]["message"], code=outcome["error"]["code"])
-    return HandedOver(outcome, RunRecord(run.config.runs_dir, outcome["run_id"]).folder)
+    return HandedOver(outcome, RunRecord(run.config.runs_dir, outcome["run_id"]).folder, run.target.four_eyes)
 
 
 def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None) -> None:

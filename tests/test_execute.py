@@ -19,6 +19,7 @@ import nbformat
 import pytest
 import sqlalchemy as sa
 
+import kpibackfill as kb
 from kpibackfill.record import archive
 from kpibackfill.record.provenance import notebook_path
 from kpibackfill.record.verify import verify
@@ -401,8 +402,9 @@ def test_a_session_explores_without_a_record_and_hands_an_apply_to_papermill(
 ) -> None:
     session = InSession(bench, monkeypatch)
     before = dump(bench.database)
-    session.run_all()
+    explored = session.run_all()
     assert not bench.config.runs_dir.exists()
+    assert "set <code>apply = True</code>" in json.dumps([cell.get("outputs", []) for cell in explored.cells])
     shown = session.run_all(apply=True, reason="a session's reason")
     (folder,) = bench.runs
     receipt = receipt_of(folder)
@@ -438,3 +440,25 @@ def test_a_notebook_that_reviews_beside_the_table_runs_again_and_again_on_one_fi
     plan = next(cell for cell in shown.cells if "kb.make_plan(" in cell.source)
     assert "1 row: 1 to delete." in plan.outputs[0].data["text/plain"]
     assert path.read_text(encoding="utf-8-sig").count("no answers that year") == 1
+
+
+@on("sqlite")
+def test_a_session_puts_the_dry_run_on_record_where_a_plan_has_to_be_approved_first(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.configure(four_eyes=True)
+    session = InSession(bench, monkeypatch)
+    before = dump(bench.database)
+    shown = session.run_all(apply=True, reason="runbook, step 4")
+    (folder,) = bench.runs
+    assert receipt_of(folder)["state"] == "dry_run"
+    assert dump(bench.database) == before
+    outcome = next(cell for cell in shown.cells if "kb.apply_plan(" in cell.source).outputs[0].data["text/html"]
+    for line in ("Nothing was written", f'kb.approve("{folder.name}", note=', f'approved_plan = "{folder.name}"'):
+        assert line in outcome
+    assert "somebody else" in outcome
+    kb.approve(folder.name, note="agrees", by="Ben")
+    session.run_all(apply=True, reason="runbook, step 4", approved_plan=folder.name)
+    receipt = receipt_of(bench.runs[-1])
+    assert (receipt["state"], receipt["approval"]["by"]) == ("applied", "Ben")
+    assert dump(bench.database) != before

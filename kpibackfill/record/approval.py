@@ -78,7 +78,7 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
             f"{target.name} asks for a reason; nothing was written. Say why in a sentence: reason.", code="reason"
         )
     if not parameters.approved_plan:
-        if target.wants_approval and plan.rows:
+        if is_to_be_asked_for(run, plan):
             raise Refused(
                 f"{target.name} applies only an approved plan; nothing was written. Do a dry run, have it reviewed "
                 "(`kpibackfill approve RUN`), and give its id as approved_plan.",
@@ -112,6 +112,12 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
             code="approval",
         )
     return found | (approval or {})
+
+
+def is_to_be_asked_for(run: Run, plan: Plan) -> bool:
+    """Whether nothing but an approval is missing: none was named, and the target applies nothing without."""
+    parameters = run.parameters
+    return bool(run.target.wants_approval and parameters.reason and plan.rows and not parameters.approved_plan)
 
 
 def refuse_altered(record: RunRecord) -> None:
