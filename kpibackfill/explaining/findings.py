@@ -24,7 +24,10 @@ class _Stored:
     details: dict[str, str]
 
     def fitting(self, own: str) -> frozenset[str]:
-        """What it may have followed. The own definition, even rounded, beats what gives a round number by chance."""
+        """What it may have followed. The own definition, even rounded, beats what gives a round number by chance;
+        where every one gives it, as a 0 of a year without data, it is no sign of any."""
+        if len(self.exact) == len(self.details):
+            return self.exact
         if own in self.exact | self.rounded:
             return frozenset([own])
         return self.exact or self.rounded or frozenset([NONE])
@@ -58,7 +61,7 @@ def sentence(matrix: pd.DataFrame) -> str:
     first, here, rest = "; ".join(told).partition(HERE)
     text = f"{first}{here}{rest.replace(HERE, '')}."
     every = [words for words in order if all(words in value.exact for value in values)]
-    if every and own not in every:
+    if len(every) == 1 and own not in every:
         text += f" *{every[0][0].upper()}{every[0][1:]}* fits every one of them."
     return text
 
@@ -106,6 +109,12 @@ def _run(run: Sequence[_Stored], name: str, own: str, values: Sequence[_Stored],
         years, verb = f"{first.year}–{last.year}{source}", "follow"
     if name == NONE:
         return f"{years} {verb} none of these"
+    alike = frozenset.intersection(*(value.exact for value in run))
+    if 2 * len(alike) > len(first.details) > 1:
+        verb = verb.replace("follow", "fit")
+        if len(alike) == len(first.details):
+            return f"{years} {verb} every definition"
+        return f"{years} {verb} most definitions, {'also' if own in alike else 'not'} the one computed here"
     details = sorted({value.details[name] for value in run} - {""})
     detail = f" ({', '.join(details)})" if details else ""
     rounded = "" if name in first.exact else ", rounded"

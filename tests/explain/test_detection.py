@@ -51,8 +51,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ),
         (
             "total_new_member_signups",
-            "2015–2020 follow *all monthly snapshots*, as computed here; 2021–2022 follow *the annual snapshot's own "
-            "joins*; 2023 on follow *all monthly snapshots*. *The annual snapshot's own joins* fits every one of them.",
+            "2015–2020 fit most definitions, also the one computed here; 2021–2022 follow *the annual snapshot's own "
+            "joins*; 2023 on fit most definitions, also the one computed here. *The annual snapshot's own joins* fits "
+            "every one of them.",
         ),
         (
             "workshop_participants_bipoc",
@@ -243,6 +244,9 @@ def rows(*values: tuple[int, str, dict[str, str]], source: str = "system") -> pd
     return pd.DataFrame(found, columns=COLUMNS)
 
 
+EVERY = dict.fromkeys("abc", "exact")
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -260,6 +264,16 @@ def rows(*values: tuple[int, str, dict[str, str]], source: str = "system") -> pd
         (
             [(2020, "system", {"b": "exact"}), (2021, "system", {"a": "exact"}), (2022, "system", {"a": "exact"})],
             "2020 follows *b*; 2021 on follow *a*, as computed here.",
+        ),
+        ([(2020, "system", EVERY)], "2020 fits every definition."),
+        ([(2020, "system", {"b": "exact", "c": "exact"})], "2020 fits most definitions, not the one computed here."),
+        (
+            [(2020, "system", {"a": "exact", "c": "exact"}), (2021, "system", {"b": "exact"})],
+            "2020 fits most definitions, also the one computed here; 2021 follows *b*.",
+        ),
+        (
+            [(2020, "system", {"b": "exact"}), (2021, "system", EVERY), (2022, "system", {"b": "exact"})],
+            "2020–2022 follow *b*. *B* fits every one of them.",
         ),
     ],
 )
