@@ -14,6 +14,7 @@ STARTER = """\
 
 [targets.demo]
 store = "sqlite:///demo.sqlite"        # a makerspace to try everything on; `kpibackfill demo` builds it
+timezone = "America/New_York"
 
 # [targets.live]
 # store = "mysql+pymysql://kpi:${LIVE_DB_PASSWORD}@db.example.org/drupal"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from kpibackfill.parameters import DEFAULTS
 from tests.databases import dump, on
 from tests.workbench import Workbench, error_of, told
 
+ROOT = Path(__file__).parents[1]
 # Loading these takes longer than a person waits for help.
 HEAVY = ("pandas", "numpy", "sqlalchemy", "papermill", "matplotlib", "nbclient", "IPython", "jinja2")
 
@@ -156,6 +158,25 @@ def test_without_a_configuration_the_first_step_is_told(tmp_path: Path, monkeypa
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
     assert "kpibackfill notebooks DIR" in told(CliRunner().invoke(main, ["run"]))
     assert "can't be read" in told(CliRunner().invoke(main, ["--config", "nowhere.toml", "run"]))
+
+
+def test_notebooks_says_how_to_open_them_also_where_jupyter_is_not_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = Path(sys.executable).parent
+
+    def told_next(folder: str) -> str:
+        return CliRunner().invoke(main, ["notebooks", folder]).output.splitlines()[-1]
+
+    monkeypatch.setenv("PATH", str(own))
+    assert told_next(".") == "Next: jupyter lab kpi_backfill.ipynb"
+    assert told_next("a b") == "Next: cd 'a b' && jupyter lab kpi_backfill.ipynb"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert told_next(".") == f"Next: {own}/jupyter lab kpi_backfill.ipynb"
+    # The demo there is the one of the repository.
+    ours, laid_down = (tomllib.loads((place / "kpibackfill.toml").read_text()) for place in (ROOT, tmp_path))
+    assert laid_down["targets"]["demo"] == ours["targets"]["demo"]
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])

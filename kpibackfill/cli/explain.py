@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -65,4 +68,12 @@ def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
         click.echo(f"Copied {one_line(copied.folder / name)}")
     for name in copied.kept:
         click.echo(f"Left as it is: {one_line(copied.folder / name)}")
-    click.echo(f"Next: cd {one_line(copied.folder)} && jupyter lab kpi_backfill.ipynb")
+    go = "" if copied.folder.resolve() == Path.cwd() else f"cd {shlex.quote(one_line(copied.folder))} && "
+    click.echo(f"Next: {go}{shlex.quote(_jupyter())} lab kpi_backfill.ipynb")
+
+
+def _jupyter() -> str:
+    """The JupyterLab that came with this package, as a shell finds it: pipx and uv put only `kpibackfill` on PATH."""
+    own, found = Path(sys.executable).with_name("jupyter"), shutil.which("jupyter")
+    on_path = found is not None and Path(found).resolve() == own.resolve()
+    return "jupyter" if on_path or not own.exists() else str(own)
