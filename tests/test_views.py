@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill.numbers import amount, measure, too_few
 from kpibackfill.record.texts import run_summary
+from tests.browser import chromium
 from tests.databases import Database, connect, on
 from tests.workbench import Steps, Workbench
 
@@ -149,6 +150,20 @@ def test_drift_csv_opens_in_a_spreadsheet_as_it_is(bench: Workbench) -> None:
     for row, computed in zip(rows, steps.drift["computed"], strict=True):
         if row["computed"] not in ("", "not for publication"):
             assert float(row["computed"]) == computed
+
+
+@pytest.mark.browser
+@on("sqlite")
+def test_the_tables_of_a_notebook_fit_on_a_printed_page(bench: Workbench) -> None:
+    steps = bench.steps()
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 620, "height": 900})  # A4 less its margins and the cells' prompts
+        page.emulate_media(media="print")
+        for shown in (steps.run, steps.readings, kb.drift_table(steps.drift), steps.plan, kb.review(steps.plan)):
+            page.set_content(f"<body style='margin: 0'>{shown._repr_html_()}")
+            widths = page.evaluate("[...document.querySelectorAll('.kb-box')].map(box => box.scrollWidth)")
+            assert widths, shown
+            assert max(widths) <= 620, shown
 
 
 @pytest.mark.parametrize(

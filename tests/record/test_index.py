@@ -97,5 +97,7 @@ def test_it_filters_and_sorts_in_a_real_browser_without_a_network(made_archive: 
             page.locator("#history th button").nth(2).press("Enter")
             assert years() == order
         assert page.locator("#history th[aria-sort=descending]").inner_text().startswith("Year")
+        page.set_viewport_size({"width": 390, "height": 800})  # a phone: the tables scroll, the page does not
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert asked == [(runs_dir / index.FILE_NAME).as_uri()]
         assert problems == []

@@ -285,5 +285,9 @@ def test_sorts_by_key_and_asks_no_network_in_a_real_browser(bench: Workbench) ->
         down = [float(text) for text in cells.evaluate_all("all => all.map(cell => cell.dataset.sort)") if text]
         assert down == up[::-1]
         assert opened.locator("figure img").first.evaluate("image => image.naturalWidth") > 300
+        opened.set_viewport_size({"width": 1000, "height": 900})
+        assert not opened.evaluate(
+            "[...document.querySelectorAll('.kb-box')].some(box => box.scrollWidth > box.clientWidth)"
+        )
     assert not complaints
     assert all(url.startswith(("file:", "data:")) for url in requests)
