@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import to_rgb
 
@@ -42,7 +43,7 @@ def test_titles_state_the_finding() -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([row(ATTENDEES, 2020, 5, 5), row(ATTENDEES, 2021, 6, 6)], "All 2 stored values agree with the computed ones"),
+        ([row(ATTENDEES, 2020, 5, 5), row(ATTENDEES, 2021, 6, 6)], "Both stored values agree with the computed ones"),
         ([row(ATTENDEES, 2020, 5, 5)], "The one stored value agrees"),
         ([row(ATTENDEES, 2020, 5, 4)], "The one stored value differs: Workshop attendees 2020, +25.0 %"),
         ([row(ATTENDEES, 2020, 5, 0)], "The one stored value differs: Workshop attendees 2020, 0 → 5"),
@@ -201,6 +202,24 @@ def test_a_rate_of_fewer_than_five_people_is_shown_nowhere(stored: float) -> Non
     assert "Withheld, fewer than five people" in figures["series"].alt
 
 
+def test_few_is_said_once_where_it_would_be_said_twice_in_one_place() -> None:
+    rows = [row(RATE, 2021, 0.25, basis=4, snapshot_id=number, source=f"source {number}") for number in range(1, 4)]
+    axes = panels(plot_drift(drift(*rows, *(row(RATE, year, 0.5, 0.5) for year in range(2010, 2021)))))[0]
+    assert words(axes).count("< 5") == 1
+
+
+def test_ticks_of_one_axis_are_all_in_thousands_or_none() -> None:
+    figures = plot_drift(drift(row(ATTENDEES, 2020, 9_999, 9_000)))
+    FigureCanvasAgg(figures["series"].figure).draw()
+    assert [tick.get_text() for tick in panels(figures)[0].get_yticklabels()] == ["0", "2.5 k", "5 k", "7.5 k", "10 k"]
+
+
+def test_a_cell_too_small_for_a_word_has_a_sign_that_is_explained() -> None:
+    figures = plot_drift(drift(*(row(ATTENDEES, year, 5) for year in range(1996, 2026))))
+    assert set(cells(figures).values()) == {"+"}
+    assert "+: a value and no stored row" in everything_said(figures)
+
+
 def test_a_count_of_fewer_than_five_is_no_secret() -> None:
     assert "< 5" not in everything_said(plot_drift(drift(row(ATTENDEES, 2020, 3, 4, basis=3))))
 
@@ -219,7 +238,7 @@ def test_two_snapshots_of_a_year_are_both_shown() -> None:
     assert 2023 < further[0] < 2024
     assert further[1] == 12
     assert "further snapshots of 2023 (manual_import)" in figures["series"].figure.texts[2].get_text()
-    assert cells(figures) == {(0, 0): "= 9", (0, 1): "= 10", (0, 2): "12 → 10   −16.7 %"}
+    assert cells(figures) == {(0, 0): "= 9", (0, 1): "12 → 10   −16.7 %", (0, 2): "= 10"}  # as in tables
     above = words(panels(figures, "heatmap")[0])
     assert above.count("2023") == 2
     assert "manual import" in " ".join(above).replace("\n", " ")

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from kpibackfill.kpis import registry
+from kpibackfill.kpis.registry import as_dict
 from kpibackfill.plots import plot_drift, plot_history, style
 from tests.figures import (
     ATTENDEES,
@@ -76,6 +78,7 @@ def test_words_keep_within_the_sheet(panels: int, years: int) -> None:
         for number, kpi_id in enumerate(kpis)
         for year in range(years)
     ]
+    rows += [row("kpi_0", 2000 + years)]  # so that the last values of the others carry their year
     for drawing in plot_drift(drift(*rows, kpis=kpis)):
         FigureCanvasAgg(drawing.figure).draw()
         sheet = drawing.figure.bbox
@@ -85,6 +88,14 @@ def test_words_keep_within_the_sheet(panels: int, years: int) -> None:
                 assert box.x0 >= sheet.x0 - 1, text
                 assert box.x1 <= sheet.x1 + 1, text
                 assert box.y1 <= sheet.y1 + 1, text
+
+
+def test_the_names_of_the_standard_kpis_are_never_cut() -> None:
+    registered = {kpi_id: as_dict(entry) for kpi_id, entry in registry.load().items()}
+    every = {f"{kpi_id}_{number}": words for number in range(5) for kpi_id, words in registered.items()}
+    figures = plot_drift(drift(*(row(kpi_id, 2020, 0.5, 0.25) for kpi_id in every), kpis=every))
+    assert len(panels(figures)) > 24
+    assert "…" not in everything_said(figures)
 
 
 def test_values_that_are_no_numbers_are_drawn_as_none() -> None:

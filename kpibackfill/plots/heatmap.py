@@ -38,7 +38,7 @@ MEASURES: dict[Unit, str] = {"count": "per cent", "points": "points", "fraction"
 # What a cell without drift says where there is room and where there is little.
 WORDS = {
     "agrees": ("=", "="),
-    "new": ("new", "new"),
+    "new": ("new", "+"),
     "period": ("period", "p"),
     "no_data": ("no data", "–"),
     "unsupported": ("unsup-\nported", "×"),
@@ -106,7 +106,7 @@ class _Cell:
         return 7.5 if not self.narrow else 6.5 if self.width >= 0.33 else 5.2
 
     def word(self, kind: str) -> str:
-        word = WORDS[kind][self.narrow]
+        word = WORDS[kind][self.width < 0.3 if kind == "new" else self.narrow]
         return word.replace("-\n", "") if self.width >= 0.8 else word
 
 
@@ -131,11 +131,15 @@ def draw_heatmap(arranged: Arranged) -> Drawing:
 
 
 def _columns(arranged: Arranged) -> pd.DataFrame:
-    """A row per column of the map: ``slot, snapshot_id`` (missing where a slot has no snapshot), ``period, detail``."""
+    """A row per column of the map: ``slot, snapshot_id`` (missing where a slot has no snapshot), ``period, detail``.
+
+    The snapshots of a period stand in the order that tables have them in.
+    """
     snapshots = arranged.places.drop_duplicates("snapshot_id")
-    snapshots = snapshots[["slot", "rank", "snapshot_id", "source", "snapshot_date", "period"]]
+    snapshots = snapshots[["slot", "snapshot_id", "source", "snapshot_date", "period"]]
     slots = pd.DataFrame({"slot": range(len(arranged.slots))})
-    columns = slots.merge(snapshots, on="slot", how="left").sort_values(["slot", "rank"], ignore_index=True)
+    order = ["slot", "snapshot_date", "snapshot_id"]
+    columns = slots.merge(snapshots, on="slot", how="left").sort_values(order, ignore_index=True)
     # A year's own snapshot stands in the slot of its first month or quarter, under its own name.
     columns["period"] = columns["period"].fillna(columns["slot"].map(dict(enumerate(arranged.slots))))
     crowded = columns["period"].duplicated(keep=False)

@@ -25,9 +25,9 @@ from kpibackfill.plots.style import (
     STORED,
     WIDTH,
     drawable,
-    extent,
     fit,
     sheet,
+    size_for,
     styled,
 )
 
@@ -80,10 +80,12 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
         own = str(rows.loc[rows["own"], "definition"].iloc[0])
         for line, name in enumerate(names):
             mine = name == own
-            label = fit(drawable(name), NAMES - MARGIN - 0.18, 8.5, bold=mine)
+            room = NAMES - MARGIN - 0.18
+            size = size_for(drawable(name), room, 8.5, least=7, bold=mine)
+            label = fit(drawable(name), room, size, bold=mine)
             axes.annotate(
                 label, (0, line + MIDDLE), (-7, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                ha="right", va="center_baseline", size=8.5, color=COMPUTED if mine else INK,
+                ha="right", va="center_baseline", size=size, color=COMPUTED if mine else INK,
                 weight="bold" if mine else "normal",
             )  # fmt: skip
             for number, column in enumerate(columns):
@@ -138,12 +140,12 @@ def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
             text = f"{column.year}   {stored}"
             axes.annotate(text, (number, 1), (0, 3), va="bottom", size=7, rotation=90, color=STORED, **place)
             continue
-        axes.annotate(stored, (number, 1), (0, 4), va="bottom", size=_size(stored, width, 8.5), color=STORED,
-                      weight="bold", **place)  # fmt: skip
+        size = size_for(stored, width - 0.06, 8.5, bold=True)
+        axes.annotate(stored, (number, 1), (0, 4), va="bottom", size=size, color=STORED, weight="bold", **place)
         axes.annotate(str(column.year), (number, 1), (0, 18), va="bottom", size=8, color=MUTED, **place)
         if several.count(column.year) > 1:
-            source = fit(drawable(column.source.replace("_", " ")), width - 0.04, 6.5)
-            axes.annotate(source, (number, 1), (0, 29), va="bottom", size=6.5, color=MUTED, **place)
+            source = fit(drawable(column.source.replace("_", " ")), width - 0.02, 5.5, lines=2)
+            axes.annotate(source, (number, 1), (0, 29), va="bottom", size=5.5, color=MUTED, linespacing=0.95, **place)
     axes.annotate(
         "stored", (0, 1), (-7, 4), xycoords="axes fraction", textcoords="offset points", ha="right", va="bottom",
         size=8.5, color=STORED, weight="bold",
@@ -169,13 +171,8 @@ def _cell(axes: Axes, entry: Kpi, number: int, line: int, row: Any, width: float
         text = {EXACT: "", ROUNDED: "≈"}.get(row.match, "·")
     elif row.match == EXACT and row.detail and width > 0.6:
         text = f"{text} {row.detail[:3]}"
-    size = _size(text, width, 8)
+    size = size_for(text, width - 0.06, 8, bold=True)
     axes.text(number, line + MIDDLE, text, ha="center", va="center_baseline", size=size, zorder=3, **look)
-
-
-def _size(text: str, width: float, most: float) -> float:
-    """The largest size, up to `most`, at which the text has room."""
-    return min(most, most * (width - 0.06) / max(extent(text, most, bold=True), 0.01)) if text else most
 
 
 def _notes(rows: pd.DataFrame, columns: list[_Column], width: float) -> list[str]:

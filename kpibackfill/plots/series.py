@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,25 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from kpibackfill.numbers import FEW, Unit, amount
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.places import Arranged, Entry, drift_text, rows
-from kpibackfill.plots.style import COMPUTED, GAP, HALO, INK, MARGIN, MUTED, RULE, STORED, WIDTH, fit, sheet, styled
+from kpibackfill.plots.style import (
+    COMPUTED,
+    GAP,
+    HALO,
+    INK,
+    MARGIN,
+    MUTED,
+    RULE,
+    STORED,
+    WIDTH,
+    extent,
+    fit,
+    sheet,
+    size_for,
+    styled,
+)
 from kpibackfill.plots.words import (
     COMPARED,
+    every,
     ordered,
     series_alternative,
     series_notes,
@@ -36,15 +53,17 @@ def draw_series(arranged: Arranged) -> Drawing:
     columns, height = _grid(arranged)
     rows = math.ceil(len(arranged.entries) / columns)
     room = WIDTH / columns
+    # A KPI's name in a narrow panel takes two lines.
+    head = HEAD + 0.15 * any("\n" in _named(entry, room) for entry in arranged.entries)
     width = min(room - LEFT - RIGHT, 0.9 * len(arranged.slots))
     with styled():
         notes = [*series_notes(arranged), *thinned_note(whole, arranged)]
-        page = sheet(series_title(whole), tally(whole), notes, body=rows * (HEAD + height + FOOT))
+        page = sheet(series_title(whole), tally(whole), notes, body=rows * (head + height + FOOT))
         for number, entry in enumerate(arranged.entries):
             row, column = divmod(number, columns)
-            axes = page.axes(column * room + LEFT, row * (HEAD + height + FOOT) + HEAD, width, height)
+            axes = page.axes(column * room + LEFT, row * (head + height + FOOT) + head, width, height)
             _panel(axes, arranged, entry, width, height)
-            _heading(axes, arranged, entry, room - 0.25)
+            _heading(axes, arranged, entry, room)
     return Drawing("series", page.figure, series_alternative(whole))
 
 
@@ -72,7 +91,11 @@ def _panel(axes: Axes, arranged: Arranged, entry: Entry, width: float, height: f
     axes.plot(xs, lead["stored"], "--", color=STORED, linewidth=1.1, zorder=3, label="stored")
     axes.plot(xs, lead["computed"], "-", color=COMPUTED, linewidth=1.3, zorder=4, label="computed")
     _marks(axes, places, size=min(RING, max(2.8, 0.8 * 72 * width / (len(xs) + 0.5))))
-    for place in rows(places[places["kind"] == "withheld"]):
+    told = -math.inf
+    for place in rows(places[places["kind"] == "withheld"].drop_duplicates("slot")):
+        if (place.x - told) * width / np.ptp(axes.get_xlim()) < extent(FEW, 7):
+            continue  # it would overprint the one before
+        told = place.x
         axes.annotate(
             FEW,
             (place.x, 0),
@@ -135,17 +158,19 @@ def _heading(axes: Axes, arranged: Arranged, entry: Entry, room: float) -> None:
     kinds = arranged.of(entry.kpi_id)["kind"].value_counts()
     compared = int(sum(kinds.get(kind, 0) for kind in COMPARED))
     if differ := int(kinds.get("differs", 0)):
-        said = "differs" if compared == 1 else f"{differ} of {compared} differ{'s' * (differ == 1)}"
+        said = "differs" if compared == 1 else f"{differ:,} of {compared:,} differ{'s' * (differ == 1)}"
     elif compared:
-        said = f"all {compared} agree" if compared > 1 else "agrees"
+        said = f"{every(compared).lower()} agree" if compared > 1 else "agrees"
     else:
         new = int(kinds.get("new", 0))
-        said = f"{new} new" if new > 1 else "new" if new else "nothing to compare"
+        said = f"{new:,} new" if new > 1 else "new" if new else "nothing to compare"
     above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(
-        fit(entry.label, room, 9, bold=True), (0, 1), (72 * (MARGIN - LEFT), 18), size=9, weight="bold", **above
-    )
+    axes.annotate(_named(entry, room), (0, 1), (72 * (MARGIN - LEFT), 16), size=9, weight="bold", va="bottom", **above)
     axes.annotate(f"{UNITS[entry.unit]} · {said}", (0, 1), (72 * (MARGIN - LEFT), 7), size=7.5, color=MUTED, **above)
+
+
+def _named(entry: Entry, room: float) -> str:
+    return fit(entry.label, room - 0.25, 9, lines=2, bold=True)
 
 
 def _scale(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
@@ -157,8 +182,9 @@ def _scale(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
     above = 0.34 if (places["kind"] == "differs").any() else 0.12
     axes.set_ylim(low - (0.12 * reach if low < 0 else 0.0), high + above * reach)
     ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if values.size else []
-    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low - 0.1 * reach <= tick <= high * 1.1]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value, entry.unit)))
+    shown = [float(tick) for tick in ticks if low - 0.1 * reach <= tick <= high * 1.1]
+    axes.yaxis.set_major_locator(FixedLocator(shown))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value, entry.unit, shown)))
     axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0, pad=3)
@@ -232,24 +258,25 @@ def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, heig
     for name, value in values.items():
         text = amount(value, entry.unit) if abs(value) < 1e7 else _short(value, entry.unit)
         when = "" if ends[name].slot == len(arranged.slots) - 1 else f" {arranged.slots[ends[name].slot]}"
+        label = f"{text}\n{name}{when}"
         axes.annotate(
-            f"{text}\n{name}{when}",
+            label,
             (1, heights[name]),
             (4, 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             va="center",
-            size=7 if when else 7.5,
+            size=min(size_for(line, RIGHT - 0.14, 7 if when else 7.5) for line in label.split("\n")),
             color=COLOUR.get(name, INK),
             linespacing=1.05,
         )
 
 
-def _short(value: float, unit: Unit) -> str:
-    """A number short enough for a tick: ``25 %``, ``12 k``, ``3.5 M``."""
+def _short(value: float, unit: Unit, beside: Sequence[float] = ()) -> str:
+    """A number short enough for a tick: ``25 %``, ``12 k``, ``3.5 M``; in thousands where one `beside` it is."""
     if unit == "fraction":
         return f"{value * 100:.6g} %".replace("-", "−")
     for size, scale, letter in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):
-        if abs(value) >= size:
+        if value and max(map(abs, (value, *beside))) >= size:
             return f"{value / scale:,.4g}{letter}".replace("-", "−")
     return (f"{value:,.0f}" if value == int(value) else f"{value:g}").replace("-", "−")

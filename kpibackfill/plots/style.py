@@ -141,6 +141,11 @@ def extent(text: str, size: float, bold: bool = False) -> float:
     return size / 72 * sum(_advance(letter, bold) for letter in text)
 
 
+def size_for(text: str, width: float, most: float, *, least: float = 0.0, bold: bool = False) -> float:
+    """The largest size from `least` to `most` at which the text has that width in inches."""
+    return max(least, min(most, most * width / max(extent(text, most, bold), 0.01)))
+
+
 def ink_on(position: float) -> str:
     """The colour of text that can be read on a drift's colour: -1 is far lower than stored, 1 far higher."""
     return PAPER if abs(position) > 0.72 else INK

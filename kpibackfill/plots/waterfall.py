@@ -24,6 +24,7 @@ from kpibackfill.plots.style import (
     drawable,
     fit,
     sheet,
+    size_for,
     styled,
 )
 
@@ -118,9 +119,11 @@ def _draw_steps(axes: Axes, steps: list[_Step], stored: list[float]) -> None:
             text, (side[0], line), (side[1], 0), textcoords="offset points", va="center_baseline", size=8.5,
             color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
         )  # fmt: skip
+        label, room = drawable(step.label), NAMES - MARGIN - 0.15
+        size = size_for(label, room, 8.5, least=7, bold=bold)
         axes.annotate(
-            fit(drawable(step.label), NAMES - MARGIN - 0.15, 8.5, bold=bold), (0, line), (-7, 0),
-            xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="center_baseline", size=8.5,
+            fit(label, room, size, bold=bold), (0, line), (-7, 0),
+            xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="center_baseline", size=size,
             color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
         )  # fmt: skip
     axes.scatter(

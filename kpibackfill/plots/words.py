@@ -25,14 +25,21 @@ def finding(arranged: Arranged) -> str:
         named = _named(arranged, largest, "label")
         if both == 1:
             return f"The one stored value differs: {named}"
-        return f"{differ} of {both} stored values {verb}{'; the largest' if differ > 1 else ''}: {named}"
+        return f"{differ:,} of {both:,} stored values {verb}{'; the largest' if differ > 1 else ''}: {named}"
     if both:
-        return f"All {both} stored values agree with the computed ones" if both > 1 else "The one stored value agrees"
+        return (
+            f"{every(both)} stored values agree with the computed ones" if both > 1 else "The one stored value agrees"
+        )
     if new:
-        return f"Nothing is stored yet: {new} new {'value' if new == 1 else 'values'}"
+        return f"Nothing is stored yet: {new:,} new {'value' if new == 1 else 'values'}"
     if arranged.places.empty:
         return "No snapshots in these years: nothing to compare"
     return "No value is both stored and computed: nothing to compare"
+
+
+def every(number: int) -> str:
+    """``Both``, or ``All 1,024``."""
+    return "Both" if number == 2 else f"All {number:,}"
 
 
 def tally(arranged: Arranged) -> str:
@@ -47,7 +54,7 @@ def tally(arranged: Arranged) -> str:
     if not arranged.count(*COMPARED):
         del named["new"]  # the title says it
     counted = [(arranged.count(kind), words) for kind, words in named.items()]
-    return " · ".join(f"{number} {words}" for number, words in counted if number)
+    return " · ".join(f"{number:,} {words}" for number, words in counted if number)
 
 
 def series_title(arranged: Arranged) -> str:
@@ -56,7 +63,7 @@ def series_title(arranged: Arranged) -> str:
     if per_kpi.empty or len(arranged.entries) == 1:
         return finding(arranged)
     several, all_ = len(per_kpi), len(arranged.entries)
-    who = f"All {all_} KPIs differ" if several == all_ else f"{several} of {all_} KPIs differ{'s' * (several == 1)}"
+    who = f"{every(all_)} KPIs differ" if several == all_ else f"{several} of {all_} KPIs differ{'s' * (several == 1)}"
     most = max(arranged.entries, key=lambda entry: per_kpi.get(entry.kpi_id, 0))
     times = per_kpi[most.kpi_id]
     if several == 1:
