@@ -32,6 +32,8 @@ _PUBLIC = {
     "show": "kpibackfill.record.tables",
     "diff": "kpibackfill.record.tables",
     "history": "kpibackfill.record.tables",
+    "runs_table": "kpibackfill.listing",
+    "history_table": "kpibackfill.listing",
     "verify": "kpibackfill.record.tables",
     "plot_history": "kpibackfill.plots",
     "kpi": "kpibackfill.kpis.registry",

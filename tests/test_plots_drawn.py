@@ -195,6 +195,23 @@ def test_a_history_tells_what_was_found_and_what_was_written() -> None:
     assert figures.items() == figures.items()
 
 
+def test_a_history_explains_only_what_is_drawn_and_dates_a_single_write() -> None:
+    def notes(*writes: tuple[Any, ...]) -> str:
+        figures = plot_history(history(*writes))
+        FigureCanvasAgg(figures["history"].figure).draw()
+        labels = [tick.get_text() for tick in panels(figures, "history")[-1].get_xticklabels()]
+        assert labels
+        assert not any(":" in label for label in labels)
+        return everything_said(figures)
+
+    new = notes((1, 2018, "2026-01-10 14:30", NAN, 94, None, 40))
+    assert "Dot: what it wrote. Dashed: kept." in new
+    assert "Ring" not in new
+    assert "Dotted" not in new
+    both = notes((1, 2018, "2026-01-10", 160, 94, None, 40), (1, 2018, "2026-03-10", 97, 94, None, 40))
+    assert "Ring: what the run found. Dot: what it wrote. Dashed: kept. Dotted: changed in between" in both
+
+
 def test_a_history_withholds_rates_of_fewer_than_five_people() -> None:
     writes = (1, 2018, "2026-01-10", 0.5, 0.25, 40, 4), (1, 2018, "2026-02-10", 0.25, 0.6, 4, 40)
     figures = plot_history(history(*writes, kpi_id=RATE))

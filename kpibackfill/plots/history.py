@@ -88,7 +88,7 @@ def _told(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
 
 def _span(told: pd.DataFrame) -> tuple[float, float]:
     first, last = (float(told["x"].min()), float(told["x"].max())) if len(told) else (0.0, 1.0)
-    room = max((last - first) * 0.08, 0.5)  # days
+    room = max((last - first) * 0.08, 0.5 if last > first else 2)  # days; of a single moment its date, not the hours
     return first - room, last + room
 
 
@@ -167,14 +167,21 @@ def _counts(told: pd.DataFrame) -> str:
     counted = ((told["run_id"].nunique(), "run"), (len(told.drop_duplicates("snapshot_id")), "row"))
     first, last = (f"{moment:%Y-%m-%d}" for moment in (told["when"].min(), told["when"].max()))
     words = " · ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted)
-    return f"{words} · {first}" + (f" to {last}" if first != last else "")
+    return f"{words} · {first}{f' to {last}' if first != last else ''} UTC"
 
 
 def _notes(told: pd.DataFrame) -> list[str]:
     """How to read the marks, and why each run wrote."""
     if told.empty:
         return []
-    notes = ["Ring: what the run found. Dot: what it wrote. Dotted: changed in between by something else."]
+    earlier = told.groupby(["year", "snapshot_id"])["value"].shift()
+    marks = {
+        "Ring: what the run found.": told["before"].notna().any(),
+        "Dot: what it wrote.": told["value"].notna().any(),
+        "Dashed: kept.": told[["before", "value"]].notna().any(axis=None),
+        "Dotted: changed in between by something else.": (earlier - told["before"]).fillna(0).ne(0).any(),
+    }
+    notes = [" ".join(text for text, drawn in marks.items() if drawn)]
     if FEW in {*told["before_words"], *told["value_words"]}:
         notes.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
     runs = told.drop_duplicates("run_id").iloc[::-1]

@@ -243,6 +243,14 @@ def test_the_history_notebook_runs_on_an_archive(here: Workbench, kpi: str) -> N
     for source in [sources[0], f"target, kpi = 'test', {kpi!r}", *sources[1:]]:
         exec(compile(source, "cell", "exec"), names)
     assert names["history"].empty == (kpi == "workshop_attendees")
+    table = kb.history_table(names["history"])
+    assert ("No run has written such a row." in table._repr_html_()) == names["history"].empty
+    for word in () if names["history"].empty else ("the yearly backfill", "Education NPS"):
+        assert word in table._repr_html_()
+    runs = kb.runs_table(kb.runs(target="test"))._repr_html_()
+    assert "dry run" in runs
+    assert "NaN" not in runs
+    assert kb.runs_table(kb.runs(target="nothing"))._repr_html_().count("No run is like that.") == 1
 
 
 def test_what_comes_from_the_archive_cannot_steer_a_terminal(here: Workbench, runs_dir: Path) -> None:
