@@ -165,7 +165,7 @@ def _tables_of(account: Account) -> list[Table]:
         tables.append(("how it comes about", [*rows, (ends, f"{remains:,}")]))
     elif any(explained.left_out.values()):
         tables.append(("left out", [(reason, f"{count:,}") for reason, count in explained.left_out.items() if count]))
-    for parts in explained.parts:
+    for parts in explained.told:
         title = f"by {parts.by}" + (", what the value rests on" if parts.of == "basis" else "")
         tables.append((title, [(label, f"{value:,.10g}") for label, value in parts.values.items()]))
     return tables

@@ -87,7 +87,7 @@ def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) 
         considered=_number(answers),
         what="answers of the period",
         arrives_at="basis",
-        notes=[f"Scores read as the digits in a longer text: {odd}."] if odd else [],
+        notes=[f"{odd:,} score{'s are' if odd != 1 else ' is'} read as the digits in a longer text."] if odd else [],
     )
 
 

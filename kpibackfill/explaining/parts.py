@@ -59,6 +59,11 @@ class Explained:
     arrives_at: Of = "value"
     notes: Sequence[str] = ()
 
+    @property
+    def told(self) -> list[Parts]:
+        """The parts that say anything: those in which something counts."""
+        return [parts for parts in self.parts if any(parts.values.values())]
+
     def problems(self, value: Value) -> list[str]:
         """A sentence for each way in which this does not add up to the KPI's own value."""
         own = {"value": value.value, "basis": value.basis}

@@ -71,9 +71,12 @@ def _nps(window: Window, rows: Sequence[sa.Row[tuple[int, bytes | None, int]]]) 
             detractors += number if value <= 3 else 0
     warnings = []
     if odd:
-        warnings.append(f"Answers that are no plain number, read as the digits in them or as 0: {odd}.")
+        are = "answer is" if odd == 1 else "answers are"
+        warnings.append(
+            f"{odd:,} {are} no plain number: read as the digits in {'it' if odd == 1 else 'them'}, or as 0."
+        )
     if 0 < scores < FEW_SCORES:
-        warnings.append(f"Few scores: {scores}.")
+        warnings.append(f"There {'is only 1 score' if scores == 1 else f'are only {scores} scores'}.")
     return Value(window.window_id, nps(promoters, detractors, scores), scores, submissions, warnings)
 
 

@@ -69,8 +69,12 @@ def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[tuple
     expected = MONTHS[window.cadence]
     warnings = []
     if joins and len(snapshots) < expected:
-        warnings.append(f"Months without a monthly snapshot: {expected - len(snapshots)} of {expected}.")
+        warnings.append(f"{_have(expected - len(snapshots), expected)} no monthly snapshot.")
     twice = sum(number > 1 for number in snapshots.values())
     if twice:
-        warnings.append(f"Months with more than one monthly snapshot, all of them summed: {twice} of {expected}.")
+        warnings.append(f"{_have(twice, expected)} more than one monthly snapshot: all of them are summed.")
     return Value(window.window_id, float(sum(joins)) if joins else None, len(snapshots), expected, warnings)
+
+
+def _have(some: int, all_: int) -> str:
+    return f"{some} of {all_} month{'s' * (all_ != 1)} {'has' if some == 1 else 'have'}"

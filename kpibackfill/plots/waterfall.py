@@ -78,7 +78,7 @@ def plot_explanation(explanation: Account) -> Figures:
 
 def _panels(explained: Explained) -> list[Parts]:
     """What takes the value apart; one part alone says nothing beside others."""
-    found = [parts for parts in explained.parts if parts.values]
+    found = explained.told
     return [parts for parts in found if len(parts.values) > 1] or found[:1]
 
 
@@ -255,7 +255,7 @@ def _alternative(explanation: Account, label: str) -> str:
     if explained is not None and not explanation.withheld:
         left = [f"{reason}: {count:,}" for reason, count in explained.left_out.items() if count]
         said += [f"Left out: {'; '.join(left)}."] if left else []
-        for parts in explained.parts:
+        for parts in explained.told:
             listed = ", ".join(f"{name} {value:,.0f}" for name, value in list(parts.values.items())[:MOST])
             said.append(f"By {parts.by}: {listed}.")
     return " ".join([*said, *explanation.problems])

@@ -242,6 +242,16 @@ def own_kpi() -> Iterator[str]:
 
 
 @on("sqlite")
+def test_a_year_without_data_has_no_empty_tables(bench: Workbench) -> None:
+    found = kb.explain(NPS, year=2016, target="test", as_of=AS_OF)
+    assert found.computed is None
+    assert "by score" not in repr(found)
+    assert "by month" not in found._repr_html_()
+    assert "By month" not in found.figure()["waterfall"].alt
+    assert len(found.as_dict()["parts"]) >= 12  # programs get all of them
+
+
+@on("sqlite")
 def test_a_kpi_without_parts_tells_value_basis_and_warnings(bench: Workbench, own_kpi: str) -> None:
     found = explain(own_kpi, 2022)
     assert (found.computed, found.basis, found.population) == (12.0, 12, 20)

@@ -218,8 +218,8 @@ def test_no_monthly_snapshot_is_no_data_and_a_month_missing_or_twice_is_told(mak
     assert (missing.value, missing.basis, missing.population) == (None, 0, 12)
     assert (found.value, found.basis, found.population) == (11, 2, 12)
     assert found.warnings == [
-        "Months without a monthly snapshot: 10 of 12.",
-        "Months with more than one monthly snapshot, all of them summed: 1 of 12.",
+        "10 of 12 months have no monthly snapshot.",
+        "1 of 12 months has more than one monthly snapshot: all of them are summed.",
     ]
     assert next_year.value == 100
     assert values(makerspace, SIGNUPS, months(2024, 2, 1, 1, "monthly"), months(2024, 4, 3, 2, "quarterly")) == [
@@ -233,7 +233,7 @@ def test_an_nps_without_a_score_is_no_data(makerspace: Makerspace) -> None:
     makerspace.fill(evaluations((noon, "0"), (noon, "none of your business"), (noon, "-3")))
     (value,) = makerspace.compute(NPS, year(2024))
     assert (value.value, value.basis, value.population) == (None, 0, 3)
-    assert value.warnings == ["Answers that are no plain number, read as the digits in them or as 0: 1."]
+    assert value.warnings == ["1 answer is no plain number: read as the digits in it, or as 0."]
 
 
 def test_the_year_of_a_submission_is_the_sites(makerspace: Makerspace) -> None:
@@ -261,7 +261,7 @@ def test_drafts_and_other_forms_are_out_and_every_row_of_a_submission_is_a_score
     makerspace.fill({**tables, "webform_submission_data": [*tables["webform_submission_data"], second, other]})
     (value,) = makerspace.compute(NPS, year(2024))
     assert (value.value, value.basis, value.population) == (33.3, 3, 2)
-    assert value.warnings == ["Few scores: 3."]
+    assert value.warnings == ["There are only 3 scores."]
 
 
 def test_long_answers_that_differ_at_their_end_only_are_kept_apart(makerspace: Makerspace) -> None:
