@@ -32,6 +32,7 @@ _PUBLIC = {
     "show": "kpibackfill.record.tables",
     "diff": "kpibackfill.record.tables",
     "history": "kpibackfill.record.tables",
+    "list_kpis": "kpibackfill.listing",
     "runs_table": "kpibackfill.listing",
     "history_table": "kpibackfill.listing",
     "verify": "kpibackfill.record.tables",

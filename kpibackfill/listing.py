@@ -1,4 +1,4 @@
-"""What the archive's frames look like in a notebook: tables for people, and a sentence where there is nothing."""
+"""Lists in a notebook: the KPIs, and the archive's runs and histories as tables for people."""
 
 from __future__ import annotations
 
@@ -8,9 +8,30 @@ from typing import Any
 import pandas as pd
 
 from kpibackfill import views
+from kpibackfill.config import load_config
 from kpibackfill.drift import Table
+from kpibackfill.frames import Lines
+from kpibackfill.kpis import registry
 from kpibackfill.record import history as record_history
 from kpibackfill.record.texts import state_words
+
+
+def list_kpis() -> pd.DataFrame:
+    """The KPIs that there are, the site's own included, in the order in which they are shown.
+
+    Returns
+    -------
+    DataFrame, a row per KPI: `kpi_id`, `label`, `unit` (``count``, ``points`` or ``fraction``), `family`, `risky`
+    (bool: computed only on request), `description`, `sources` (list of tables), `cadences` (list: ``annual``,
+    ``quarterly``, ``monthly``).
+
+    Raises
+    ------
+    Refused : there is no configuration, or a module of `kpi_modules` can't be imported.
+
+    Example: ``kb.list_kpis().set_index("kpi_id")["description"]``
+    """
+    return Lines([registry.as_dict(entry) for entry in registry.load(load_config().site.kpi_modules).values()])
 
 
 def runs_table(runs: pd.DataFrame) -> Table:

@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import kpibackfill as kb
 from kpibackfill.cli import main
 from kpibackfill.parameters import DEFAULTS
 from tests.databases import dump, on
@@ -158,6 +159,16 @@ def test_without_a_configuration_the_first_step_is_told(tmp_path: Path, monkeypa
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
     assert "kpibackfill notebooks DIR" in told(CliRunner().invoke(main, ["run"]))
     assert "can't be read" in told(CliRunner().invoke(main, ["--config", "nowhere.toml", "run"]))
+
+
+def test_the_list_of_kpis_is_the_same_for_a_program_and_in_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n')
+    monkeypatch.chdir(tmp_path)
+    listed = kb.list_kpis()
+    assert listed.to_dict("records") == json.loads(CliRunner().invoke(main, ["kpis", "--json"]).stdout)
+    assert all(words in listed._repr_html_() for words in listed["description"].str.slice(-40))
 
 
 def test_notebooks_says_how_to_open_them_also_where_jupyter_is_not_on_the_path(

@@ -20,6 +20,7 @@ from kpibackfill.config import Config, Target, load_config, masked_url
 from kpibackfill.database.engine import reading
 from kpibackfill.database.inspection import server_version
 from kpibackfill.errors import KpiBackfillError
+from kpibackfill.frames import Lines
 from kpibackfill.kpis import registry
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ __all__ = ["Finding", "check", "check_target", "next_command"]
 
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&][^=&]*(?:pass|pwd|token|secret|key)[^=&]*=[^&]", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{\w+\}")
-
-
-class _Lines(pd.DataFrame):  # type: ignore[misc]
-    """Shows its sentences at their full length."""
-
-    def _repr_html_(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
-            return str(super()._repr_html_())
 
 
 def check(target: str = "demo") -> pd.DataFrame:
@@ -56,7 +49,7 @@ def check(target: str = "demo") -> pd.DataFrame:
     Refused : there is no configuration, or no such target.
     """
     config = load_config()
-    return _Lines([finding.as_dict() for finding in check_target(config, config.target(target))])
+    return Lines([finding.as_dict() for finding in check_target(config, config.target(target))])
 
 
 def check_target(config: Config, target: Target) -> list[Finding]:
