@@ -71,6 +71,11 @@ def apply_plan(run: Run, plan: Plan) -> Any:
     execution with the same parameters and this plan's fingerprint as ``approved_plan``. Where the target wants an
     approval that was not named, the dry run is handed over, so that there is a record to approve of.
 
+    Parameters
+    ----------
+    run : what ``begin`` returned.
+    plan : what ``make_plan`` returned for that run.
+
     Returns
     -------
     Receipt, or in a session the outcome of the papermill execution.

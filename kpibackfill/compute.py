@@ -79,6 +79,14 @@ def compute_kpis(run: Run) -> Readings:
     One query a KPI, whatever the number of snapshots, in one read-only transaction; where the sources are another
     database, one there as well.
 
+    Parameters
+    ----------
+    run : what ``begin`` returned.
+
+    Returns
+    -------
+    Readings : `snapshots` and `computed`, two DataFrames, and what is stored; shown as a table.
+
     Raises
     ------
     KpiBackfillError : the database can't be reached or read, a table is missing, a key is there twice; one or two

@@ -37,6 +37,10 @@ def compare(readings: Readings) -> pd.DataFrame:
 
     Two values are equal when they are equal as 4-byte floats, as which the fact table keeps them.
 
+    Parameters
+    ----------
+    readings : what ``compute_kpis`` returned.
+
     Returns
     -------
     DataFrame with the columns of ``readings.computed`` and
@@ -104,6 +108,14 @@ def compare(readings: Readings) -> pd.DataFrame:
 def drift_table(drift: pd.DataFrame) -> Table:
     """The drift as a table in which what matters stands first; unchanged rows and years without data are folded away.
 
+    Parameters
+    ----------
+    drift : what ``compare`` returned.
+
+    Returns
+    -------
+    Table for the last expression of a cell.
+
     Raises
     ------
     Refused : the drift was edited since it was compared.
@@ -126,7 +138,20 @@ def drift_table(drift: pd.DataFrame) -> Table:
 
 
 def review_figures(drift: pd.DataFrame) -> Table:
-    """The runbook's review figures: per year the target snapshots and the computed KPI rows, and the total."""
+    """The runbook's review figures: per year the target snapshots and the computed KPI rows, and the total.
+
+    Parameters
+    ----------
+    drift : what ``compare`` returned.
+
+    Returns
+    -------
+    Table for the last expression of a cell.
+
+    Raises
+    ------
+    Refused : the drift was edited since it was compared.
+    """
     parameters = seal_of(drift).run.parameters
     per_year, total = counts(drift, range(parameters.from_year, parameters.to_year + 1))
     html = views.block(

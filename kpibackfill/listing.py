@@ -67,7 +67,7 @@ def history_table(history: pd.DataFrame) -> Table:
     """
     rows = []
     for change in _records(history):
-        unknown = {"label": change["kpi_id"], "unit": "points"}
+        unknown = {"label": change["kpi_id"], "unit": None}
         words = history.attrs.get("kpis", {}).get(change["kpi_id"], unknown)
         before, after = record_history.shown({**change, "after": change["value"], "unit": words["unit"]})
         why = [text for text in (record_history.origin_words(change), change["reason"]) if text]

@@ -66,6 +66,15 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
 
     In a revert they are the rows that the other run wrote, to be put back as they were before.
 
+    Parameters
+    ----------
+    run : what ``begin`` returned.
+    drift : what ``compare`` returned for that run.
+
+    Returns
+    -------
+    Plan : its rows, each with its before-image, and one `fingerprint`; ``frame()`` has them as a DataFrame.
+
     Raises
     ------
     Refused : `drift` was edited since it was compared, or belongs to another run; or a decision doesn't fit.

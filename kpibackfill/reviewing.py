@@ -57,14 +57,14 @@ class Review:
 def review(run: str | Plan, output: str | Path | None = None, *, config: Config | None = None) -> Review:
     """Write the decisions file of a dry run: a line per planned or unsupported row, to be decided by a person.
 
+    Of the plan on screen, and without an `output`, the file that is there already is given as it was filled in, or the
+    one that the plan goes by, so that a notebook with this call can be run all over again.
+
     Parameters
     ----------
     run : the dry run's id, its beginning or end, or ``latest``; or in a session the plan on screen.
     output : where to write it; by default ``decisions-<run>.csv`` in the current folder.
     config : the configuration instead of the nearest one.
-
-    Of the plan on screen, and without an `output`, the file that is there already is given as it was filled in, or the
-    one that the plan goes by, so that a notebook with this call can be run all over again.
 
     Returns
     -------
@@ -111,13 +111,20 @@ def decide(
     Parameters
     ----------
     path : the file, as `review` or a spreadsheet wrote it.
+    kpi_id : one of the registry, or of the site's ``manual_kpis``.
     decision : ``accept``, ``reject``, ``defer``, ``set`` or ``remove``.
     snapshot_id, year : of the row; a ``set`` may give the year alone, for all target snapshots of it.
     value, reason, reviewer : the value to set, why, and who decided.
 
+    Returns
+    -------
+    Review : the file as it is now, as `review` gives it.
+
     Raises
     ------
     Refused : the file with this decision would not be accepted; it was left as it is.
+
+    Example: ``kb.decide("decisions.csv", "education_nps", "accept", snapshot_id=283, reviewer="Ann")``
     """
     units = decidable(load_config())
     path, raw = decisions.content(path, new=True)
@@ -140,6 +147,10 @@ def decide(
 
 def check_decisions(path: str | Path) -> pd.DataFrame:
     """Read a decisions file as a run would, without a database.
+
+    Parameters
+    ----------
+    path : the file.
 
     Returns
     -------

@@ -96,6 +96,10 @@ def begin(
     reason, operator : why, in a sentence, and who.
     as_of : the instant that "last year" and the current month go by; a local time is the site's.
 
+    Returns
+    -------
+    Run : what the steps after it take, and where its record is.
+
     Raises
     ------
     KpiBackfillError : with one or two lines that say what is wrong; nothing was read or written.

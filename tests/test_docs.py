@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import kpibackfill as kb
 from kpibackfill.cli import main
 from kpibackfill.config import Config, Site, Target
 from kpibackfill.demo import build_demo
@@ -97,6 +99,16 @@ def mentioned(path: Path) -> Iterator[list[str]]:
 
 def test_the_page_of_commands_is_their_help() -> None:
     assert command_line.PAGE.read_text(encoding="utf-8") == command_line.page(), "python -m tests.command_line"
+
+
+@pytest.mark.parametrize("name", [name for name in kb.__all__ if inspect.isfunction(getattr(kb, name))])
+def test_every_function_tells_of_each_parameter_and_of_what_it_returns(name: str) -> None:
+    function = getattr(kb, name)
+    told = inspect.getdoc(function) or ""
+    [listed] = re.findall(r"Parameters\n-+\n(.*?)(?:\n\n|\Z)", told, re.DOTALL) or [""]
+    named = {word for names in re.findall(r"(?m)^(\w[\w, ]*) : ", listed) for word in names.split(", ")}
+    assert named == set(inspect.signature(function).parameters)
+    assert re.search(r"(?m)^Returns\n-+\n\S", told)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -33,6 +33,7 @@ def coverage(
     target : a target of ``kpibackfill.toml``.
     from_year, to_year : inclusive; by default every year that has an annual snapshot.
     as_of : the instant up to whose month is counted; default now.
+    config : the configuration instead of the nearest one.
 
     Returns
     -------

@@ -94,10 +94,17 @@ def detect(
     kpis : KPI ids instead of the default set, text with commas or a list.
     from_year, to_year : inclusive; by default every year that has an annual snapshot.
     as_of : the instant that the current month goes by; a local time is the site's; default now.
+    config : the configuration instead of the nearest one.
+
+    Returns
+    -------
+    Detection : a sentence per KPI; ``figure()`` draws the matrix, `matrix` is the table behind it.
 
     Raises
     ------
     KpiBackfillError : with one or two lines that say what is wrong; nothing was written.
+
+    Example: ``kb.detect(target="live", kpis="workshop_attendees").figure()``
     """
     rows: list[dict[str, Any]] = []
     with opened(

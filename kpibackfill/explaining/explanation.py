@@ -48,10 +48,17 @@ def explain(
     year : the year of the window.
     target : a target of ``kpibackfill.toml``.
     as_of : the instant that the current month goes by; a local time is the site's; default now.
+    config : the configuration instead of the nearest one.
+
+    Returns
+    -------
+    Explanation : the value with what it rests on, its parts and what was left out; ``figure()`` draws it.
 
     Raises
     ------
     KpiBackfillError : with one or two lines that say what is wrong; nothing was written.
+
+    Example: ``kb.explain("education_nps", year=2024, target="live")``
     """
     if not str(kpi_id).strip() or "," in str(kpi_id):
         raise Refused(

@@ -89,6 +89,14 @@ def explains(kpi_id: str) -> Callable[[Explain], Explain]:
     """Register the decorated function as the explanation of a KPI: connection, site and window in, ``Explained`` out.
 
     It is called in the same read-only transaction as the KPI, and what it gives is held against the KPI's own value.
+
+    Parameters
+    ----------
+    kpi_id : as it was registered with ``kpi``.
+
+    Returns
+    -------
+    A decorator that gives the function back as it is.
     """
 
     def register(explain: Explain) -> Explain:

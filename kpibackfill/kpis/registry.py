@@ -44,7 +44,10 @@ MONTHS: dict[Cadence, int] = {"annual": 12, "quarterly": 3, "monthly": 1}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A snapshot's period in the site's local time: inclusive, whole seconds, no zone attached."""
+    """A snapshot's period, ``start`` to ``end`` in the site's local time: inclusive, whole seconds, no zone attached.
+
+    ``window_id`` is what a ``Value`` answers to; ``cadence`` is ``annual``, ``quarterly`` or ``monthly``.
+    """
 
     window_id: int
     start: datetime
@@ -152,6 +155,14 @@ def kpi(
     risky : computed only on request, since it rests on data that change by themselves.
     reads_store : its connection is the store's also where the sources are another database.
     cadences : the kinds of window it can compute.
+
+    Returns
+    -------
+    A decorator that gives the function back as it is.
+
+    Raises
+    ------
+    Refused : the id is taken, or not fit to be one; or a unit, a source or a cadence is none.
     """
 
     if isinstance(sources, str) or isinstance(cadences, str):

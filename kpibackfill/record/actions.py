@@ -34,6 +34,10 @@ def approve(run: str, note: str, by: str = "") -> dict[str, Any]:
 def settle(run: str) -> dict[str, Any]:
     """Find out whether a run that was cut off while it was writing has written, and put that on record.
 
+    Parameters
+    ----------
+    run : its whole id.
+
     Returns
     -------
     The settlement: `run_id`, `outcome` (``applied``, ``not_in_effect`` or ``changed_since``), `settled_at`, `by`, and
@@ -49,6 +53,10 @@ def settle(run: str) -> dict[str, Any]:
 
 def replay(run: str) -> Replay:
     """Ask a run again: its parameters, as of its own instant, as a dry run; and compare the numbers to the last digit.
+
+    Parameters
+    ----------
+    run : its whole id.
 
     Returns
     -------

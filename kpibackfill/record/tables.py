@@ -38,6 +38,11 @@ def runs(
 ) -> pd.DataFrame:
     """The runs on record, the oldest first; of one target, year, KPI or state where these are given.
 
+    Parameters
+    ----------
+    target, year, kpi : a target's name, a year that was asked for, the id of a KPI that was computed.
+    state : ``applied``, ``dry_run``, ``refused``, ``failed``, ``planned`` or ``unsettled``.
+
     Returns
     -------
     DataFrame, a row per run: `run_id`, `target`, `from_year`, `to_year` (int), `apply` (bool), `state`, `settled`
@@ -56,7 +61,22 @@ def runs(
 
 
 def show(run: str) -> Shown:
-    """All that is on record of one run; as the last expression of a cell its findings, shown as text."""
+    """All that is on record of one run; as the last expression of a cell its findings, shown as text.
+
+    Parameters
+    ----------
+    run : its id, the beginning or end of it, or ``latest``.
+
+    Returns
+    -------
+    Shown : indexed by the names that ``kpibackfill show --json`` prints.
+
+    Raises
+    ------
+    Refused : there is no such run, or there are several.
+
+    Example: ``kb.show("latest")``
+    """
     runs_dir = load_config().runs_dir
     shown = archive.show(runs_dir, archive.resolve_run(runs_dir, run))
     changes = [change for change in record_history.changes(runs_dir) if change["run_id"] == shown["run_id"]]
@@ -65,6 +85,10 @@ def show(run: str) -> Shown:
 
 def diff(one: str, other: str) -> pd.DataFrame:
     """What differs between two runs.
+
+    Parameters
+    ----------
+    one, other : their ids, the beginnings or ends of them, or ``latest``.
 
     Returns
     -------
@@ -82,6 +106,11 @@ def history(
     kpi: str | None = None, target: str | None = None, year: int | None = None, snapshot_id: int | None = None
 ) -> pd.DataFrame:
     """Every value that a row was ever given; of one KPI, target, year or snapshot where these are given.
+
+    Parameters
+    ----------
+    kpi : its id in the registry, or as it is stored.
+    target, year, snapshot_id : of the row.
 
     Returns
     -------
@@ -115,7 +144,21 @@ def history(
 
 
 def verify(head: str = "", target: str | None = None) -> Verdict:
-    """Check the archive against its ledger, and with `target` that database's rows against the archive."""
+    """Check the archive against its ledger, and with `target` that database's rows against the archive.
+
+    Parameters
+    ----------
+    head : a head digest that was noted elsewhere: is it still contained?
+    target : a target of ``kpibackfill.toml``.
+
+    Returns
+    -------
+    Verdict : `findings` (none: all is as it was), `notes`, and the `head` to note elsewhere.
+
+    Raises
+    ------
+    Refused : `head` is no digest, there is no ledger to go by, or no such target.
+    """
     return verify_all(load_config(), head, target)
 
 
