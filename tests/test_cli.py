@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 import kpibackfill as kb
@@ -159,6 +160,36 @@ def test_without_a_configuration_the_first_step_is_told(tmp_path: Path, monkeypa
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
     assert "kpibackfill notebooks DIR" in told(CliRunner().invoke(main, ["run"]))
     assert "can't be read" in told(CliRunner().invoke(main, ["--config", "nowhere.toml", "run"]))
+
+
+def completed(*arguments: str) -> list[str]:
+    """What the shell offers for the last argument, as far as it is typed."""
+    shell = ShellComplete(main, {}, "kpibackfill", "_KPIBACKFILL_COMPLETE")
+    return [item.value for item in shell.get_completions(list(arguments[:-1]), arguments[-1])]
+
+
+@on("sqlite")
+def test_the_shell_completes_targets_kpis_runs_and_states(bench: Workbench) -> None:
+    run_id = bench.finish(kpis="education_nps")["run_id"]
+    assert completed("run", "--target", "te") == ["test"]
+    assert completed("explain", "education") == ["education_nps"]
+    assert completed("run", "--kpis", "education_nps,total_n") == ["education_nps,total_new_member_signups"]
+    assert completed("runs", "--state", "dry") == ["dry_run"]
+    assert completed("show", "") == ["latest", run_id]
+    assert completed("approve", "") == [run_id]  # which wants the whole id
+    assert completed("run", "--approved-plan", run_id[:9]) == [run_id]
+
+
+def test_completing_says_nothing_where_there_is_nothing_to_go_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in (None, "[targets.test", "[site]\nkpi_modules = ['no_such_module']\n[targets.t]\nstore='sqlite:///x'\n"):
+        if text is not None:
+            (tmp_path / "kpibackfill.toml").write_text(text)
+        assert completed("show", "2") == []
+        assert completed("explain", "education") == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_list_of_kpis_is_the_same_for_a_program_and_in_a_notebook(

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kpibackfill import __version__
+from kpibackfill.cli import completing
 from kpibackfill.cli.base import HELP, Cli, absolute, begin, config_of, json_option, print_json, progress_line
 from kpibackfill.errors import Refused
 from kpibackfill.printable import printable
@@ -35,16 +36,31 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
 
 @main.command(short_help="Execute the notebook: a dry run, or --apply.")
-@click.option("--target", default="demo", show_default=True, help="A target of kpibackfill.toml.")
+@click.option(
+    "--target",
+    shell_complete=completing.target,
+    default="demo",
+    show_default=True,
+    help="A target of kpibackfill.toml.",
+)
 @click.option("--from-year", type=int, help="First year, inclusive; by default last year.")
 @click.option("--to-year", type=int, help="Last year, inclusive; by default the first.")
 @click.option("--snapshot-types", default="annually,annual", show_default=True, help="Kinds of snapshot, with commas.")
-@click.option("--kpis", default="", help="KPI ids instead of the default set, with commas.")
+@click.option(
+    "--kpis", shell_complete=completing.kpi_ids, default="", help="KPI ids instead of the default set, with commas."
+)
 @click.option("--include-risky", is_flag=True, help="Add the risky KPIs to the default set.")
 @click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
-@click.option("--approved-plan", default="", help="Fingerprint or run id of the reviewed dry run to apply.")
-@click.option("--decisions", default="", help="CSV file with decisions on single rows.")
-@click.option("--revert-of", default="", help="Run id whose before-images are to be restored.")
+@click.option(
+    "--approved-plan",
+    shell_complete=completing.run,
+    default="",
+    help="Fingerprint or run id of the reviewed dry run to apply.",
+)
+@click.option("--decisions", shell_complete=completing.file, default="", help="CSV file with decisions on single rows.")
+@click.option(
+    "--revert-of", shell_complete=completing.run, default="", help="Run id whose before-images are to be restored."
+)
 @click.option("--reason", default="", help="Why, in a sentence.")
 @click.option("--operator", default="", help="Who; by default the system's user.")
 @click.option("--as-of", help="The instant that “last year” goes by; by default now.")
@@ -157,7 +173,13 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
 
 
 @main.command(short_help="Look whether everything is in place.")
-@click.option("--target", default="demo", show_default=True, help="A target of kpibackfill.toml.")
+@click.option(
+    "--target",
+    shell_complete=completing.target,
+    default="demo",
+    show_default=True,
+    help="A target of kpibackfill.toml.",
+)
 @json_option
 @click.pass_context
 def check(ctx: click.Context, target: str, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kpibackfill.cli import main
+from kpibackfill.cli import completing, main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json
 from kpibackfill.wording import some
 
@@ -25,10 +25,14 @@ def _warn(runs_dir: Path) -> None:
 
 
 @main.command(short_help="List the runs on record.")
-@click.option("--target", help="Only runs of this target.")
+@click.option("--target", shell_complete=completing.target, help="Only runs of this target.")
 @click.option("--year", type=int, help="Only runs that asked for this year.")
-@click.option("--kpi", help="Only runs that computed this KPI.")
-@click.option("--state", help="Only runs in this state: applied, dry_run, refused, failed, planned, unsettled.")
+@click.option("--kpi", shell_complete=completing.kpi_ids, help="Only runs that computed this KPI.")
+@click.option(
+    "--state",
+    shell_complete=completing.state,
+    help="Only runs in this state: applied, dry_run, refused, failed, planned, unsettled.",
+)
 @json_option
 @click.pass_context
 def runs(
@@ -54,7 +58,7 @@ def runs(
 
 
 @main.command(short_help="Show a run: findings, rows, who and why.")
-@click.argument("run")
+@click.argument("run", shell_complete=completing.run_to_read)
 @json_option
 @click.pass_context
 def show(ctx: click.Context, run: str, as_json: bool) -> None:
@@ -80,8 +84,8 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
 
 
 @main.command(short_help="Compare two runs, and say why they differ.")
-@click.argument("one")
-@click.argument("other")
+@click.argument("one", shell_complete=completing.run_to_read)
+@click.argument("other", shell_complete=completing.run_to_read)
 @json_option
 @click.pass_context
 def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
@@ -110,9 +114,9 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
 
 
 @main.command(short_help="List every value that a row was ever given.")
-@click.option("--target", help="Only rows of this target.")
+@click.option("--target", shell_complete=completing.target, help="Only rows of this target.")
 @click.option("--year", type=int, help="Only rows of this year.")
-@click.option("--kpi", help="Only rows of this KPI.")
+@click.option("--kpi", shell_complete=completing.kpi_ids, help="Only rows of this KPI.")
 @click.option("--snapshot", "snapshot_id", type=int, help="Only rows of this snapshot.")
 @json_option
 @click.pass_context
@@ -147,7 +151,11 @@ def history(
 
 @main.command(short_help="Check the archive, or a target against it.")
 @click.option("--head", default="", metavar="DIGEST", help="A head that was noted elsewhere: is it still contained?")
-@click.option("--target", help="Also hold the rows in this target's database against the archive.")
+@click.option(
+    "--target",
+    shell_complete=completing.target,
+    help="Also hold the rows in this target's database against the archive.",
+)
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> None:

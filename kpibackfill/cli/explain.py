@@ -9,14 +9,20 @@ from pathlib import Path
 
 import click
 
-from kpibackfill.cli import main
+from kpibackfill.cli import completing, main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json
 
 
 @main.command(short_help="Tell how a value comes about.")
-@click.argument("kpi", metavar="KPI")
+@click.argument("kpi", metavar="KPI", shell_complete=completing.kpi_ids)
 @click.option("--year", type=int, required=True, help="The year to explain.")
-@click.option("--target", default="demo", show_default=True, help="A target of kpibackfill.toml.")
+@click.option(
+    "--target",
+    shell_complete=completing.target,
+    default="demo",
+    show_default=True,
+    help="A target of kpibackfill.toml.",
+)
 @click.option("--as-of", help="The instant that the current month goes by; by default now.")
 @json_option
 @click.pass_context

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from kpibackfill.cli import execute, main
+from kpibackfill.cli import completing, execute, main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json, progress_line
 
 
 @main.command(short_help="Write the decisions file of a dry run.")
-@click.argument("run")
+@click.argument("run", shell_complete=completing.run_to_read)
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write instead of decisions-RUN.csv here.")
 @json_option
 @click.pass_context
@@ -41,7 +41,7 @@ def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> 
 
 
 @main.command(short_help="Put your approval of a dry run on record.")
-@click.argument("run")
+@click.argument("run", shell_complete=completing.run)
 @click.option("--note", required=True, help="Why, in a sentence.")
 @click.option("--by", default="", help="Who approves; by default the system's user.")
 @json_option
@@ -71,7 +71,7 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
 
 
 @main.command(short_help="Find out whether a run that was cut off wrote.")
-@click.argument("run")
+@click.argument("run", shell_complete=completing.run)
 @json_option
 @click.pass_context
 def settle(ctx: click.Context, run: str, as_json: bool) -> None:
@@ -95,10 +95,15 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
 
 
 @main.command(short_help="Put the rows that a run wrote back.")
-@click.argument("run")
+@click.argument("run", shell_complete=completing.run)
 @click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
-@click.option("--approved-plan", default="", help="Fingerprint or run id of the revert's reviewed dry run.")
-@click.option("--decisions", default="", help="CSV file with decisions on single rows.")
+@click.option(
+    "--approved-plan",
+    shell_complete=completing.run,
+    default="",
+    help="Fingerprint or run id of the revert's reviewed dry run.",
+)
+@click.option("--decisions", shell_complete=completing.file, default="", help="CSV file with decisions on single rows.")
 @click.option("--reason", default="", help="Why, in a sentence.")
 @click.option("--operator", default="", help="Who; by default the system's user.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 after a dry run whose plan is not empty.")
@@ -122,7 +127,7 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
 
 
 @main.command(short_help="Ask a run again, and compare.")
-@click.argument("run")
+@click.argument("run", shell_complete=completing.run)
 @json_option
 @click.pass_context
 def replay(ctx: click.Context, run: str, as_json: bool) -> None:
