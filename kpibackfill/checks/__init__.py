@@ -121,7 +121,5 @@ def _failed(error: KpiBackfillError, target: Target) -> Finding:
     for secret in target.secrets() if error.code != "configuration" else ():
         text = text.replace(secret, "***")
     if error.code == "database":
-        return wrong(
-            f"{text} Is the server up, the tunnel open, the host, account and password right? See docs/connecting.md."
-        )
+        return wrong(f"{text} Is the server up, the tunnel open, the host, account and password right?")
     return wrong(text, "kpibackfill demo" if error.code == "database_missing" and target.name == "demo" else "")

@@ -116,7 +116,7 @@ def _rights(connection: Connection) -> Iterator[Finding]:
     elif denied:
         yield note(
             f"The account may not {', '.join(denied)} on {kpi_fact.name}: dry runs work, an apply is refused by the "
-            "database. docs/connecting.md has the GRANTs."
+            "database. To apply with this target, GRANT it these rights, or name an account that has them."
         )
     else:
         yield ok("The account may INSERT, UPDATE and DELETE KPI rows: an apply is possible.")
