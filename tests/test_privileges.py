@@ -23,23 +23,25 @@ BLOCKS = {
     (engine, name): sql
     for engine, name, sql in re.findall(r"<!-- (\w+) (\w+) -->\n```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 }
+OPTIONAL = ("cachetags", "civicrm_value_demographics_15")
+"""Tables that a site may lack; each has a statement of its own, so that the others are in force without it."""
 servers = on("mariadb", "postgresql")
 Account = Callable[..., Workbench]
 
 
 def statements(database: Database, account: str, civicrm: str = "") -> list[str]:
     """The page's statements for `kpi_reader` or `kpi_writer`, for this database and CiviCRM's own, if it has one."""
-    sql = BLOCKS[database.name, "reader"].replace("kpi_reader", account)
+    names = [account.removeprefix("kpi_")]
     if account == "kpi_writer":
-        sql += BLOCKS[database.name, "writer"]
+        names += ["cachetags"]
         if database.name == "postgresql" and database.layout == "surrogate":
-            sql += BLOCKS["postgresql", "surrogate"]
+            names += ["surrogate"]
+    sql = "".join(BLOCKS[database.name, name] for name in names)
     if civicrm:
         sql = re.sub(r"(drupal\.)?\b(civicrm_[a-z0-9_]+?)(?=[ ,\n])(?<!instructor)", rf"{civicrm}.\2", sql)
         if database.name == "postgresql":
             sql += BLOCKS["postgresql", "schema"].replace("SCHEMA civicrm", f"SCHEMA {civicrm}")
-            sql = sql.replace("kpi_reader", account)
-    return [part for part in re.split(r";\n", sql) if part.strip()]
+    return [part for part in re.split(r";\n", sql) if account in part]
 
 
 def execute(connection: sa.Connection, statement: str) -> None:
@@ -57,11 +59,7 @@ def account(bench: Workbench) -> Iterator[Account]:
             inspector = sa.inspect(connection)
             there = inspector.get_table_names() + (inspector.get_table_names(civicrm) if civicrm else [])
             for statement in statements(database, kind, civicrm):
-                for table in ("cachetags", "civicrm_value_demographics_15"):
-                    if table not in there:
-                        statement = "" if f".{table} " in statement else statement.replace(f"{table}, ", "")
-                        statement = "" if f" {table} " in statement else statement
-                if statement:
+                if all(table in there or table not in statement for table in OPTIONAL):
                     execute(connection, statement.replace("drupal.", f"{url.database}.").replace(kind, name))
         bench.database = replace(
             database,
@@ -125,6 +123,16 @@ def test_tables_that_a_site_lacks_need_no_grants(bench: Workbench, account: Acco
 
 
 @servers
+def test_where_cache_tags_are_not_in_the_database_the_server_answers_as_the_page_says(bench: Workbench) -> None:
+    name = bench.database.name
+    says = {"mariadb": "1146", "postgresql": 'relation "cachetags" does not exist'}[name]
+    assert says in PAGE
+    grant = BLOCKS[name, "cachetags"].replace("drupal.", f"{sa.make_url(bench.database.url).database}.")
+    with connect(bench.database.url) as connection, pytest.raises(sa.exc.DBAPIError, match=says):
+        execute(connection, grant)
+
+
+@servers
 def test_check_says_that_the_reader_may_not_apply(bench: Workbench, account: Account) -> None:
     add_cachetags(bench.database)
     config = account("kpi_reader").config
@@ -132,6 +140,7 @@ def test_check_says_that_the_reader_may_not_apply(bench: Workbench, account: Acc
     assert not [finding for finding in findings if finding.level == "wrong"]
     (rights,) = [finding for finding in findings if "The account may not" in finding.text]
     assert (rights.level, "INSERT, UPDATE, DELETE on ms_fact_kpi_snapshot" in rights.text) == ("note", True)
+    assert "GRANT it these rights" in rights.text
 
 
 @servers
