@@ -35,8 +35,7 @@ def follow(page: str, folder: Path) -> dict[str, str]:
             with (folder / name).open("a", encoding="utf-8") as file:
                 file.write(("\n\n" if file.tell() else "") + text)
         elif language == "console":
-            for line in text.splitlines():
-                command = line.removeprefix("$ ")
+            for command in text.splitlines():
                 printed[command] = shell([sys.executable, "-m", *shlex.split(command)], folder)
     return printed
 
