@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kpibackfill.demo import build_demo
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")])
@@ -83,3 +85,14 @@ def commands(line: str) -> Iterator[list[str]]:
             arguments.append(word)
         elif word.rpartition("/")[2] == "kpibackfill":
             arguments = []
+
+
+def configure(folder: Path, text: str) -> None:
+    """A configuration with the text's targets, each with a SQLite file of its own instead of the database."""
+    targets = re.findall(r"\[targets\.(\w+)\]", text)
+    stores = iter(targets)
+    text = re.sub("store = .*", lambda _: f'store = "sqlite:///{next(stores)}.sqlite"', text)
+    (folder / "kpibackfill.toml").write_text(text, encoding="utf-8")
+    for name in targets:
+        if name != "demo":
+            build_demo(folder / f"{name}.sqlite", until_year=2025)

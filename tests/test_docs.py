@@ -6,10 +6,8 @@ import ast
 import contextlib
 import inspect
 import json
-import os
 import re
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +20,24 @@ from click.testing import CliRunner
 import kpibackfill as kb
 from kpibackfill.cli import main
 from kpibackfill.config import Config, Site, Target
-from kpibackfill.demo import build_demo
 from kpibackfill.parameters import DEFAULTS
 from tests import command_line
-from tests.pages import DOCS, PAGES, ROOT, anchors, blocks, code, commands, links, prose, shown_commands, table, text_of
+from tests.pages import (
+    DOCS,
+    PAGES,
+    ROOT,
+    SHELLS,
+    anchors,
+    blocks,
+    code,
+    commands,
+    configure,
+    links,
+    prose,
+    shown_commands,
+    table,
+    text_of,
+)
 
 NAMES = [path.name for path in PAGES]
 
@@ -38,6 +50,27 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
         assert target.is_file(), link
         assert page.parent != DOCS or target.is_relative_to(DOCS), f"{link} leads out of the site"
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_block_is_closed_and_nothing_is_left_to_be_filled_in(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    fences = re.findall(r"(?m)^ *(`{3,})([^`\n]*)$", text)
+    assert len(fences) % 2 == 0
+    assert not any(language for _, language in fences[1::2]), "a block begins inside another one"
+    assert re.findall(r"(?m)^[A-Z][A-Z _]+$|\b(?:TODO|TBD|FIXME)\b", prose(text)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_block_can_be_copied_and_is_what_it_says(page: Path) -> None:
+    for block in blocks(page.read_text(encoding="utf-8")):
+        assert not re.search(r"(?m)^(\$|>>>) ", block.text), "a prompt would be copied, too"
+        if block.language == "python":
+            ast.parse(block.text)
+        elif block.language == "json":
+            json.loads(block.text)
+        elif block.language in {*SHELLS, "bash"} - {""}:
+            subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
 
 
 def test_every_page_stands_in_the_navigation_and_on_the_first_page() -> None:
@@ -195,70 +228,3 @@ def json_of(*arguments: str) -> Any:
     done = CliRunner().invoke(main, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
-
-
-def configure(folder: Path, text: str) -> None:
-    """A configuration with the text's targets, each with a SQLite file of its own instead of the database."""
-    targets = re.findall(r"\[targets\.(\w+)\]", text)
-    stores = iter(targets)
-    text = re.sub("store = .*", lambda _: f'store = "sqlite:///{next(stores)}.sqlite"', text)
-    (folder / "kpibackfill.toml").write_text(text, encoding="utf-8")
-    for name in targets:
-        if name != "demo":
-            build_demo(folder / f"{name}.sqlite", until_year=2025)
-
-
-def shell(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KPIBACKFILL", "JPY"))}
-    command = [sys.executable, "-m", "kpibackfill", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.slow
-def test_the_workflow_of_the_first_live_run_works_as_it_stands(tmp_path: Path) -> None:
-    page, readme = text_of("first-live-run.md"), (ROOT / "README.md").read_text(encoding="utf-8")
-    configure(tmp_path, next(block.text for block in blocks(readme) if "[targets.dev]" in block.text))
-    steps = list(shown_commands(page))
-    in_readme = [arguments for arguments in shown_commands(readme) if "dev" in arguments]
-    assert [arguments for arguments in steps if arguments in in_readme] == in_readme
-
-    run_id, ended = "", []
-    for arguments in steps:
-        if arguments[0] in ("explain", "revert"):
-            continue
-        done = shell(tmp_path, [run_id if word == "RUN_ID" else word for word in arguments])
-        assert done.returncode == 0, done.stdout + done.stderr
-        if arguments[0] == "run":
-            run_id = max((tmp_path / "runs").glob("2*"), key=os.path.getmtime).name
-            receipt = json.loads((tmp_path / "runs" / run_id / "receipt.json").read_bytes())
-            ended.append((receipt["target"]["name"], receipt["state"], receipt["plan"]["rows"] > 0))
-    assert ended == [
-        ("dev", "dry_run", True),
-        ("dev", "applied", True),
-        ("dev", "dry_run", False),
-        ("dev", "dry_run", True),
-        ("live", "dry_run", True),
-        ("live", "applied", True),
-    ]
-
-
-@pytest.mark.slow
-def test_the_scheduled_script_tells_somebody_when_rows_differ(tmp_path: Path) -> None:
-    configure(tmp_path, "[targets.live]\nstore = ''\n")
-    page = text_of("scheduling.md")
-    script = next(block.text for block in blocks(page) if block.language == "sh")
-    program = tmp_path / ".venv" / "bin" / "kpibackfill"
-    mail = tmp_path / "bin" / "mail"
-    for path, text in (
-        (program, f'#!/bin/sh\nexec "{sys.executable}" -m kpibackfill "$@"\n'),
-        (mail, '#!/bin/sh\necho "$2" > told\n'),
-        (tmp_path / "passwords.env", "export LIVE_DB_PASSWORD='x'\n"),
-        (tmp_path / "nightly.sh", script.replace("/home/ann/kpis", str(tmp_path))),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o700)
-    environment = {"PATH": f"{mail.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    subprocess.run(["sh", tmp_path / "nightly.sh"], env=environment, check=True)
-    assert (tmp_path / "told").read_text() == "KPI rows differ from what is computed\n"
-    assert "The plan has" in (tmp_path / "nightly.log").read_text()
