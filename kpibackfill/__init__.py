@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "KpiBackfillError": "kpibackfill.errors",
     "check": "kpibackfill.checks",
-    "begin": "kpibackfill.run",
+    "begin": "kpibackfill.beginning",
     "compute_kpis": "kpibackfill.compute",
     "compare": "kpibackfill.drift",
     "drift_table": "kpibackfill.drift",

@@ -17,7 +17,7 @@ from kpibackfill.database import store
 from kpibackfill.database.engine import writing
 from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
-from kpibackfill.execute import hand_over
+from kpibackfill.execute import HandedOver, hand_over
 from kpibackfill.next_steps import ways_to_apply
 from kpibackfill.plan import Plan
 from kpibackfill.record import approval, closing, settle
@@ -64,7 +64,7 @@ class Receipt:
 
 
 @step
-def apply_plan(run: Run, plan: Plan) -> Any:
+def apply_plan(run: Run, plan: Plan) -> Receipt | HandedOver:
     """Write the plan where ``apply`` is ``True``; else close the dry run.
 
     In a session without a record (JupyterLab) a dry run only shows the plan, and an apply is handed to a papermill

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill import views
+from kpibackfill.beginning import RUN_VARIABLE, prepare
 from kpibackfill.config import Config
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.judging import archived, judge
@@ -22,7 +23,6 @@ from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
 from kpibackfill.record.provenance import notebook_path
 from kpibackfill.record.receipt import NOTEBOOK, RunRecord, receipt_of
-from kpibackfill.run import RUN_VARIABLE, prepare
 
 if TYPE_CHECKING:
     from kpibackfill.plan import Plan

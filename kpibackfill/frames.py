@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from kpibackfill.errors import Refused
-
-if TYPE_CHECKING:
-    from kpibackfill.run import Run
+from kpibackfill.run import Run
 
 KEY = "kpibackfill"
 

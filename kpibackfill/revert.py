@@ -14,9 +14,9 @@ from kpibackfill.database.store import Image
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import DEFAULTS
 from kpibackfill.record import settle
-from kpibackfill.record.approval import refuse_altered
 from kpibackfill.record.planned import PlanRow, after_image, read_plan, row_of
 from kpibackfill.record.receipt import PLAN, RunRecord
+from kpibackfill.record.vouching import refuse_altered
 
 Key = tuple[int, str]
 # A revert shows the years and KPIs of the run that it reverts.

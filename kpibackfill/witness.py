@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill.record import ledger
 from kpibackfill.record.history import last_recorded
+from kpibackfill.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from kpibackfill.run import Run
 
 Key = tuple[int, str]
 _PAST = {"reject": "rejected", "set": "set by hand", "remove": "removed"}

@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
+from kpibackfill.beginning import RUN_VARIABLE
 from kpibackfill.demo import build_demo
 from kpibackfill.record.provenance import notebook_path
-from kpibackfill.run import RUN_VARIABLE
 from tests.browser import chromium
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 from sqlalchemy.engine import Connection
 
+from kpibackfill.beginning import prepare
 from kpibackfill.compute import connections, stored_rows, values_of
 from kpibackfill.config import Config
 from kpibackfill.database import store
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.printable import one_line
-from kpibackfill.run import Run, prepare
+from kpibackfill.run import Run
 from kpibackfill.snapshots import read_snapshots
 
 FIRST_YEAR, LAST_YEAR = 1000, 9998

@@ -20,7 +20,7 @@ from kpibackfill.numbers import same
 from kpibackfill.record import archive, history
 from kpibackfill.record.planned import after_image, is_image, read_plan, row_of
 from kpibackfill.record.receipt import PLAN
-from kpibackfill.record.verify import Finding
+from kpibackfill.record.verdict import Finding
 
 Key = tuple[int, str]
 # What an image has besides its value, which is compared as a 4-byte number before.

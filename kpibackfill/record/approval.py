@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import one_line, system_user
-from kpibackfill.record import files, ledger
+from kpibackfill.record import ledger
 from kpibackfill.record.planned import fingerprint, read_plan, row_document
-from kpibackfill.record.receipt import PLAN, RECEIPT, RunRecord
+from kpibackfill.record.receipt import PLAN, RunRecord
+from kpibackfill.record.vouching import refuse_altered
+from kpibackfill.run import Run
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config
     from kpibackfill.plan import Plan
-    from kpibackfill.run import Run
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -118,33 +119,6 @@ def is_to_be_asked_for(run: Run, plan: Plan) -> bool:
     """Whether nothing but an approval is missing: none was named, and the target applies nothing without."""
     parameters = run.parameters
     return bool(run.target.wants_approval and parameters.reason and plan.rows and not parameters.approved_plan)
-
-
-def refuse_altered(record: RunRecord) -> None:
-    """Refuse a run whose files are not those that the ledger lists.
-
-    Raises
-    ------
-    Refused : a file is missing or altered, or nothing vouches for what the run says; the message names it.
-    """
-    sealed: dict[str, str] = {}
-    for entry in ledger.entries(record.runs_dir):
-        if entry["run_id"] == record.run_id:
-            sealed |= entry["files"]
-    goes_by = [name for name in (RECEIPT, PLAN) if (record.folder / name).exists()]
-    for name in [*goes_by, *sealed]:
-        path = record.folder / name
-        if name not in sealed:
-            what = "is in no line of the ledger that can be relied on"
-        elif not path.is_file():
-            what = "is missing since it was archived"
-        elif files.sha256(path) != sealed[name]:
-            what = "was altered since it was archived"
-        else:
-            continue
-        raise Refused(
-            f"{record.run_id}/{name} {what}; nothing was written. `kpibackfill verify` says more.", code="altered"
-        )
 
 
 def _reviewed(run: Run, wanted: str) -> tuple[dict[str, Any], str] | None:

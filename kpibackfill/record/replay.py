@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.printable import one_line
-from kpibackfill.record.approval import refuse_altered
 from kpibackfill.record.diff import DATA, DEFINITION, SETTINGS, UNTOLD, compare_receipts
 from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.vouching import refuse_altered
 
 if TYPE_CHECKING:
     import pandas as pd

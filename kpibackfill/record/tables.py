@@ -16,7 +16,8 @@ from kpibackfill.record import archive, texts
 from kpibackfill.record import history as record_history
 from kpibackfill.record.diff import compare_receipts
 from kpibackfill.record.receipt import RunRecord
-from kpibackfill.record.verify import Verdict, verify_all
+from kpibackfill.record.verdict import Verdict
+from kpibackfill.record.verify import verify_all
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,7 +12,7 @@ from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.printable import one_line
 from kpibackfill.record import history
 from kpibackfill.record.receipt import PLAN
-from kpibackfill.record.verify import Verdict
+from kpibackfill.record.verdict import Verdict
 from kpibackfill.views import drift_rows, planned_rows
 
 

@@ -24,10 +24,10 @@ import papermill  # noqa: F401
 
 import kpibackfill as kb
 from kpibackfill import apply, plots, revert
+from kpibackfill.beginning import RUN_VARIABLE, prepare
 from kpibackfill.database import engine, store
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.record import files, index, ledger, receipt, report, settle
-from kpibackfill.run import RUN_VARIABLE, prepare
 
 # Where a blow may fall: every line of these that apply_plan comes through.
 WATCHED = {module.__file__: Path(str(module.__file__)).stem for module in (apply, engine, store, receipt, ledger)} | {

@@ -15,7 +15,8 @@ import pytest
 from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
 from kpibackfill.record.index import FILE_NAME as INDEX
-from kpibackfill.record.verify import Verdict, verify
+from kpibackfill.record.verdict import Verdict
+from kpibackfill.record.verify import verify
 from tests.workbench import Workbench, told
 
 

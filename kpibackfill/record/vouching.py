@@ -1,0 +1,34 @@
+"""Whether the ledger vouches for what a run's files say, before anything is done by them."""
+
+from __future__ import annotations
+
+from kpibackfill.errors import Refused
+from kpibackfill.record import files, ledger
+from kpibackfill.record.receipt import PLAN, RECEIPT, RunRecord
+
+
+def refuse_altered(record: RunRecord) -> None:
+    """Refuse a run whose files are not those that the ledger lists.
+
+    Raises
+    ------
+    Refused : a file is missing or altered, or nothing vouches for what the run says; the message names it.
+    """
+    sealed: dict[str, str] = {}
+    for entry in ledger.entries(record.runs_dir):
+        if entry["run_id"] == record.run_id:
+            sealed |= entry["files"]
+    goes_by = [name for name in (RECEIPT, PLAN) if (record.folder / name).exists()]
+    for name in [*goes_by, *sealed]:
+        path = record.folder / name
+        if name not in sealed:
+            what = "is in no line of the ledger that can be relied on"
+        elif not path.is_file():
+            what = "is missing since it was archived"
+        elif files.sha256(path) != sealed[name]:
+            what = "was altered since it was archived"
+        else:
+            continue
+        raise Refused(
+            f"{record.run_id}/{name} {what}; nothing was written. `kpibackfill verify` says more.", code="altered"
+        )
