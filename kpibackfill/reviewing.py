@@ -86,7 +86,7 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
     path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
     if path.resolve().is_relative_to(config.runs_dir):
         raise Refused(f"{path} is in the archive, whose files are closed; give another output.", code="decisions")
-    if os.path.lexists(path):  # one that is too long is not: writing it is told
+    if os.path.lexists(path.resolve()):  # one that is too long is not: writing it is told
         if output is None and not isinstance(run, str):
             return _read(path)
         raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
