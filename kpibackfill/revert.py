@@ -80,9 +80,10 @@ def written_by(config: Config, run_id: Any) -> dict[str, Any]:
             "set values by a decisions file.",
             code="revert",
         )
+    if state == "applied":
+        refuse_altered(record)  # its before-images are what is put back
     if state != "applied" or not receipt["plan"]["rows"]:
         raise Refused(f"{run_id} wrote nothing, so there is nothing to revert; nothing was written.", code="revert")
-    refuse_altered(record)  # its before-images are what is put back
     return receipt
 
 

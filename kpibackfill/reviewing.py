@@ -21,6 +21,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, Unit, amount, too_few
 from kpibackfill.record import archive, files
+from kpibackfill.record.approval import refuse_altered
 from kpibackfill.record.receipt import RunRecord
 from kpibackfill.run import decidable
 from kpibackfill.spelling import spelled
@@ -181,6 +182,7 @@ def _archived(config: Config, run_id: str) -> tuple[list[Mapping[str, Any]], Map
     receipt = record.receipt
     if receipt["state"] != "dry_run" or not record.closed:
         raise Refused(f"{run_id} is no dry run that has ended; only those are reviewed.", code="decisions")
+    refuse_altered(record)
     return receipt["review"], {entry["kpi_id"]: entry["unit"] for entry in receipt["kpis"]}
 
 

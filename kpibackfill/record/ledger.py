@@ -22,9 +22,9 @@ EVENTS = ("begun", "closed", "archived", "approved", "settled")
 # What a line must tell so that it can be read, by its event: the kinds of its members.
 _TOLD: dict[str, dict[str, type]] = {
     "begun": {"target": str, "years": list, "apply": bool, "operator": str, "reason": str},
-    "closed": {"state": str, "kpis": list, "changes": list},
+    "closed": {"state": str, "kpis": list, "changes": list, "decisions": list},
     "archived": {"notebook": str, "cells": str},
-    "settled": {"outcome": str, "kpis": list, "changes": list},
+    "settled": {"outcome": str, "kpis": list, "changes": list, "decisions": list},
 }
 
 

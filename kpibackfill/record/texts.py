@@ -11,7 +11,7 @@ from kpibackfill.next_steps import ways_to_apply
 from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.printable import one_line
 from kpibackfill.record import history
-from kpibackfill.record.receipt import PLAN
+from kpibackfill.record.receipt import PLAN, RunRecord
 from kpibackfill.record.verdict import Verdict
 from kpibackfill.views import drift_rows, planned_rows
 
@@ -28,7 +28,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterabl
 
 
 def state_words(run: Mapping[str, Any]) -> str:
-    return str(run["state"]).replace("_", " ") + (" (settled)" if run["settled"] else "")
+    return one_line(run["state"]).replace("_", " ") + (" (settled)" if run["settled"] else "")
 
 
 def runs_text(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -126,7 +126,22 @@ def _next(receipt: Mapping[str, Any], folder: Path) -> list[str]:
 
 
 def show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> str:
-    """A run's findings first, then what it wrote, who and why, and how it was computed."""
+    """A run's findings first, then what it wrote, who and why, and how it was computed.
+
+    Raises
+    ------
+    Refused : the receipt lacks what it must tell, since it was altered.
+    """
+    try:
+        return _show_text(shown, changes)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        from kpibackfill.record.approval import refuse_altered
+
+        refuse_altered(RunRecord(Path(shown["folder"]).parent, shown["run_id"]))
+        raise
+
+
+def _show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> str:
     receipt = shown["receipt"]
     lines = [f"{shown['run_id']}: {state_words(shown)}", *_outcome(shown, receipt)]
     if "rows" in receipt:

@@ -215,6 +215,20 @@ def test_a_receipt_or_a_settlement_that_is_none_is_told_in_a_line(
         assert command("runs").exit_code == command("history").exit_code == 0
 
 
+def test_a_receipt_that_was_altered_is_told_as_such_wherever_that_matters(
+    made_archive: Workbench, runs_dir: Path
+) -> None:
+    configuration = runs_dir.parent / "kpibackfill.toml"
+    shutil.copyfile(made_archive.folder / "kpibackfill.toml", configuration)
+    dry, _, applied = (run for kind in ("*dry-run*", "*apply*") for run in sorted(runs_dir.glob(kind)))
+    for run, name, command in ((dry, "operator", "show"), (dry, "review", "review"), (applied, "plan", "revert")):
+        receipt = json.loads((run / "receipt.json").read_bytes())
+        del receipt[name]
+        (run / "receipt.json").write_text(json.dumps(receipt))
+        message = told(made_archive.command("--config", str(configuration), command, run.name))
+        assert "receipt.json was altered since it was archived" in message
+
+
 def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:
     runs = kb.runs(target="test")
     assert runs["run_id"].tolist() == [run["run_id"] for run in archive.runs(here.config.runs_dir)]
