@@ -52,12 +52,14 @@ class Receipt:
             what, commands = ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
         return views.block(
             "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>{% if what %}<p>To {{ what }}"
-            "{% if session %}, set <code>apply = True</code> in the parameters cell and <i>Run All</i> again"
+            "{% if session %}, set <code>apply = True</code>{{ ' and a reason' if asks }} in the parameters cell "
+            "and <i>Run All</i> again"
             "{{ '; or in a terminal:' if commands else '.' }}{% else %}:{% endif %}</p>"
             "{% if commands %}<pre>{{ commands | join('\n') }}</pre>{% endif %}{% endif %}</div>",
             sentence=repr(self),
             what=what,
             session=session,
+            asks=self.run.target.wants_approval,
             # Who has no run on record yet has nothing to approve in a terminal.
             commands=[] if session and self.run.target.wants_approval else commands,
         )

@@ -269,3 +269,15 @@ def test_the_command_after_an_apply_never_changes_what_was_written(
     # Not after a dry run, nor after an empty plan.
     assert "after_apply" not in bench.finish(apply=False, **FEW)
     assert "after_apply" not in bench.finish(apply=True, **FEW)
+
+
+@on("sqlite")
+def test_a_session_is_told_how_to_go_on_from_its_dry_run(bench: Workbench) -> None:
+    def told() -> str:
+        steps = bench.steps(from_year=2016)
+        html: str = kb.apply_plan(steps.run, steps.plan)._repr_html_()
+        return html
+
+    assert "set <code>apply = True</code> in the parameters cell" in told()
+    bench.configure(require_approval=True)
+    assert "set <code>apply = True</code> and a reason in the parameters cell" in told()
