@@ -21,8 +21,8 @@ from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, Unit, amount, too_few
 from kpibackfill.record import archive, files
-from kpibackfill.record.approval import refuse_altered
 from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.vouching import refuse_altered
 from kpibackfill.run import decidable
 from kpibackfill.spelling import spelled
 from kpibackfill.spreadsheets import MARK, no_formula

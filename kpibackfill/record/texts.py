@@ -135,7 +135,7 @@ def show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) ->
     try:
         return _show_text(shown, changes)
     except (LookupError, TypeError, AttributeError, ValueError):
-        from kpibackfill.record.approval import refuse_altered
+        from kpibackfill.record.vouching import refuse_altered
 
         refuse_altered(RunRecord(Path(shown["folder"]).parent, shown["run_id"]))
         raise
