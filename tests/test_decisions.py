@@ -540,4 +540,4 @@ def test_the_pages_example_of_hand_managed_values_is_accepted_as_it_stands(bench
     assert "0.41" in next(iter(kb.plot_history(history))).svg()
     path.write_text(removal)
     (line,) = kb.check_decisions(path).to_dict("records")
-    assert (line["decision"], line["snapshot_id"]) == ("remove", 270)
+    assert (line["decision"], line["snapshot_id"]) == ("remove", 103)
