@@ -24,7 +24,7 @@ notebook: .venv/installed ## open the notebook in JupyterLab
 	@$(BIN)/jupyter lab notebooks/kpi_backfill.ipynb
 
 test: .venv/installed-dev ## run the tests; those of a server that is not installed are skipped
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 faults: .venv/installed-dev ## kill, cut and crowd out runs, at length (the figures of docs/guarantees.md)
 	@KPIBACKFILL_FAULTS=10 $(BIN)/pytest tests/faults -m '' -o faulthandler_timeout=0

@@ -85,8 +85,7 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
         run_id = run.run.run_id or f"{run.run.target.name}-{run.fingerprint[:8]}"
         rows, units = [proposal.document() for proposal in run.proposals], decidable(config)
     path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
-    if path.resolve().is_relative_to(config.runs_dir):
-        raise Refused(f"{path} is in the archive, whose files are closed; give another output.", code="decisions")
+    _refuse_archived(path, config)
     if os.path.lexists(path.resolve()):  # one that is too long is not: writing it is told
         if output is None and not isinstance(run, str):
             return _read(path)
@@ -127,8 +126,9 @@ def decide(
 
     Example: ``kb.decide("decisions.csv", "education_nps", "accept", snapshot_id=283, reviewer="Ann")``
     """
-    units = decidable(load_config())
+    config = load_config()
     path, raw = decisions.content(path, new=True)
+    _refuse_archived(path, config)
     header, lines, delimiter = decisions.table(raw, path.name) if raw else (list(COLUMNS), [], ",")
     header += [name for name in COLUMNS if name not in header]
     given = {"kpi_id": kpi_id, "decision": decision, "reason": reason, "reviewer": reviewer}
@@ -141,7 +141,7 @@ def decide(
     changed = {name: text for name, text in given.items() if name != "year" or text}
     filled = [{**line, **changed} if line in meant else line for line in lines] + ([] if meant else [given])
     text = _csv(header, filled, delimiter)
-    decisions.parse(text.encode(), path.name, units)
+    decisions.parse(text.encode(), path.name, decidable(config))
     _write(path, text)
     return Review(path, _frame(header, filled))
 
@@ -175,6 +175,11 @@ def _read(file: str | Path) -> Review:
     path, raw = decisions.content(file)
     header, lines, _ = decisions.table(raw, path.name)
     return Review(path, _frame(header, lines))
+
+
+def _refuse_archived(path: Path, config: Config) -> None:
+    if path.resolve().is_relative_to(config.runs_dir):
+        raise Refused(f"{path} is in the archive, whose files are closed; name another file.", code="decisions")
 
 
 def _archived(config: Config, run_id: str) -> tuple[list[Mapping[str, Any]], Mapping[str, str]]:

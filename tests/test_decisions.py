@@ -436,6 +436,8 @@ def test_a_review_lies_beside_the_reviewer_withholds_small_rates_and_overwrites_
     before = review.path.read_bytes()
     assert "is there already" in told(bench.command("review", "latest"))
     assert "is in the archive" in told(bench.command("review", "latest", "--output", str(bench.runs[-1] / "d.csv")))
+    with pytest.raises(Refused, match="is in the archive"):
+        kb.decide(bench.runs[-1] / "d.csv", "education_nps", "set", year=2024, value=1)
     assert "could not be written" in told(bench.command("review", "latest", "--output", "x" * 5000))
     assert review.path.read_bytes() == before
     assert bench.command("verify").exit_code == 0
