@@ -63,7 +63,15 @@ def test_a_rate_of_too_few_people_is_not_in_it(runs_dir: Path) -> None:
     ledger.append(runs_dir, "begun", run_id, {}, **begun)
     change = {"snapshot_id": 1, "kpi_id": "workshop_participants_bipoc", "year": 2024, "action": "insert"}
     written = change | {"before": None, "after": 0.3125, "basis": 3, "unit": "fraction", "origin": "computed"}
-    ledger.append(runs_dir, "closed", run_id, {}, state="applied", years={}, kpis=[], plan=None, changes=[written])
+    ended: dict[str, Any] = {
+        "state": "applied",
+        "years": {},
+        "kpis": [],
+        "plan": None,
+        "changes": [written],
+        "decisions": [],
+    }
+    ledger.append(runs_dir, "closed", run_id, {}, **ended)
     assert data_of(index.render(runs_dir))["history"][-1][-2] == "< 5"
     assert "0.3125" not in index.render(runs_dir)
 
