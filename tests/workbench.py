@@ -49,7 +49,7 @@ class Workbench:
 
     @property
     def config(self) -> Config:
-        return load_config()
+        return load_config(self.folder / "kpibackfill.toml")
 
     @property
     def runs(self) -> list[Path]:
@@ -88,7 +88,8 @@ class Workbench:
 
     def command(self, *arguments: str) -> Result:
         """The command line, in this process."""
-        return CliRunner().invoke(main, arguments, catch_exceptions=False)
+        config = ("--config", str(self.folder / "kpibackfill.toml"))
+        return CliRunner().invoke(main, [*config, *arguments], catch_exceptions=False)
 
 
 def told(result: Result) -> str:

@@ -35,7 +35,7 @@ def made_archive(
         second = bench.finish(**FEW, apply=True, approved_plan=first["run_id"], reason="the yearly backfill")
         archive_as_shipped(RunRecord(bench.config.runs_dir, second["run_id"]))
         bench.finish(**FEW, from_year=2019, to_year=2019)
-        yield bench
+    yield bench
     reference_databases.drop(database)
 
 

@@ -193,7 +193,10 @@ def test_a_line_that_a_crash_cut_off_is_told_and_the_chain_goes_on_after_it(runs
     assert "ledger.jsonl line 9: was altered" in found(verify(runs_dir))
 
 
-def test_a_run_that_has_not_ended_is_a_note_and_no_finding(made_archive: Workbench) -> None:
+def test_a_run_that_has_not_ended_is_a_note_and_no_finding(
+    made_archive: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KPIBACKFILL_CONFIG", str(made_archive.folder / "kpibackfill.toml"))
     run = made_archive.begin(record=True)
     verdict = verify(made_archive.config.runs_dir)
     try:
