@@ -14,7 +14,7 @@ from typing import Any
 from kpibackfill import phpmeta
 from kpibackfill.config import Target
 from kpibackfill.database import store
-from kpibackfill.database.engine import reading
+from kpibackfill.database.engine import identity, reading
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.numbers import same
 from kpibackfill.record import archive, history
@@ -44,7 +44,7 @@ def verify_target(runs_dir: Path, target: Target) -> Compared:
     KpiBackfillError : the database can't be reached or read.
     """
     stored, snapshots = _stored(target)
-    changes = history.changes(runs_dir, target=target.name)
+    changes = _changes(runs_dir, target)
     fingerprints = {run["run_id"]: run["fingerprint"] for run in archive.runs(runs_dir)}
     last = {(change["snapshot_id"], change["kpi_id"]): change for change in changes}
     claims = dict(_claims(stored, changes, fingerprints))
@@ -52,6 +52,21 @@ def verify_target(runs_dir: Path, target: Target) -> Compared:
     findings = [*claims.items(), *_recorded(stored, snapshots, last, left, claims.keys())]
     found = tuple(finding for _, finding in sorted(findings, key=lambda found: found[0]))
     return Compared(sum(map(len, stored.values())), len(last), found)
+
+
+def _changes(runs_dir: Path, target: Target) -> list[dict[str, Any]]:
+    """What was written to the target, or by another name to the same database."""
+    found = history.changes(runs_dir)
+    here = identity(target.store_url)
+    others = {change["run_id"] for change in found if change["target"] != target.name}
+    same_place = {run_id for run_id in others if _place(runs_dir, run_id) == here}
+    return [change for change in found if change["target"] == target.name or change["run_id"] in same_place]
+
+
+def _place(runs_dir: Path, run_id: str) -> Any:
+    with suppress(KpiBackfillError, LookupError, TypeError):
+        return read_plan(runs_dir / run_id / PLAN)["databases"]["store"]
+    return None
 
 
 def _stored(target: Target) -> tuple[dict[Key, list[store.Image]], set[int]]:

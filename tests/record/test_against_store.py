@@ -44,6 +44,16 @@ def test_an_applied_run_and_its_rows_vouch_for_each_other(bench: Workbench) -> N
 
 
 @on("sqlite")
+def test_what_was_written_by_another_name_of_the_same_database_is_known(bench: Workbench) -> None:
+    path = bench.folder / "kpibackfill.toml"
+    path.write_text(path.read_text() + f'[targets.again]\nstore = "{bench.database.url}"\n')
+    row = bench.finish(**FEW, target="again", apply=True)["written"]["rows"][0]
+    assert found(bench) == []
+    change(bench, row, metric_value=77.0)
+    assert any(named(row) in text for text in found(bench))
+
+
+@on("sqlite")
 def test_rows_that_are_not_as_recorded_are_named(bench: Workbench) -> None:
     receipt = bench.finish(**FEW, apply=True)
     run_id, rows = receipt["run_id"], receipt["written"]["rows"]
