@@ -20,8 +20,9 @@ def ways_to_apply(
     if not target.get("wants_approval"):
         return "apply exactly this plan", [apply]
     by = f", by somebody else than {parameters['operator']}," if target["four_eyes"] else ""
+    name = " --by NAME" if target["four_eyes"] else ""
     return f"have this plan approved{by} and apply exactly this one", [
-        f'kpibackfill approve {run_id} --note "…"',
+        f'kpibackfill approve {run_id}{name} --note "…"',
         apply,
     ]
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kpibackfill.database.engine import names_of
 from kpibackfill.record import ledger
 from kpibackfill.record.history import last_recorded
 from kpibackfill.run import Run
@@ -31,7 +32,7 @@ def columns(
     import numpy as np
 
     prefix = run.site.kpi_id_prefix
-    last = last_recorded(run.config.runs_dir, run.target.name)
+    last = last_recorded(run.config.runs_dir, *names_of(run.config, run.target))
     decided = last_decided(run)
     found = [last.get((snapshot_id, prefix + kpi_id)) for snapshot_id, kpi_id in keys] if last else []
     count = len(keys)
@@ -60,7 +61,9 @@ def recorded_snapshots(run: Run) -> Counter[int]:
     kpi_ids = {run.site.kpi_id_prefix + entry.kpi_id for entry in run.kpis}
     return Counter(
         snapshot_id
-        for (snapshot_id, kpi_id), change in last_recorded(run.config.runs_dir, run.target.name).items()
+        for (snapshot_id, kpi_id), change in last_recorded(
+            run.config.runs_dir, *names_of(run.config, run.target)
+        ).items()
         if change["value"] is not None and change["year"] in asked and kpi_id in kpi_ids
     )
 
@@ -75,12 +78,13 @@ def gone_sentence(count: int) -> str:
 
 def last_decided(run: Run) -> dict[Key, str]:
     """By snapshot and KPI id a sentence on rows that a person rejected, set or removed last, in any run that ended."""
+    names = names_of(run.config, run.target)
     targets: dict[str, str] = {}
     found: dict[Key, str] = {}
     for entry in ledger.entries(run.config.runs_dir):
         if entry["event"] == "begun":
             targets[entry["run_id"]] = entry["target"]
-        elif targets.get(entry["run_id"]) != run.target.name or not entry.get("decisions"):
+        elif targets.get(entry["run_id"]) not in names or not entry.get("decisions"):
             continue
         else:
             applied = "applied" in (entry.get("state"), entry.get("outcome"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from kpibackfill.config import masked_url
+from kpibackfill.config import Config, Target, masked_url
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.tables import CIVICRM, kpi_fact
 
@@ -125,6 +125,16 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
 def identity(url: URL) -> dict[str, str | int | None]:
     """What names a database in a fingerprint: engine, host, port and database; no user and no password."""
     return {"dialect": url.get_backend_name(), "host": url.host, "port": url.port, "database": url.database}
+
+
+def names_of(config: Config, target: Target) -> set[str]:
+    """The names of the configuration's targets with the same store, as far as their variables are set."""
+    found, here = {target.name}, identity(target.store_url)
+    for other in config.targets.values():
+        with suppress(Refused):
+            if identity(other.store_url) == here:
+                found.add(other.name)
+    return found
 
 
 def one_moment(url: URL) -> bool:

@@ -40,7 +40,7 @@ def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str
         operator where the target wants four eyes; nothing was changed.
     """
     note, by = one_line("note", note), one_line("by", by) or system_user()
-    if not note:
+    if not note.strip("… "):
         raise Refused("An approval needs a note that says why; nothing was changed. Give --note.", code="approval")
     record = RunRecord(config.runs_dir, run_id)
     receipt = record.receipt
@@ -74,7 +74,7 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
     Refused : the plan is not the reviewed one, no approval is on record, or a reason is missing.
     """
     target, parameters = run.target, run.parameters
-    if target.wants_approval and not parameters.reason:
+    if target.wants_approval and not parameters.reason.strip("… "):
         raise Refused(
             f"{target.name} asks for a reason; nothing was written. Say why in a sentence: reason.", code="reason"
         )
@@ -170,7 +170,7 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
         missing = [key for key in missing if key in wanted]
     differing += missing
     kept = [row for key, row in then.items() if key in now]
-    if not differing and fingerprint(plan.databases, kept) == plan.fingerprint:
+    if not differing and fingerprint(databases, kept) == plan.fingerprint:
         return
     some = ", ".join(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in differing[:5])
     more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""

@@ -83,14 +83,17 @@ def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[s
     return _with_basis_before(change for _, part in sorted(parts, key=lambda found: found[0]) for change in part)
 
 
-def last_recorded(runs_dir: Path, target_name: str) -> dict[Key, dict[str, Any]]:
-    """What was last written to each row of a target: by (snapshot_id, stored kpi_id) the change of `changes`.
+def last_recorded(runs_dir: Path, *targets: str) -> dict[Key, dict[str, Any]]:
+    """What was last written to each row of a target, or of several that name one database.
+
+    By (snapshot_id, stored kpi_id) the change of `changes`.
 
     Each has `run_id`, `value` (4-byte float; ``None`` for a deleted row), `action`, `at`, and the rest of `changes`.
     """
     return {
         (change["snapshot_id"], change["kpi_id"]): {**change, "value": change["after"]}
-        for change in changes(runs_dir, target=target_name)
+        for change in changes(runs_dir)
+        if change["target"] in targets
     }
 
 

@@ -63,7 +63,11 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
         closing.finish(record)
         return {"schema": 1, "run_id": run_id, "outcome": receipt["state"], "rows": []}
     if receipt["ended_at"] is not None or receipt["state"] not in ("applying", "applied"):
-        known = receipt["state"] if receipt["ended_at"] else "planned: it ended, or still is, before its writing"
+        known = (
+            receipt["state"].replace("_", " ")
+            if receipt["ended_at"]
+            else "planned: it ended, or still is, before its writing"
+        )
         raise Refused(f"There is nothing to settle: {run_id} is {known}. Nothing was changed.", code="nothing_unknown")
     target = config.target(receipt["target"]["name"])
     document = read_plan(record.folder / PLAN)

@@ -49,6 +49,9 @@ def test_what_was_written_by_another_name_of_the_same_database_is_known(bench: W
     path.write_text(path.read_text() + f'[targets.again]\nstore = "{bench.database.url}"\n')
     row = bench.finish(**FEW, target="again", apply=True)["written"]["rows"][0]
     assert found(bench) == []
+    drift = bench.steps(kpis=FEW["kpis"]).drift
+    assert drift["recorded"].notna().any()
+    assert set(drift["moved"]) == {""}
     change(bench, row, metric_value=77.0)
     assert any(named(row) in text for text in found(bench))
 

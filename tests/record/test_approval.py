@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from html import unescape
 from typing import Any
 
@@ -101,6 +102,19 @@ def test_a_plan_that_changed_since_it_was_approved_is_refused_with_the_differing
     refused(guarded, differs, approved_plan=dry["run_id"])
     refused(guarded, differs, approved_plan=dry["plan"]["fingerprint"])
     refused(guarded, "in no record here", approved_plan="0" * 64)
+
+
+def test_an_approval_for_another_database_does_not_serve_though_its_rows_are_the_same(bench: Workbench) -> None:
+    copy = bench.folder / "copy.sqlite"
+    shutil.copyfile(str(sa.make_url(bench.database.url).database), copy)
+    bench.configure(require_approval=True)
+    path = bench.folder / "kpibackfill.toml"
+    path.write_text(path.read_text() + f'[targets.copy]\nstore = "sqlite:///{copy}"\n')
+    dry = bench.finish(**FEW, target="copy")
+    assert dry["plan"]["rows"] > 0
+    bench.command("approve", dry["run_id"], "--note", "looks right", "--by", "Bea")
+    refused(bench, "is for another database", approved_plan=dry["run_id"])
+    refused(bench, "is for another database", approved_plan=dry["plan"]["fingerprint"])
 
 
 def test_only_a_closed_dry_run_with_a_plan_and_intact_files_is_approved_and_by_its_whole_id(bench: Workbench) -> None:
@@ -231,7 +245,7 @@ def test_what_is_printed_to_be_typed_next_has_the_approval_in_it_and_can_be_type
     summary = run_summary(record.receipt, record.folder)
     for text in (cell, summary, (record.folder / "report.html").read_text()):
         assert "have this plan approved, by somebody else than Ann, and apply exactly this one" in text
-        assert f'kpibackfill approve {record.run_id} --note "…"' in unescape(text)
+        assert f'kpibackfill approve {record.run_id} --by NAME --note "…"' in unescape(text)
     told = bench.command("approve", record.run_id, "--note", "seen", "--by", "Bea").stdout.splitlines()
     command = told[-1].removeprefix("Next: ")
     assert command in summary
