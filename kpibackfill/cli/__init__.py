@@ -11,7 +11,17 @@ import click
 
 from kpibackfill import __version__
 from kpibackfill.cli import completing
-from kpibackfill.cli.base import HELP, Cli, absolute, begin, config_of, json_option, print_json, progress_line
+from kpibackfill.cli.base import (
+    HELP,
+    Cli,
+    absolute,
+    begin,
+    config_of,
+    json_option,
+    print_json,
+    progress_line,
+    target_option,
+)
 from kpibackfill.errors import Refused
 from kpibackfill.printable import printable
 
@@ -36,13 +46,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 
 
 @main.command(short_help="Execute the notebook: a dry run, or --apply.")
-@click.option(
-    "--target",
-    shell_complete=completing.target,
-    default="demo",
-    show_default=True,
-    help="A target of kpibackfill.toml.",
-)
+@target_option
 @click.option("--from-year", type=int, help="First year, inclusive; by default last year.")
 @click.option("--to-year", type=int, help="Last year, inclusive; by default the first.")
 @click.option("--snapshot-types", default="annually,annual", show_default=True, help="Kinds of snapshot, with commas.")
@@ -173,13 +177,7 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
 
 
 @main.command(short_help="Look whether everything is in place.")
-@click.option(
-    "--target",
-    shell_complete=completing.target,
-    default="demo",
-    show_default=True,
-    help="A target of kpibackfill.toml.",
-)
+@target_option
 @json_option
 @click.pass_context
 def check(ctx: click.Context, target: str, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from kpibackfill.cli import completing
 from kpibackfill.errors import Bug, KpiBackfillError
 from kpibackfill.printable import json_escape, printable
 
@@ -119,6 +120,13 @@ def _unheard(error: OSError) -> bool:
     return True
 
 
+target_option = click.option(
+    "--target",
+    shell_complete=completing.target,
+    default="demo",
+    show_default=True,
+    help="A target of kpibackfill.toml.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 

@@ -29,7 +29,7 @@ def _from(words: Callable[[Config], Iterable[str]]) -> Complete:
                 from kpibackfill.config import load_config
 
                 found = list(words(load_config(ctx.find_root().params.get("config"))))
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  of whatever kind, as said above
             return []
         return [CompletionItem(f"{before}{comma}{word}") for word in found if word.startswith(begun)]
 

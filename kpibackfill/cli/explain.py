@@ -10,19 +10,13 @@ from pathlib import Path
 import click
 
 from kpibackfill.cli import completing, main
-from kpibackfill.cli.base import begin, config_of, json_option, print_json
+from kpibackfill.cli.base import begin, config_of, json_option, print_json, target_option
 
 
 @main.command(short_help="Tell how a value comes about.")
 @click.argument("kpi", metavar="KPI", shell_complete=completing.kpi_ids)
 @click.option("--year", type=int, required=True, help="The year to explain.")
-@click.option(
-    "--target",
-    shell_complete=completing.target,
-    default="demo",
-    show_default=True,
-    help="A target of kpibackfill.toml.",
-)
+@target_option
 @click.option("--as-of", help="The instant that the current month goes by; by default now.")
 @json_option
 @click.pass_context

@@ -13,6 +13,7 @@ from kpibackfill.record.planned import fingerprint, read_plan, row_document
 from kpibackfill.record.receipt import PLAN, RunRecord
 from kpibackfill.record.vouching import refuse_altered
 from kpibackfill.run import Run
+from kpibackfill.wording import some
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config
@@ -172,9 +173,8 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     kept = [row for key, row in then.items() if key in now]
     if not differing and fingerprint(databases, kept) == plan.fingerprint:
         return
-    some = ", ".join(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in differing[:5])
-    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
-    where = f"differs in {some}{more}" if differing else "is for another database"
+    named = some(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in differing)
+    where = f"differs in {named}" if differing else "is for another database"
     raise Refused(
         f"This run's plan is not the reviewed one: it {where}. Nothing was written; look at a new dry run.",
         code="stale_plan",
