@@ -160,6 +160,8 @@ def _papermill(
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)
+    # The tasks that an interrupt leaves behind fail with their kernel, some after the run has said how it ended.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     papermill_engines.register("kpibackfill", Engine)
     execute_notebook(
         notebook_path(),
