@@ -25,6 +25,7 @@ from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprin
 from kpibackfill.record.receipt import RunRecord, guards
 from kpibackfill.run import Run, step
 from kpibackfill.tables import cachetags, kpi_fact
+from kpibackfill.wording import some
 
 
 @dataclass(frozen=True, repr=False)
@@ -207,9 +208,9 @@ def _check_unmoved(connection: Connection, fact: store.Layout, plan: Plan) -> No
         elif not is_image(found, row.before):
             moved.append(f"({row.snapshot_id}, {row.kpi_id})")
     if moved:
-        some = "; ".join(dict.fromkeys(moved[:5])) + (f" and {len(moved) - 5} more" if len(moved) > 5 else "")
+        told = some(dict.fromkeys(moved), between="; ")
         raise Refused(
-            f"The stored rows changed since they were read: {some}. Nothing was written; look at a new dry run.",
+            f"The stored rows changed since they were read: {told}. Nothing was written; look at a new dry run.",
             code="stale",
         )
 

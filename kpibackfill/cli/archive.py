@@ -48,9 +48,10 @@ def runs(
     from kpibackfill.record import archive, texts
 
     begin(ctx, as_json)
-    runs_dir = config_of(ctx).runs_dir
-    found = archive.runs(runs_dir, target=target, year=year, kpi=kpi, state=state)
-    _warn(runs_dir)
+    config = config_of(ctx)
+    archive.refuse_unknown_target(config, target)
+    found = archive.runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
+    _warn(config.runs_dir)
     if as_json:
         print_json(found)
     else:

@@ -105,11 +105,11 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
         "reviewed_run": reviewed[0]["run_id"] if reviewed else None,
         "word": "reviewed",
     }
-    approval = _approval(run, approved, operator if reviewed else "")
+    approval, otherwise = _approval(run, approved, operator if reviewed else "")
     if approval is None and target.wants_approval and plan.rows:
         again = " by somebody else than the operator" if target.four_eyes else ""
         raise Refused(
-            f"{target.name} applies only a plan that was approved{again}; nothing was written. "
+            f"{target.name} applies only a plan that was approved{again}{otherwise}; nothing was written. "
             "`kpibackfill approve RUN --note …` puts an approval on record.",
             code="approval",
         )
@@ -175,33 +175,46 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
         return
     named = some(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in differing)
     where = f"differs in {named}" if differing else "is for another database"
+    runs = [
+        entry["run_id"]
+        for entry in ledger.entries(plan.run.config.runs_dir)
+        if _applies(entry, reviewed["fingerprint"])
+    ]
+    already = f" The reviewed one was applied already, by {runs[-1]}." if runs else ""
     raise Refused(
-        f"This run's plan is not the reviewed one: it {where}. Nothing was written; look at a new dry run.",
+        f"This run's plan is not the reviewed one: it {where}.{already} Nothing was written; look at a new dry run.",
         code="stale_plan",
     )
 
 
-def _approval(run: Run, approved: str, reviewed_operator: str) -> dict[str, Any] | None:
-    """The newest approval of the reviewed plan: of the very run, where one is named, and used by no apply before."""
+def _approval(run: Run, approved: str, operator: str) -> tuple[dict[str, Any] | None, str]:
+    """The newest approval of a plan: of the very run, where one is named, and used by no apply before.
+
+    Where there is none, also why the last one that there is does not count. `approved` is the fingerprint of the plan,
+    `operator` is the reviewed run's.
+    """
     found: dict[str, Any] | None = None
+    otherwise = ""
     for entry in ledger.entries(run.config.runs_dir):
-        by = str(entry.get("by", ""))
-        if (
-            "applied" in (entry.get("state"), entry.get("outcome"))
-            and (entry.get("plan") or {}).get("fingerprint") == approved
-        ):
-            found = None  # it is used up: the same plan again, as after a revert, is to be looked at again
-        elif (
-            entry["event"] == "approved"
-            and entry.get("plan") == approved
-            and run.parameters.approved_plan in (entry["run_id"], approved)
-            and not (
-                run.target.four_eyes
-                and any(_same_person(by, operator) for operator in (run.parameters.operator, reviewed_operator))
-            )
-        ):
-            found = {"word": "approved", "approved_run": entry["run_id"], "by": by, "at": entry["at"]}
-    return found
+        if found and _applies(entry, approved):
+            # The same plan again, as after a revert, is to be looked at again.
+            otherwise = f", and the approval by {found['by']} served {entry['run_id']}"
+            found = None
+        elif entry["event"] == "approved" and entry.get("plan") == approved:
+            by = str(entry.get("by", ""))
+            if run.parameters.approved_plan not in (entry["run_id"], approved):
+                otherwise = f", and {by} approved of another run, {entry['run_id']}"
+            elif run.target.four_eyes and any(_same_person(by, name) for name in (run.parameters.operator, operator)):
+                otherwise = f", which {by} was"
+            else:
+                found = {"word": "approved", "approved_run": entry["run_id"], "by": by, "at": entry["at"]}
+    return found, otherwise
+
+
+def _applies(entry: Mapping[str, Any], plan: str) -> bool:
+    """Whether an event says that the plan with this fingerprint was applied."""
+    applied = "applied" in (entry.get("state"), entry.get("outcome"))
+    return applied and bool((entry.get("plan") or {}).get("fingerprint") == plan)
 
 
 def _same_person(one: str, other: str) -> bool:

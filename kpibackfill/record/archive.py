@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
 from kpibackfill.record.receipt import SUMS, open_record, receipt_of
+from kpibackfill.wording import some
+
+if TYPE_CHECKING:
+    from kpibackfill.config import Config
 
 UNSETTLED = "unsettled"
 STATES = ("planned", "dry_run", "applied", "refused", "failed", UNSETTLED)
@@ -51,6 +55,19 @@ def runs(
         and (kpi is None or kpi in run["kpis"])
         and state in (None, run["state"])
     ]
+
+
+def refuse_unknown_target(config: Config, target: str | None) -> None:
+    """Refuse a name that neither the configuration nor any run knows: its empty list would be taken for an answer."""
+    if target is None or target in config.targets:
+        return
+    recorded = {entry["target"] for entry in ledger.entries(config.runs_dir) if entry["event"] == "begun"}
+    if target not in recorded:
+        raise Refused(
+            f"There is no target {target!r} in {config.path.name} or on record; "
+            f"there are: {', '.join(sorted({*config.targets, *recorded}))}.",
+            code="unknown_target",
+        )
 
 
 def read_runs(entries: Iterable[dict[str, Any]], runs_dir: Path) -> dict[str, dict[str, Any]]:
@@ -101,8 +118,9 @@ def resolve_run(runs_dir: Path, text: str) -> str:
     if not found:
         raise Refused(f"There is no run {text!r} in {runs_dir}; `kpibackfill runs` lists them.", code="unknown_run")
     if len(found) > 1:
-        some = ", ".join(found[:3]) + (" …" if len(found) > 3 else "")
-        raise Refused(f"{text!r} may be {len(found)} runs: {some}. Give more of the id.", code="ambiguous_run")
+        raise Refused(
+            f"{text!r} may be {len(found)} runs: {some(found, 3)}. Give more of the id.", code="ambiguous_run"
+        )
     return found[0]
 
 

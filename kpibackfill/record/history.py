@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.numbers import FEW, Unit, amount, too_few
-from kpibackfill.record import ledger
+from kpibackfill.record import archive, ledger
 from kpibackfill.record.receipt import receipt_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,13 @@ def select(
     kpi: str | None = None,
     snapshot_id: int | None = None,
 ) -> list[dict[str, Any]]:
-    """The `changes` of one target, year, KPI (its registry's id, or as stored) or snapshot, where these are given."""
+    """The `changes` of one target, year, KPI (its registry's id, or as stored) or snapshot, where these are given.
+
+    Raises
+    ------
+    Refused : neither the configuration nor any run knows such a target.
+    """
+    archive.refuse_unknown_target(config, target)
     spelled = (kpi, f"{config.site.kpi_id_prefix}{kpi}")
     return [
         change

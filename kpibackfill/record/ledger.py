@@ -26,6 +26,11 @@ _TOLD: dict[str, dict[str, type]] = {
     "archived": {"notebook": str, "cells": str},
     "settled": {"outcome": str, "kpis": list, "changes": list, "decisions": list},
 }
+# And of each row in its lists.
+_OF_ROWS: dict[str, dict[str, type]] = {
+    "changes": {"snapshot_id": int, "kpi_id": str, "year": int, "action": str},
+    "decisions": {"snapshot_id": int, "kpi_id": str},
+}
 
 
 class Book:
@@ -112,8 +117,23 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
 
 
 def is_readable(entry: Mapping[str, Any]) -> bool:
-    """Whether a line tells what its event wants told."""
-    return all(isinstance(entry.get(name), kind) for name, kind in _TOLD.get(entry["event"], {}).items())
+    """Whether a line tells what its event wants told, and of each row what that wants."""
+    told = _TOLD.get(entry["event"], {})
+    return _holds(entry, told) and all(
+        _holds(row, members) and _is_value(row.get("before")) and _is_value(row.get("after"))
+        for name, members in _OF_ROWS.items()
+        if name in told
+        for row in entry[name]
+    )
+
+
+def _holds(found: object, members: Mapping[str, type]) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in members.items())
+
+
+def _is_value(found: object) -> bool:
+    """Whether it is a row's value as a change tells it."""
+    return found is None or isinstance(found, (int, float)) or found in ("nan", "inf", "-inf")
 
 
 def entries(runs_dir: Path, run_id: str = "") -> Iterator[dict[str, Any]]:

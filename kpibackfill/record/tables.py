@@ -50,8 +50,14 @@ def runs(
     (bool), `started_at`, `ended_at` (UTC; missing while it has not ended), `operator`, `reason`, `revert_of`, `kpis`
     (list), `planned`, `written` (numbers of rows), `fingerprint`, `notebook` (``as shipped``, ``edited`` or ``not
     archived``), `cells` (SHA-256), `approvals` (list).
+
+    Raises
+    ------
+    Refused : there is no such state, or neither the configuration nor any run knows such a target.
     """
-    found = archive.runs(load_config().runs_dir, target=target, year=year, kpi=kpi, state=state)
+    config = load_config()
+    archive.refuse_unknown_target(config, target)
+    found = archive.runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
     names = ["run_id", "target", "from_year", "to_year", "apply", "state", "settled", "started_at", "ended_at"]
     names += ["operator", "reason", "revert_of", "kpis", "planned", "written", "fingerprint", "notebook", "cells"]
     rows = [{**run, "from_year": run["years"][0], "to_year": run["years"][-1]} for run in found]

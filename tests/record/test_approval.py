@@ -181,7 +181,7 @@ def test_with_four_eyes_neither_the_reviewed_runs_operator_nor_the_applying_one_
             bench.command("approve", dry["run_id"], "--note", "x", "--by", name)
         )
     assert bench.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
-    refused(bench, "approved by somebody else than the operator", approved_plan=dry["run_id"], operator="Bea")
+    refused(bench, "by somebody else than the operator, which Bea was;", approved_plan=dry["run_id"], operator="Bea")
     applied = bench.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why", operator="Ann")
     assert (applied["approval"]["word"], applied["approval"]["by"]) == ("approved", "Bea")
 
@@ -211,7 +211,7 @@ def test_an_approval_is_of_the_run_that_is_named_and_the_newest_is_told(guarded:
         assert guarded.command("approve", run["run_id"], "--note", "seen", "--by", by).exit_code == 0
     third = guarded.finish(**FEW)
     assert third["plan"] == dry["plan"]
-    refused(guarded, "only a plan that was approved", approved_plan=third["run_id"])
+    refused(guarded, f"Dan approved of another run, {other['run_id']};", approved_plan=third["run_id"])
     applied = guarded.finish(**FEW, apply=True, approved_plan=other["run_id"], reason="why")
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (other["run_id"], "Dan")
 
@@ -220,13 +220,16 @@ def test_an_approval_serves_one_apply_of_its_plan(guarded: Workbench) -> None:
     dry = guarded.finish(**FEW)
     assert guarded.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why")
+    refused(guarded, f"was applied already, by {applied['run_id']}.", approved_plan=dry["run_id"])
     back = guarded.finish(revert_of=applied["run_id"])
     assert guarded.command("approve", back["run_id"], "--note", "wrong", "--by", "Bea").exit_code == 0
     guarded.finish(revert_of=applied["run_id"], apply=True, approved_plan=back["run_id"], reason="wrong")
     again = guarded.finish(**FEW)
     assert again["plan"] == dry["plan"]
     for named in (again["run_id"], dry["run_id"], dry["plan"]["fingerprint"]):
-        refused(guarded, "only a plan that was approved", approved_plan=named)
+        served = f"the approval by Bea served {applied['run_id']};"
+        other = f"Bea approved of another run, {dry['run_id']};"
+        refused(guarded, other if named == again["run_id"] else served, approved_plan=named)
     assert guarded.command("approve", again["run_id"], "--note", "seen anew", "--by", "Cleo").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["plan"]["fingerprint"], reason="why")
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (again["run_id"], "Cleo")

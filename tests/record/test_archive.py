@@ -244,7 +244,9 @@ def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:
     assert ("parameter", "apply", False, True) in set(
         changes[["about", "name", "one", "other"]].itertuples(index=False, name=None)
     )
-    assert kb.history(target="nothing").empty
+    for misspelt in (kb.runs, kb.history):
+        with pytest.raises(Refused, match=r"There is no target 'tset' in .* there are: test\."):
+            misspelt(target="tset")
     assert kb.verify().findings == ()
 
 
@@ -264,7 +266,7 @@ def test_the_history_notebook_runs_on_an_archive(here: Workbench, kpi: str) -> N
     runs = kb.runs_table(kb.runs(target="test"))._repr_html_()
     assert "dry run" in runs
     assert "NaN" not in runs
-    assert kb.runs_table(kb.runs(target="nothing"))._repr_html_().count("No run is like that.") == 1
+    assert kb.runs_table(kb.runs(year=1999))._repr_html_().count("No run is like that.") == 1
 
 
 def test_what_comes_from_the_archive_cannot_steer_a_terminal(here: Workbench, runs_dir: Path) -> None:

@@ -234,7 +234,7 @@ def rechain(runs_dir: Path, forge: Callable[[dict[str, Any]], None]) -> None:
         ("begun", "revert_of", "20250101T000000Z-test-2024-apply-00000a"),
         ("begun", "years", [2001, 2002]),
         ("closed", "years", {}),
-        ("closed", "decisions", [{"reviewer": "somebody else"}]),
+        ("closed", "decisions", [{"snapshot_id": 1, "kpi_id": "education_nps", "reviewer": "somebody else"}]),
         ("closed", "changes", []),
     ],
 )
@@ -249,13 +249,27 @@ def test_a_receipt_that_the_ledger_contradicts_is_found(runs_dir: Path, event: s
     assert found(verify(runs_dir)) == [f"{run.name}/receipt.json: and the ledger tell different things: {name}"]
 
 
-@pytest.mark.parametrize(("event", "name"), [("closed", "changes"), ("begun", "years"), ("archived", "cells")])
-def test_a_line_that_lacks_a_member_is_found_and_read_by_no_command(
-    made_archive: Workbench, runs_dir: Path, event: str, name: str
+CHANGE = {"snapshot_id": 1, "kpi_id": "education_nps", "year": 2024, "action": "update", "before": None, "after": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "value"),
+    [
+        ("closed", "changes", None),
+        ("begun", "years", None),
+        ("archived", "cells", None),
+        ("closed", "changes", [CHANGE, "a row"]),
+        ("closed", "changes", [{**CHANGE, "after": "much"}]),
+        ("closed", "changes", [{**CHANGE, "snapshot_id": None}]),
+        ("closed", "decisions", [{"reviewer": "somebody else"}]),
+    ],
+)
+def test_a_line_that_tells_too_little_is_found_and_read_by_no_command(
+    made_archive: Workbench, runs_dir: Path, event: str, name: str, value: Any
 ) -> None:
     def forge(entry: dict[str, Any]) -> None:
         if entry["event"] == event:
-            del entry[name]
+            entry[name] = value
 
     rechain(runs_dir, forge)
     number = next(n for n, line in enumerate(lines_of(runs_dir), 1) if json.loads(line)["event"] == event)
