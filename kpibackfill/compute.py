@@ -169,8 +169,8 @@ def stored_rows(
     if count:
         spelling = "without a prefix" if prefix else "with the prefix 'kpi_'"
         notes.append(
-            f"The fact table also holds {count} row{'s' * (count > 1)} of these KPIs {spelling}, which this run leaves "
-            "alone; newer dashboards read prefixed ids: see kpi_id_prefix in kpibackfill.toml."
+            f"For these snapshots the fact table also holds {count} row{'s' * (count > 1)} of these KPIs {spelling}, "
+            "which this run leaves alone; newer dashboards read prefixed ids: see kpi_id_prefix in kpibackfill.toml."
         )
     return {(snapshot_id, wanted[kpi_id]): image for (snapshot_id, kpi_id), image in found.items()}, notes
 

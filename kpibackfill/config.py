@@ -23,6 +23,10 @@ FILE_NAME = "kpibackfill.toml"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _EXTRAS = {"mysql": "mariadb", "mariadb": "mariadb", "postgresql": "postgresql", "spark": "spark", "duckdb": "duckdb"}
 """What brings an engine's driver."""
+# Options that change how a driver ends transactions, or what it makes of values.
+_UNFIT = frozenset(
+    ("autocommit", "conv", "use_unicode", "cursorclass", "cursor_factory", "row_factory", "prepare_threshold")
+)
 _PORT_VARIABLE = re.compile(r":(\$\{\w+\})(?=[/?]|$)")
 
 
@@ -144,6 +148,8 @@ class Target(_Strict):
             raise _config_error(f"{where} is not a database URL such as {example}") from None
         except ImportError as error:
             raise _config_error(f"{where}: the driver of {scheme!r} is not installed ({error.name}){brings}") from None
+        for name in sorted(_UNFIT & set(url.query)):
+            raise _config_error(f"{where}: the option {name} after the question mark is kpibackfill's own to set")
         if url.get_backend_name() in ("sqlite", "duckdb") and url.database not in (None, "", ":memory:"):
             if "\0" in url.database:
                 raise _config_error(f"{where} holds a NUL, which no path can")
@@ -186,6 +192,8 @@ def load_config(path: str | Path | None = None) -> Config:
     Refused : there is none, it can't be read, or a key in it is unknown or wrong; the message names the key.
     """
     found = _find(path)
+    if found.exists() and not found.is_file():
+        raise _config_error(f"{found} can't be read (it is no regular file)")  # a pipe may have no end
     try:
         text = found.read_text(encoding="utf-8")
         document = tomllib.loads(text)

@@ -153,7 +153,7 @@ def unknown_name(name: str) -> Refused:
 
 def system_user() -> str:
     try:
-        return getpass.getuser()
+        return " ".join(printable(getpass.getuser()).split())[:200]
     except (OSError, KeyError):  # a container's user may have no name
         return f"uid {os.getuid()}"
 

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill.config import Config, Target, load_config, masked_url
-from kpibackfill.errors import KpiBackfillError
+from kpibackfill.database.engine import identity
+from kpibackfill.errors import KpiBackfillError, Refused
 from tests.databases import Database, connect, on
 from tests.workbench import Workbench
 
@@ -135,17 +136,24 @@ def test_a_password_is_in_no_file_of_a_run(bench: Workbench, account: sa.URL) ->
 
 
 @on("mariadb", "postgresql")
-@pytest.mark.parametrize("fault", ["wrong password", "down", "no such database", "no such option"])
+@pytest.mark.parametrize(
+    "fault", ["wrong password", "down", "no such database", "no such option", "no such value", "no such file"]
+)
 def test_a_database_that_cannot_be_reached_is_told_without_its_password(
     bench: Workbench, account: sa.URL, fault: str
 ) -> None:
+    on_postgresql = bench.database.name == "postgresql"
     # PostgreSQL trusts local connections here: an account that is not there fails as a wrong password does.
     url = {
         "wrong password": account.set(username="kb_nobody", password="hunter2"),
         "down": account.set(password="hunter2", host="127.0.0.1", port=1),
         "no such database": account.set(password="hunter2", database="kb_nowhere"),
         "no such option": account.set(password="hunter2").update_query_dict({"pasword": "hunter2"}),
+        "no such value": account.update_query_dict({"sslmode" if on_postgresql else "init_command": "hunter2"}),
+        "no such file": account.update_query_dict({"sslrootcert" if on_postgresql else "ssl_ca": "/nowhere/hunter2"}),
     }[fault]
+    if fault == "no such file" and on_postgresql:
+        url = url.update_query_dict({"sslmode": "verify-ca"})
     bench.configure(store=url.render_as_string(hide_password=False))
     run = bench.begin(record=True)
     with pytest.raises(KpiBackfillError) as raised:
@@ -160,6 +168,26 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(
     assert run.record.receipt["state"] == "failed"
     files = [path.read_text(errors="replace") for path in run.record.folder.iterdir()]
     assert all("hunter2" not in text for text in files)
+
+
+@pytest.mark.parametrize("option", ["autocommit=true", "cursorclass=x", "row_factory=x"])
+def test_an_option_that_would_change_how_a_driver_works_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(Refused, match=rf"targets\.x\.store: the option {option.partition('=')[0]} after"):
+        _ = load(tmp_path, f'[targets.x]\nstore = "mysql+pymysql://u@h/d?{option}"\n').target("x").store_url
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("postgresql+psycopg://u@/d?host=h:5001", "postgresql+psycopg://u@/d?host=h:5002"),
+        ("postgresql+psycopg://u@h/d?options=-csearch_path=one", "postgresql+psycopg://u@h/d?options=-csearch_path=b"),
+        ("mysql+pymysql://u@/d?unix_socket=/run/one", "mysql+pymysql://u@/d?unix_socket=/run/other"),
+        ("mysql+pymysql://u@h/d?port=3307", "mysql+pymysql://u@h/d"),
+    ],
+)
+def test_two_places_in_the_query_of_a_url_are_two_databases(one: str, other: str) -> None:
+    assert identity(sa.make_url(one)) != identity(sa.make_url(other))
+    assert identity(sa.make_url(one)) == identity(sa.make_url(one.replace("//u@", "//other:password@")))
 
 
 def test_a_target_of_its_own_has_no_url_in_it_when_pickled_as_text() -> None:

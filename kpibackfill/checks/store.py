@@ -53,8 +53,8 @@ def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator
     for table in (kpi_fact, cachetags):
         if not store.transactional(connection, table):
             yield wrong(
-                f"{table.name} is on a storage engine that can't roll back, so an apply is refused. "
-                f"ALTER TABLE {table.name} ENGINE=InnoDB makes it fit."
+                f"{table.name} is a view, or on a storage engine that can't roll back, so an apply is refused. "
+                f"ALTER TABLE {table.name} ENGINE=InnoDB makes a table fit."
             )
         elif table is kpi_fact and connection.dialect.name in ("mysql", "mariadb"):
             yield ok("The fact table's storage engine is InnoDB.")

@@ -22,6 +22,8 @@ from kpibackfill.tables import CIVICRM, kpi_fact
 LOCK_SECONDS = 10
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120
+# What else a driver takes from a URL's query for the place of the database.
+_PLACES = ("hostaddr", "unix_socket", "service", "options")
 
 
 def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
@@ -122,9 +124,19 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
             ) from None
 
 
-def identity(url: URL) -> dict[str, str | int | None]:
-    """What names a database in a fingerprint: engine, host, port and database; no user and no password."""
-    return {"dialect": url.get_backend_name(), "host": url.host, "port": url.port, "database": url.database}
+def identity(url: URL) -> dict[str, Any]:
+    """What names a database in a fingerprint: engine, host, port and database; no user and no password.
+
+    Where the URL's query names another place than the URL does, as for PostgreSQL's sockets, that too.
+    """
+    query = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    return {
+        "dialect": url.get_backend_name(),
+        "host": query.get("host", url.host),
+        "port": query.get("port", url.port),
+        "database": query.get("dbname", url.database),
+        **{name: query[name] for name in _PLACES if name in query},
+    }
 
 
 def names_of(config: Config, target: Target) -> set[str]:
@@ -145,10 +157,10 @@ def one_moment(url: URL) -> bool:
 def _connected(url: URL, answer_seconds: int | None = None) -> Connection:
     try:
         return create_engine(url, answer_seconds).connect()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError, AttributeError, OSError) as error:
         raise KpiBackfillError(
-            f"{masked_url(url)} could not be read: its driver doesn't take the options after the question mark. "
-            "Nothing was written; mend the URL in kpibackfill.toml.",
+            f"{masked_url(url)} could not be read: its driver doesn't take the options after the question mark "
+            f"({type(error).__name__}). Nothing was written; mend the URL in kpibackfill.toml.",
             code="database",
         ) from None
 
@@ -209,6 +221,9 @@ def _told(url: URL, verb: str) -> Iterator[None]:
         yield
     except (DBAPIError, drivers) as error:
         reason = first_line(error)
+        for value in url.query.values():  # which may come from the environment, as a password does
+            for text in [value] if isinstance(value, str) else value:
+                reason = reason.replace(text, "***") if len(text) > 3 else reason
         if verb == "write":
             message = f"{masked_url(url)} could not be written: {reason}. It was rolled back; nothing was written."
         else:

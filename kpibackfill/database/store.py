@@ -69,8 +69,15 @@ def layout(connection: Connection) -> Layout:
 
 
 def transactional(connection: Connection, table: sa.Table) -> bool:
-    """Whether the table's storage engine can roll back; only MariaDB and MySQL have any that can't."""
-    return _storage_engine(connection, table.name) in (None, "InnoDB")
+    """Whether the table is on a storage engine that can roll back: only MariaDB and MySQL have any that can't, and a
+    view there doesn't say what it is on."""
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return True
+    tables = sa.table("tables", *map(sa.column, ("table_schema", "table_name", "engine")), schema="information_schema")
+    engines = sa.select(tables.c.engine).where(
+        tables.c.table_schema == sa.func.database(), tables.c.table_name == table.name
+    )
+    return all(engine == "InnoDB" for engine in connection.scalars(engines))
 
 
 def has_cachetags(connection: Connection) -> bool:
@@ -97,8 +104,20 @@ def rows_select(fact: Layout) -> sa.Select[Any]:
 
 
 def image(row: Row[*tuple[Any, ...]]) -> Image:
-    """The image in a row of `rows_select`."""
-    _, _, value, year, month, meta, row_id, is_text = row
+    """The image in a row of `rows_select`.
+
+    Raises
+    ------
+    Refused : it has no value, or its ``meta`` comes as a text: no snapshot module makes such a table.
+    """
+    snapshot_id, kpi_id, value, year, month, meta, row_id, is_text = row
+    if value is None or isinstance(meta, str):
+        odd = "has NULL for its value" if value is None else "keeps meta as a text, where bytes belong"
+        raise Refused(
+            f"The fact table's row of snapshot {snapshot_id} and {kpi_id!r} {odd}; nothing was written. "
+            "Make the table as the snapshot module does: metric_value float not null, meta a blob.",
+            code="layout",
+        )
     raw = None if meta is None else bytes(meta)
     return Image(value, year, month, text_of(raw) if raw is not None and is_text else raw, row_id)
 
@@ -231,15 +250,6 @@ def _named(key: Mapping[str, Any]) -> dict[str, Any]:
 def _held(connection: Connection, statement: sa.Select[Any], *, read: bool = False) -> sa.Select[Any]:
     # SQLite's and PostgreSQL's writers hold the whole table by now; PostgreSQL denies row locks to mere readers.
     return statement.with_for_update(read=read) if connection.dialect.name in ("mysql", "mariadb") else statement
-
-
-def _storage_engine(connection: Connection, table: str) -> str | None:
-    if connection.dialect.name not in ("mysql", "mariadb"):
-        return None
-    tables = sa.table("tables", *map(sa.column, ("table_schema", "table_name", "engine")), schema="information_schema")
-    return connection.scalar(
-        sa.select(tables.c.engine).where(tables.c.table_schema == sa.func.database(), tables.c.table_name == table)
-    )
 
 
 def _missing(what: str) -> Refused:
