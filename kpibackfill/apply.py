@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,10 @@ from kpibackfill.execute import HandedOver, hand_over
 from kpibackfill.next_steps import ways_to_apply
 from kpibackfill.plan import Plan
 from kpibackfill.record import approval, closing, settle
-from kpibackfill.record.planned import PlanRow, after_image, changes, fingerprint, is_image, row_document
+from kpibackfill.record.fingerprints import fingerprint
+from kpibackfill.record.planned import PlanRow, after_image, changes, is_image, row_document
 from kpibackfill.record.receipt import RunRecord, guards
-from kpibackfill.run import Run, step
+from kpibackfill.run import RUN_VARIABLE, Run, step
 from kpibackfill.tables import cachetags, kpi_fact
 from kpibackfill.wording import some
 
@@ -183,8 +185,8 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
         for table in [kpi_fact, *([cachetags] if tagged else [])]:
             if not store.transactional(connection, table):
                 raise Refused(
-                    f"{table.name} is on a storage engine that can't roll back; nothing was written. "
-                    f"ALTER TABLE {table.name} ENGINE=InnoDB makes it fit.",
+                    f"{table.name} is a view, or on a storage engine that can't roll back; nothing was written. "
+                    f"ALTER TABLE {table.name} ENGINE=InnoDB makes a table fit.",
                     code="storage_engine",
                 )
         _check_unmoved(connection, fact, plan)
@@ -266,8 +268,10 @@ def _after_apply(target: Target) -> dict[str, Any] | None:
     began = time.monotonic()
     # No pipes: what the command leaves running in the background would hold them, and be waited for.
     unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    # A notebook that it executes is no part of this run.
+    environment = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
     try:
-        ended = subprocess.run(list(target.after_apply), timeout=300, **unheard)
+        ended = subprocess.run(list(target.after_apply), timeout=300, env=environment, **unheard)
         outcome = f"exit status {ended.returncode}"
     except subprocess.TimeoutExpired:
         outcome = "stopped after 300 s"

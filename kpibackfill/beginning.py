@@ -17,10 +17,7 @@ from kpibackfill.kpis.registry import Kpi
 from kpibackfill.parameters import CADENCES, Parameters, injected_names, refuse_unknown, resolve, shown
 from kpibackfill.record import closing
 from kpibackfill.record.receipt import DECISIONS, RunRecord
-from kpibackfill.run import Run, decidable
-
-# Set for the kernel by `kpibackfill run`: the id of the run whose record is open already.
-RUN_VARIABLE = "KPIBACKFILL_RUN"
+from kpibackfill.run import RUN_VARIABLE, Run, decidable
 
 
 def begin(
@@ -71,6 +68,12 @@ def begin(
     record: RunRecord | None = None
     if run_id:
         record = RunRecord(config.runs_dir, run_id)
+        if record.receipt["state"] != "planned":
+            raise Refused(
+                f"{run_id}, as {RUN_VARIABLE} has it, is under way or has ended; nothing was read or written. "
+                "Begin another run: that variable is for the run that `kpibackfill run` starts.",
+                code="order",
+            )
         if record.receipt["parameters"] != parameters.as_notebook():
             other = Refused(
                 "The notebook asks for something else than the run was begun with; nothing was read or written. "
@@ -154,4 +157,8 @@ def _build_demo(target: Target) -> None:
     if not path.exists():
         from kpibackfill.demo import build_demo
 
-        build_demo(path)
+        try:
+            build_demo(path)
+        except KpiBackfillError as error:
+            if error.code != "demo_exists":  # else another process was faster
+                raise

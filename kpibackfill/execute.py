@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill import views
-from kpibackfill.beginning import RUN_VARIABLE, prepare
+from kpibackfill.beginning import prepare
 from kpibackfill.config import Config
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.judging import archived, judge
@@ -23,10 +23,14 @@ from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
 from kpibackfill.record.provenance import notebook_path
 from kpibackfill.record.receipt import NOTEBOOK, RunRecord, receipt_of
+from kpibackfill.run import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from kpibackfill.plan import Plan
     from kpibackfill.run import Run
+
+# How long a kernel may take to start: on a busy machine its imports alone need more than the minute that is usual.
+START_SECONDS = 300
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,10 +157,8 @@ def _papermill(
 
     class Engine(NBClientEngine):  # type: ignore[misc]
         @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
-            keep = ("timeout", "startup_timeout")
-            chosen = {name: options[name] for name in keep if options.get(name) is not None}
-            Client(nb_man, kernel_name=kernel_name, **chosen).execute()
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **_options: Any) -> Any:
+            Client(nb_man, kernel_name=kernel_name, startup_timeout=START_SECONDS).execute()
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)

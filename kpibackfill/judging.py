@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
-from kpibackfill.record import closing
+from kpibackfill.record import closing, files
 from kpibackfill.record.receipt import FINAL, NOTEBOOK, RunRecord
 
 
@@ -71,13 +71,15 @@ def _died(raised: BaseException) -> str:
     """What ended a kernel or a cell from outside; empty where nothing did."""
     if type(raised).__name__ == "CellTimeoutError":
         return "A cell timed out"
-    # The second is what jupyter_client raises where the kernel was killed while it started.
+    # What jupyter_client raises, as a RuntimeError, where the kernel was killed while it started, or could not start.
+    if str(raised).startswith("Kernel didn't respond"):
+        return "The notebook's kernel did not start in time"
     killed = type(raised).__name__ == "DeadKernelError" or str(raised).startswith("Kernel died before")
     return "The notebook's kernel died" if killed else ""
 
 
 def _in_a_line(error: BaseException) -> str:
-    said = getattr(error, "evalue", "") or str(error)
+    said = getattr(error, "evalue", "") or str(error).removesuffix(f"; {files.OF_A_RUN}")
     return _died(error) or " ".join(said.split())[:300].rstrip(".") or type(error).__name__
 
 

@@ -17,7 +17,8 @@ from kpibackfill.frames import seal_of
 from kpibackfill.kpis.registry import as_dict
 from kpibackfill.proposals import Proposal
 from kpibackfill.record import files
-from kpibackfill.record.planned import PlanRow, databases, fingerprint, row_document
+from kpibackfill.record.fingerprints import fingerprint
+from kpibackfill.record.planned import PlanRow, databases, row_document
 from kpibackfill.record.receipt import DRIFT, PLAN
 from kpibackfill.run import Run, step
 from kpibackfill.spreadsheets import drift_csv

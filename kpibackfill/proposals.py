@@ -11,7 +11,8 @@ import pandas as pd
 from kpibackfill.compute import Readings
 from kpibackfill.database.store import Image
 from kpibackfill.drift import records
-from kpibackfill.record.planned import PlanRow, databases, fingerprint, is_image, row_document
+from kpibackfill.record.fingerprints import fingerprint
+from kpibackfill.record.planned import PlanRow, databases, is_image, row_document
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand
 from kpibackfill.wording import some

@@ -14,7 +14,8 @@ from kpibackfill.database.store import Image
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import DEFAULTS
 from kpibackfill.record import settle
-from kpibackfill.record.planned import PlanRow, after_image, read_plan, row_of
+from kpibackfill.record.fingerprints import read_plan
+from kpibackfill.record.planned import PlanRow, after_image, row_of
 from kpibackfill.record.receipt import PLAN, RunRecord
 from kpibackfill.record.vouching import refuse_altered
 

@@ -16,6 +16,9 @@ from kpibackfill.parameters import Parameters
 from kpibackfill.record import closing
 from kpibackfill.record.receipt import RUN_METADATA, RunRecord
 
+# Set for the kernel by `kpibackfill run`: the id of the run whose record is open already.
+RUN_VARIABLE = "KPIBACKFILL_RUN"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

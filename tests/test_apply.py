@@ -213,13 +213,38 @@ def test_a_storage_engine_that_cannot_roll_back_is_refused(bench: Workbench) -> 
     assert dump(bench.database) == before
 
 
+@on("mariadb")
+def test_a_view_that_may_hide_a_table_that_cannot_roll_back_is_refused(bench: Workbench) -> None:
+    change(bench.database, sa.text(f"RENAME TABLE {FACTS} TO behind"))
+    change(bench.database, sa.text("ALTER TABLE behind ENGINE=MyISAM"))
+    change(bench.database, sa.text("CREATE VIEW ms_fact_kpi_snapshot AS SELECT * FROM behind"))
+    steps = recorded(bench, **FEW)
+    with pytest.raises(Refused, match=f"{FACTS} is a view"):
+        kb.apply_plan(steps.run, steps.plan)
+
+
+@on("mariadb", "postgresql")
+def test_rows_that_no_snapshot_module_stores_are_refused(bench: Workbench) -> None:
+    name = bench.database.name
+    kind = {"mariadb": "MODIFY metric_value FLOAT NULL", "postgresql": "ALTER metric_value DROP NOT NULL"}[name]
+    change(bench.database, sa.text(f"ALTER TABLE {FACTS} {kind}"))
+    change(bench.database, sa.update(facts).values(metric_value=None))
+    with pytest.raises(Refused, match=r"row of snapshot \d+ and '\w+' has NULL for its value; nothing was written"):
+        bench.steps(kpis=FEW["kpis"])
+    change(bench.database, sa.update(facts).values(metric_value=1.0))
+    kind = {"mariadb": "MODIFY meta LONGTEXT", "postgresql": "ALTER meta TYPE text USING 'a'"}[name]
+    change(bench.database, sa.text(f"ALTER TABLE {FACTS} {kind}"))
+    with pytest.raises(Refused, match="keeps meta as a text, where bytes belong; nothing was written"):
+        bench.steps(kpis=FEW["kpis"])
+
+
 @pytest.mark.parametrize("engine", ["tagged"])
 @on("mariadb")
 def test_cache_tags_that_cannot_roll_back_are_refused(bench: Workbench, engine: str) -> None:
     add_cachetags(bench.database)
     change(bench.database, sa.text("ALTER TABLE cachetags ENGINE=MyISAM"))
     steps = recorded(bench, **FEW)
-    with pytest.raises(Refused, match="cachetags is on a storage engine"):
+    with pytest.raises(Refused, match="cachetags is a view, or on a storage engine"):
         kb.apply_plan(steps.run, steps.plan)
 
 

@@ -20,9 +20,12 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
-from kpibackfill.record import archive
+from kpibackfill.errors import Refused
+from kpibackfill.record import archive, closing
 from kpibackfill.record.provenance import notebook_path
+from kpibackfill.record.receipt import RunRecord
 from kpibackfill.record.verify import verify
+from kpibackfill.run import RUN_VARIABLE
 from tests.databases import add_cachetags, connect, dump, on
 from tests.workbench import Workbench
 
@@ -57,7 +60,7 @@ def broken(connection, site, windows):
 @ending("endless")
 def endless(connection, site, windows):
     open("started", "w").close()
-    time.sleep(60)
+    time.sleep(600)
 
 @ending("endless_on_record")
 def endless_on_record(connection, site, windows):
@@ -206,7 +209,7 @@ def test_an_interrupted_session_lets_the_execution_that_it_started_close_its_rec
     session = executions.start("session")
     _wait_until((bench.folder / "started").is_file)
     session.send_signal(signal.SIGINT)
-    _, err = session.communicate(timeout=60)
+    _, err = session.communicate(timeout=300)
     assert "The run was interrupted" in err
     (folder,) = bench.runs
     receipt = receipt_of(folder)
@@ -247,7 +250,7 @@ def test_a_record_says_how_a_run_really_ended(executions: Executions) -> None:
     _wait_until((bench.folder / "started").is_file)
     ended["endless"][0].send_signal(signal.SIGTERM)
     for name, (process, status, code) in ended.items():
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == status, (name, out, err)
         document = json.loads(out)
         state = "refused" if code == "kpi_contract" else "failed"
@@ -260,7 +263,7 @@ def test_a_record_says_how_a_run_really_ended(executions: Executions) -> None:
 
 
 # What a site has done after an apply: the database has committed by then, and the receipt says so, but not the ledger.
-WAIT = ["sh", "-c", "touch started; sleep 60"]
+WAIT = ["sh", "-c", "touch started; sleep 300"]
 NO_ROOM = ["sh", "-c", "for run in runs/2*; do mkdir $run/report.html; done"]
 
 
@@ -285,7 +288,7 @@ def test_what_ends_a_run_after_its_commit_does_not_deny_it(executions: Execution
         os.kill(kernel_of(process), signal.SIGKILL)
     else:
         process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == status, err
     document = json.loads(out)
     assert document["state"] == "applied"
@@ -295,6 +298,35 @@ def test_what_ends_a_run_after_its_commit_does_not_deny_it(executions: Execution
     receipt = receipt_of(bench.runs[0])
     assert (receipt["state"], receipt["ended_at"] is None) == ("applied", False)
     assert verify(bench.config.runs_dir).findings == ()
+
+
+@on("sqlite")
+def test_a_notebook_that_a_command_after_the_apply_executes_leaves_the_run_alone(executions: Executions) -> None:
+    bench = executions.bench
+    program = ["papermill", str(notebook_path()), "after.ipynb", "-p", "target", "test", "-p", "from_year", "2023"]
+    bench.configure(after_apply=[sys.executable, "-m", *program])
+    process = executions.run("--apply", "--json")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    receipts = {receipt["parameters"]["from_year"]: receipt for receipt in map(receipt_of, bench.runs)}
+    applied, following = receipts[2024], receipts[2023]
+    assert (applied["state"], applied["after_apply"]["outcome"]) == ("applied", "exit status 0")
+    assert applied["run_id"] == json.loads(out)["run_id"]
+    assert following["state"] == "dry_run"
+    assert verify(bench.config.runs_dir).findings == ()
+
+
+@on("sqlite")
+def test_a_run_that_has_ended_is_begun_by_nobody_again(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    applied = bench.finish(from_year=2024, kpis="education_nps", apply=True)
+    record = RunRecord(bench.config.runs_dir, applied["run_id"])
+    before = record.receipt
+    monkeypatch.setenv(RUN_VARIABLE, record.run_id)
+    with pytest.raises(Refused, match="is under way or has ended; nothing was read or written"):
+        kb.begin(target="test", from_year=2023)
+    with pytest.raises(AssertionError, match="is applied"):
+        closing.close(record, "refused")
+    assert record.receipt == before
 
 
 @on("sqlite")
@@ -354,7 +386,7 @@ def test_an_outcome_that_can_not_be_printed_is_one_all_the_same(executions: Exec
     assert receipt_of(executions.bench.runs[0])["state"] == "applied"
 
 
-def _wait_until(happened: Callable[[], bool], seconds: float = 60) -> None:
+def _wait_until(happened: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "it did not happen"

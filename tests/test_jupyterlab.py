@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from kpibackfill.beginning import RUN_VARIABLE
 from kpibackfill.demo import build_demo
 from kpibackfill.record.provenance import notebook_path
+from kpibackfill.run import RUN_VARIABLE
 from tests.browser import chromium
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -128,7 +128,7 @@ def stored(database: Path) -> list[tuple[Any, ...]]:
 def test_an_analyst_runs_the_notebook_sees_the_drift_and_applies_it(tmp_path: Path) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n')
     shutil.copy(notebook_path(), tmp_path)
-    build_demo(tmp_path / "demo.sqlite")
+    build_demo(tmp_path / "demo.sqlite", until_year=2025)
     before = stored(tmp_path / "demo.sqlite")
     with chromium() as browser, jupyterlab(tmp_path) as address:
         analyst = Analyst(browser.new_page(viewport={"width": 1400, "height": 1000}))

@@ -16,7 +16,8 @@ import kpibackfill as kb
 from kpibackfill.database.store import Image, text_of
 from kpibackfill.errors import Refused
 from kpibackfill.record import files
-from kpibackfill.record.planned import PlanRow, fingerprint, image_document, image_of, read_plan, row_document, row_of
+from kpibackfill.record.fingerprints import fingerprint, read_plan
+from kpibackfill.record.planned import PlanRow, image_document, image_of, row_document, row_of
 from tests.databases import Database, both_layouts, connect, dump, on
 from tests.workbench import Workbench
 

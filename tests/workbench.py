@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import kpibackfill as kb
-from kpibackfill.beginning import RUN_VARIABLE, prepare
+from kpibackfill.beginning import prepare
 from kpibackfill.cli import main
 from kpibackfill.compute import Readings
 from kpibackfill.config import Config, load_config
 from kpibackfill.plan import Plan
 from kpibackfill.record.receipt import RunRecord
-from kpibackfill.run import Run
+from kpibackfill.run import RUN_VARIABLE, Run
 from tests.databases import Database, write_config
 
 YEARS: dict[str, Any] = {"from_year": 2015, "to_year": 2025, "as_of": "2026-11-22T12:00:00"}

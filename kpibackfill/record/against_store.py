@@ -18,7 +18,8 @@ from kpibackfill.database.engine import identity, reading
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.numbers import same
 from kpibackfill.record import archive, history
-from kpibackfill.record.planned import after_image, is_image, read_plan, row_of
+from kpibackfill.record.fingerprints import read_plan
+from kpibackfill.record.planned import after_image, is_image, row_of
 from kpibackfill.record.receipt import PLAN
 from kpibackfill.record.verdict import Finding
 
@@ -50,7 +51,7 @@ def verify_target(runs_dir: Path, target: Target) -> Compared:
     claims = dict(_claims(stored, changes, fingerprints))
     left = _left(runs_dir, {change["run_id"] for change in last.values()})
     findings = [*claims.items(), *_recorded(stored, snapshots, last, left, claims.keys())]
-    found = tuple(finding for _, finding in sorted(findings, key=lambda found: found[0]))
+    found = tuple(finding for _, finding in sorted(findings, key=lambda found: str(found[0])))
     return Compared(sum(map(len, stored.values())), len(last), found)
 
 
@@ -108,7 +109,7 @@ def _left(runs_dir: Path, run_ids: Iterable[str]) -> dict[tuple[str, Key], store
     """The image that each run left of each row; none of a run whose plan can't be read, which `verify` tells."""
     found: dict[tuple[str, Key], store.Image | None] = {}
     for run_id in run_ids:
-        with suppress(KpiBackfillError, LookupError, TypeError, ValueError):
+        with suppress(KpiBackfillError, LookupError, TypeError, ValueError, AssertionError):
             document = read_plan(runs_dir / run_id / PLAN)
             for row in map(row_of, document["rows"]):
                 found[run_id, (row.snapshot_id, row.kpi_id)] = after_image(row, run_id, document["fingerprint"])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import one_line, system_user
 from kpibackfill.record import ledger
-from kpibackfill.record.planned import fingerprint, read_plan, row_document
+from kpibackfill.record.fingerprints import fingerprint, read_plan
+from kpibackfill.record.planned import row_document
 from kpibackfill.record.receipt import PLAN, RunRecord
 from kpibackfill.record.vouching import refuse_altered
 from kpibackfill.run import Run
@@ -97,15 +98,14 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
             )
         approved = plan.fingerprint
     else:
-        document, operator = reviewed
-        _compare(plan, document)
-        approved = document["fingerprint"]
+        _compare(plan, reviewed)
+        approved = reviewed["fingerprint"]
     found: dict[str, Any] = {
         "approved_plan": parameters.approved_plan,
-        "reviewed_run": reviewed[0]["run_id"] if reviewed else None,
+        "reviewed_run": reviewed["run_id"] if reviewed else None,
         "word": "reviewed",
     }
-    approval, otherwise = _approval(run, approved, operator if reviewed else "")
+    approval, otherwise = _approval(run, approved)
     if approval is None and target.wants_approval and plan.rows:
         again = " by somebody else than the operator" if target.four_eyes else ""
         raise Refused(
@@ -122,8 +122,8 @@ def is_to_be_asked_for(run: Run, plan: Plan) -> bool:
     return bool(run.target.wants_approval and parameters.reason and plan.rows and not parameters.approved_plan)
 
 
-def _reviewed(run: Run, wanted: str) -> tuple[dict[str, Any], str] | None:
-    """The reviewed plan and its run's operator: by run id, or by fingerprint among the dry runs on record."""
+def _reviewed(run: Run, wanted: str) -> dict[str, Any] | None:
+    """The reviewed plan: by run id, or by fingerprint that of the newest dry run on record."""
     for record in _candidates(run, wanted):
         receipt = record.receipt
         if receipt["state"] != "dry_run" or not record.closed:
@@ -134,7 +134,7 @@ def _reviewed(run: Run, wanted: str) -> tuple[dict[str, Any], str] | None:
                 code="stale_plan",
             )
         refuse_altered(record)
-        return read_plan(record.folder / PLAN), receipt["operator"]
+        return read_plan(record.folder / PLAN)
     return None
 
 
@@ -143,7 +143,7 @@ def _candidates(run: Run, wanted: str) -> Iterator[RunRecord]:
     if not _FINGERPRINT.fullmatch(wanted):
         yield RunRecord(runs_dir, wanted)
         return
-    for entry in ledger.entries(runs_dir):
+    for entry in reversed(list(ledger.entries(runs_dir))):
         if (
             entry["event"] == "closed"
             and entry.get("state") == "dry_run"
@@ -187,34 +187,40 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     )
 
 
-def _approval(run: Run, approved: str, operator: str) -> tuple[dict[str, Any] | None, str]:
+def _approval(run: Run, approved: str) -> tuple[dict[str, Any] | None, str]:
     """The newest approval of a plan: of the very run, where one is named, and used by no apply before.
 
-    Where there is none, also why the last one that there is does not count. `approved` is the fingerprint of the plan,
-    `operator` is the reviewed run's.
+    Where there is none, also why the last one that there is does not count. `approved` is the fingerprint of the plan.
     """
     found: dict[str, Any] | None = None
     otherwise = ""
+    operators: dict[str, str] = {}
     for entry in ledger.entries(run.config.runs_dir):
-        if found and _applies(entry, approved):
-            # The same plan again, as after a revert, is to be looked at again.
+        if entry["event"] == "begun":
+            operators[entry["run_id"]] = entry["operator"]
+        elif found and _applies(entry, approved, found["approved_run"]):
+            # The same plan again, as after a revert, is to be looked at again; so is what a smaller one left of it.
             otherwise = f", and the approval by {found['by']} served {entry['run_id']}"
             found = None
         elif entry["event"] == "approved" and entry.get("plan") == approved:
             by = str(entry.get("by", ""))
             if run.parameters.approved_plan not in (entry["run_id"], approved):
                 otherwise = f", and {by} approved of another run, {entry['run_id']}"
-            elif run.target.four_eyes and any(_same_person(by, name) for name in (run.parameters.operator, operator)):
+            elif run.target.four_eyes and any(
+                _same_person(by, name) for name in (run.parameters.operator, operators.get(entry["run_id"], ""))
+            ):
                 otherwise = f", which {by} was"
             else:
                 found = {"word": "approved", "approved_run": entry["run_id"], "by": by, "at": entry["at"]}
     return found, otherwise
 
 
-def _applies(entry: Mapping[str, Any], plan: str) -> bool:
-    """Whether an event says that the plan with this fingerprint was applied."""
-    applied = "applied" in (entry.get("state"), entry.get("outcome"))
-    return applied and bool((entry.get("plan") or {}).get("fingerprint") == plan)
+def _applies(entry: Mapping[str, Any], plan: str, approved_run: str = "") -> bool:
+    """Whether an event says that the plan with this fingerprint was applied, or a part of it as approved on a run."""
+    if "applied" not in (entry.get("state"), entry.get("outcome")):
+        return False
+    applied = (entry.get("plan") or {}).get("fingerprint")
+    return bool(applied == plan or (approved_run and entry.get("approved_run") == approved_run))
 
 
 def _same_person(one: str, other: str) -> bool:

@@ -8,17 +8,22 @@ from typing import Any
 
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.record import files, index, provenance, report
-from kpibackfill.record.receipt import NOTEBOOK, REPORT, SETTLEMENT, RunRecord, line_of
+from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, REPORT, SETTLEMENT, RunRecord, line_of
 
 
 def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
     """Give the receipt its final state, render the report, and seal all files in the ledger."""
+    before = record.receipt["state"]
+    if before != "planned" and state != before:
+        raise AssertionError(f"{record.run_id} is {before}, so it can't end as {state}")
     told = {"code": error.code, "message": error.message} if error else None
     facts |= {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    page, missing = report.closing_page({**record.receipt, **facts}, record.folder)
-    record.update(**facts, report=missing)
-    # What can't be written now is left to `finish`: a run that is sealed takes no further file.
-    _seal_closed(record, {REPORT: page})
+    receipt = {**record.receipt, **facts}
+    page, missing = report.closing_page(receipt, record.folder)
+    receipt["report"] = missing
+    # Where somebody has settled the run meanwhile, its receipt is sealed as it is. What can't be written now is left
+    # to `finish`: a run that is sealed takes no further file.
+    _seal_closed(record, receipt, {RECEIPT: files.readable(receipt), REPORT: page})
     index.write(record.runs_dir)
 
 
@@ -53,7 +58,7 @@ def finish(record: RunRecord) -> None:
             close(record, "applied")
     elif not record.sealed:
         there = (record.folder / REPORT).is_file()
-        _seal_closed(record, {} if there else {REPORT: report.closing_page(receipt, record.folder)[0]})
+        _seal_closed(record, receipt, {} if there else {REPORT: report.closing_page(receipt, record.folder)[0]})
 
 
 def off_record(record: RunRecord, error: KpiBackfillError) -> OutcomeUnknown:
@@ -90,6 +95,6 @@ def close_settled(record: RunRecord, document: Mapping[str, Any], changes: list[
     index.write(record.runs_dir)
 
 
-def _seal_closed(record: RunRecord, adding: Mapping[str, str] | None = None) -> None:
-    names = [path.name for path in record.folder.iterdir() if path.name not in (NOTEBOOK, *(adding or {}))]
-    record.seal("closed", names, adding, **line_of("closed", record.receipt))
+def _seal_closed(record: RunRecord, receipt: Mapping[str, Any], adding: Mapping[str, str]) -> None:
+    names = [path.name for path in record.folder.iterdir() if path.name not in (NOTEBOOK, *adding)]
+    record.seal("closed", names, adding, **line_of("closed", receipt))

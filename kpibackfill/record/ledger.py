@@ -5,6 +5,7 @@ A line ends with its own ``digest``, the SHA-256 of the line without it, so that
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -57,7 +58,7 @@ class Book:
         text = (b"\n" if last and not _ends_with_newline(self._file, end) else b"") + line + b"\n"
         if self._file.write(text) != len(text):
             os.ftruncate(self._file.fileno(), end)
-            raise OSError(28, os.strerror(28))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(self._file.fileno())
         return hashlib.sha256(line).hexdigest()
 
@@ -119,11 +120,20 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
 def is_readable(entry: Mapping[str, Any]) -> bool:
     """Whether a line tells what its event wants told, and of each row what that wants."""
     told = _TOLD.get(entry["event"], {})
-    return _holds(entry, told) and all(
-        _holds(row, members) and _is_value(row.get("before")) and _is_value(row.get("after"))
-        for name, members in _OF_ROWS.items()
-        if name in told
-        for row in entry[name]
+    files_, plan, years = (entry.get(name) for name in ("files", "plan", "years"))
+    return (
+        _holds(entry, told)
+        and _is_instant(entry["at"])
+        and isinstance(files_, dict)
+        and all(isinstance(digest, str) for digest in files_.values())
+        and (not isinstance(years, list) or (len(years) == 2 and all(type(year) is int for year in years)))
+        and ("changes" not in told or plan is None or _holds(plan, {"fingerprint": str, "rows": int}))
+        and all(
+            _holds(row, members) and (name != "changes" or _has_values(row))
+            for name, members in _OF_ROWS.items()
+            if name in told
+            for row in entry[name]
+        )
     )
 
 
@@ -131,9 +141,20 @@ def _holds(found: object, members: Mapping[str, type]) -> bool:
     return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in members.items())
 
 
-def _is_value(found: object) -> bool:
-    """Whether it is a row's value as a change tells it."""
-    return found is None or isinstance(found, (int, float)) or found in ("nan", "inf", "-inf")
+def _has_values(change: Mapping[str, Any]) -> bool:
+    """Whether it tells the values before and after: numbers, or a text where JSON knows none; ``None`` for none."""
+    return all(
+        name in change
+        and (change[name] is None or type(change[name]) in (int, float) or change[name] in ("nan", "inf", "-inf"))
+        for name in ("before", "after")
+    )
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def entries(runs_dir: Path, run_id: str = "") -> Iterator[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,7 +13,6 @@ from kpibackfill.config import Target
 from kpibackfill.database import store
 from kpibackfill.database.engine import identity
 from kpibackfill.database.store import Image
-from kpibackfill.errors import Refused
 from kpibackfill.numbers import float4
 from kpibackfill.record import files
 
@@ -94,40 +92,6 @@ def databases(target: Target) -> dict[str, Mapping[str, Any]]:
     return {"store": identity(target.store_url), "sources": identity(target.sources_url)}
 
 
-def fingerprint(databases: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 over the canonical JSON of the databases and the plan's rows, as they stand in ``plan.json``.
-
-    A row counts with its key, action, 4-byte value, period, basis, population and before-image, whose ``meta``
-    counts as its own SHA-256.
-    """
-    stands_for = [
-        {
-            **{
-                name: row[name]
-                for name in (
-                    "snapshot_id",
-                    "kpi_id",
-                    "action",
-                    "value_f4",
-                    "period_year",
-                    "period_month",
-                    "basis",
-                    "population",
-                )
-            },
-            "before": _without_content(row["before"]),
-        }
-        for row in rows
-    ]
-    return hashlib.sha256(files.canonical({"databases": databases, "rows": stands_for})).hexdigest()
-
-
-def _without_content(before: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if before is None:
-        return None
-    return {**before, "meta": None if before["meta"] is None else before["meta"]["sha256"]}
-
-
 def row_document(row: PlanRow) -> dict[str, Any]:
     return {
         "snapshot_id": row.snapshot_id,
@@ -187,22 +151,3 @@ def image_of(document: Mapping[str, Any] | None) -> Image | None:
     return Image(
         float(document["metric_value"]), document["period_year"], document["period_month"], meta, document["row_id"]
     )
-
-
-def read_plan(path: Any) -> dict[str, Any]:
-    """A ``plan.json`` of the archive.
-
-    Raises
-    ------
-    Refused : it is missing, or its rows are not those of its fingerprint.
-    """
-    try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
-        told = document["databases"], document["rows"], document["fingerprint"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        raise Refused(f"{path} can't be read; nothing was written.", code="record") from None
-    if fingerprint(*told[:2]) != told[2]:
-        raise Refused(
-            f"{path} was altered: its rows are not those of its fingerprint; nothing was written.", code="altered"
-        )
-    return document

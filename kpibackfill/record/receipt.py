@@ -132,11 +132,13 @@ class RunRecord:
         files.write(self.folder / name, content)
 
     def update(self, **facts: Any) -> None:
-        """Write the receipt anew with more or newer facts."""
+        """Write the receipt anew with more or newer facts, unless somebody has settled the run meanwhile."""
         receipt = self.receipt
         if receipt["ended_at"] is not None:
             raise AssertionError(f"{self.run_id} is closed")
-        files.write(self.folder / RECEIPT, files.readable({**receipt, **facts}))
+        with ledger.writing(self.runs_dir):
+            if not self.sealed:
+                files.write(self.folder / RECEIPT, files.readable({**receipt, **facts}))
 
     @property
     def sealed(self) -> bool:
@@ -158,10 +160,11 @@ class RunRecord:
         names : files that lie in the folder already.
         adding : files to write, by name, under the same lock.
         """
-        added = {name: files.sha256(self.folder / name) for name in sorted(names) if name != SUMS and name[0] != "."}
         with ledger.writing(self.runs_dir) as book:
             if any(entry["event"] in (ENDS if event in ENDS else (event,)) for entry in self.events()):
                 return
+            lying = sorted(name for name in names if name != SUMS and name[0] != ".")
+            added = {name: files.sha256(self.folder / name) for name in lying}
             added |= {name: files.write(self.folder / name, content) for name, content in (adding or {}).items()}
             sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())} | added
             digest = files.write(self.folder / SUMS, sum_lines(sums))
@@ -194,6 +197,7 @@ def line_of(event: str, receipt: Mapping[str, Any], settlement: Mapping[str, Any
         "years": receipt.get("years", {}),
         "kpis": [entry["kpi_id"] for entry in receipt.get("kpis", [])],
         "plan": receipt.get("plan"),
+        "approved_run": (receipt.get("approval") or {}).get("approved_run", ""),
         "decisions": [{name: decided[name] for name in names} for decided in receipt.get("decisions", [])],
     }
     if event == "settled":

@@ -15,7 +15,8 @@ from kpibackfill.database.store import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.parameters import system_user
 from kpibackfill.record import closing, files
-from kpibackfill.record.planned import PlanRow, after_image, changes, is_image, read_plan, row_of
+from kpibackfill.record.fingerprints import read_plan
+from kpibackfill.record.planned import PlanRow, after_image, changes, is_image, row_of
 from kpibackfill.record.receipt import PLAN, RunRecord
 
 Outcome = Literal["applied", "not_in_effect", "changed_since"]
@@ -64,7 +65,7 @@ def settle(config: Config, run_id: str) -> dict[str, Any]:
         return {"schema": 1, "run_id": run_id, "outcome": receipt["state"], "rows": []}
     if receipt["ended_at"] is not None or receipt["state"] not in ("applying", "applied"):
         known = (
-            receipt["state"].replace("_", " ")
+            str(receipt["state"]).replace("_", " ")
             if receipt["ended_at"]
             else "planned: it ended, or still is, before its writing"
         )
@@ -119,10 +120,11 @@ def judge(rows: Sequence[PlanRow], current: Mapping[Key, Image], run_id: str, pl
     """Hold what is stored against what the plan found and what it would leave; all its rows were one transaction.
 
     A row that carries the run's id proves the commit. A row put back or deleted carries no id: it counts where no
-    other row speaks against it.
+    other row speaks against it. That a row to insert is not there says little where others were changed since: who
+    rebuilds a snapshot deletes its rows.
     """
     found: list[Found] = []
-    proved = denied = False
+    proved = denied = standing = False
     for row in rows:
         stored = current.get((row.snapshot_id, row.kpi_id))
         left = after_image(row, run_id, plan_fingerprint)
@@ -132,12 +134,13 @@ def judge(rows: Sequence[PlanRow], current: Mapping[Key, Image], run_id: str, pl
             found.append("written")
         elif is_image(stored, row.before):
             found.append("as_before")
-            denied = denied or marked is not None
+            standing = standing or row.before is not None
+            denied = denied or (marked is not None and row.before is not None)
         else:
             found.append("changed_since")
     if proved or ("written" in found and "as_before" not in found):
         return Settlement("applied", tuple(found))
-    if denied or ("as_before" in found and "written" not in found):
+    if denied or ("written" not in found and (standing or "changed_since" not in found)):
         return Settlement("not_in_effect", tuple(found))
     return Settlement("changed_since", tuple(found))
 

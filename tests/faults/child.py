@@ -24,10 +24,11 @@ import papermill  # noqa: F401
 
 import kpibackfill as kb
 from kpibackfill import apply, plots, revert
-from kpibackfill.beginning import RUN_VARIABLE, prepare
+from kpibackfill.beginning import prepare
 from kpibackfill.database import engine, store
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.record import files, index, ledger, receipt, report, settle
+from kpibackfill.run import RUN_VARIABLE
 
 # Where a blow may fall: every line of these that apply_plan comes through.
 WATCHED = {module.__file__: Path(str(module.__file__)).stem for module in (apply, engine, store, receipt, ledger)} | {
@@ -37,19 +38,24 @@ _KEPT = (plots, report, revert)  # imported now, not in each fork
 
 
 def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that wait for the runs
     for line in sys.stdin:
         order = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            _run_and_exit(order)
-        threading.Thread(target=_note_end, args=(pid, order)).start()
-        sys.stdout.write(f"{pid}\n")
-        sys.stdout.flush()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _start_and_note_end(order)
 
 
-def _note_end(pid: int, order: dict[str, Any]) -> None:
+def _start_and_note_end(order: dict[str, Any]) -> None:
+    """Without a thread, which a fork does not take along, with whatever lock it may hold."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        _run_and_exit(order)
+    sys.stdout.write(f"{pid}\n")
+    sys.stdout.flush()
     _tell(order, "ended", str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+    os._exit(0)
 
 
 def _run_and_exit(order: dict[str, Any]) -> None:

@@ -235,6 +235,37 @@ def test_an_approval_serves_one_apply_of_its_plan(guarded: Workbench) -> None:
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (again["run_id"], "Cleo")
 
 
+def test_an_approval_is_used_up_by_a_part_of_its_plan_too(guarded: Workbench) -> None:
+    dry = guarded.finish(**FEW)
+    assert guarded.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
+    path = guarded.folder / "d.csv"
+    kb.review(dry["run_id"], path)
+    header, *lines = path.read_text("utf-8-sig").splitlines()
+    place = header.split(",").index("decision")
+    for number, line in enumerate(lines):
+        cells = line.split(",")
+        cells[place] = "reject" if number else "accept"
+        lines[number] = ",".join(cells)
+    path.write_text("\n".join([header, *lines]))
+    part = guarded.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why", decisions=str(path))
+    assert (part["plan"]["rows"], part["approval"]["by"]) == (1, "Bea")
+    back = guarded.finish(revert_of=part["run_id"])
+    assert guarded.command("approve", back["run_id"], "--note", "wrong").exit_code == 0
+    guarded.finish(revert_of=part["run_id"], apply=True, approved_plan=back["run_id"], reason="wrong")
+    refused(guarded, f"the approval by Bea served {part['run_id']};", approved_plan=dry["run_id"])
+
+
+def test_of_several_runs_with_one_plan_the_approved_one_counts_by_its_fingerprint(bench: Workbench) -> None:
+    bench.configure(four_eyes=True)
+    anns, bobs = (bench.finish(**FEW, operator=name) for name in ("Ann", "Bob"))
+    assert anns["plan"] == bobs["plan"]
+    assert bench.command("approve", bobs["run_id"], "--note", "seen", "--by", "Ann").exit_code == 0
+    shutil.rmtree(bench.config.runs_dir / anns["run_id"])  # its folder went elsewhere
+    fingerprint = bobs["plan"]["fingerprint"]
+    applied = bench.finish(**FEW, apply=True, approved_plan=fingerprint, reason="why", operator="Bob")
+    assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (bobs["run_id"], "Ann")
+
+
 def test_what_is_printed_to_be_typed_next_has_the_approval_in_it_and_can_be_typed(bench: Workbench) -> None:
     steps = bench.steps(record=True, **FEW, operator="Ann")
     cell = kb.apply_plan(steps.run, steps.plan)._repr_html_()

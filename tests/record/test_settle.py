@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill.apply import _write
 from kpibackfill.errors import Refused
-from kpibackfill.record import closing, ledger, settle
+from kpibackfill.record import ledger, settle
 from kpibackfill.record.receipt import RunRecord
 from kpibackfill.record.verify import verify
 from tests.databases import both_layouts, connect, dump, on
@@ -104,6 +105,19 @@ def test_rows_that_somebody_changed_since_are_told_one_by_one(bench: Workbench, 
 
 
 @on("sqlite")
+def test_that_inserted_rows_are_gone_and_others_changed_is_no_word_on_the_commit(bench: Workbench) -> None:
+    steps = cut_off(bench, committed=True)
+    for row in steps.plan.rows:  # a snapshot rebuilt, and the rest overwritten
+        key = where(row.snapshot_id, row.kpi_id)
+        gone = row.action == "insert"
+        change(bench, sa.delete(facts).where(key) if gone else sa.update(facts).where(key).values(meta=None))
+    assert {row.action for row in steps.plan.rows} == {"insert", "update"}
+    document = settled(bench, steps)
+    assert document["outcome"] == "changed_since"
+    assert {row["found"] for row in document["rows"]} == {"as_before", "changed_since"}
+
+
+@on("sqlite")
 def test_rows_of_a_carried_out_run_that_somebody_put_back_since_are_named(bench: Workbench) -> None:
     steps = cut_off(bench, committed=True)
     row = next(row for row in steps.plan.rows if row.action == "insert")
@@ -163,6 +177,22 @@ def test_a_run_that_was_only_slow_writes_nothing_once_it_was_settled(bench: Work
 
 
 @on("sqlite")
+@pytest.mark.slow
+def test_a_run_that_is_settled_while_its_own_command_runs_ends_once_and_stays_as_it_was_sealed(
+    bench: Workbench,
+) -> None:
+    program = "import kpibackfill as kb; kb.settle(kb.runs()['run_id'].iloc[-1])"
+    bench.configure(after_apply=[sys.executable, "-c", program])
+    applied = bench.finish(**FEW, apply=True)
+    record = RunRecord(bench.config.runs_dir, applied["run_id"])
+    assert [entry["event"] for entry in record.events()] == ["begun", "settled"]
+    assert (record.settlement or {})["outcome"] == "applied"
+    assert verify(bench.config.runs_dir).findings == ()
+    assert len(kb.history()) == applied["plan"]["rows"]
+    assert bench.command("revert", record.run_id).exit_code == 0
+
+
+@on("sqlite")
 def test_there_is_nothing_to_settle_where_nothing_is_unknown(bench: Workbench) -> None:
     applied = bench.finish(**FEW, apply=True)
     planned = record_of(bench.steps(record=True, **FEW)).run_id
@@ -175,8 +205,13 @@ def test_there_is_nothing_to_settle_where_nothing_is_unknown(bench: Workbench) -
 def test_a_run_that_two_people_settle_at_once_ends_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second has looked before the first had ended it, and comes to the ledger after."""
     steps = bench.steps(record=True, **FEW, apply=True)
+
+    def cut(record: RunRecord, event: str, names: list[str], adding: dict[str, str], **facts: Any) -> None:
+        for name, content in adding.items():
+            record.add(name, content)
+
     with monkeypatch.context() as patched:
-        patched.setattr(closing, "_seal_closed", lambda record, adding=None: None)  # as if killed there
+        patched.setattr(RunRecord, "seal", cut)  # as if killed before the ledger's line
         kb.apply_plan(steps.run, steps.plan)
     record = record_of(steps)
     for _ in range(2):
