@@ -145,14 +145,20 @@ def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, dict[st
     skipped = 0
     if re.match(r"sep=.\r?\n", text):  # a spreadsheet's own first line, which names the delimiter
         skipped, text = 1, text.partition("\n")[2]
+    # The header tells: quotes around the cells of a file with semicolons are in the way of one with commas.
+    refused: Refused | None = None
     for delimiter in _DELIMITERS:
         rows = _rows(text, delimiter, name, skipped)
-        _, header = next(rows, (0, []))
+        try:
+            _, header = next(rows, (0, []))
+        except Refused as error:
+            refused = refused or error
+            continue
         header = [_one_line(cell).lower() for cell in header]
         if all(column in header for column in _REQUIRED):
             _refuse_header(header, name)
             return header, _told(header, rows, name, delimiter), delimiter
-    raise _refused(
+    raise refused or _refused(
         name,
         "lacks a header with the columns kpi_id and decision, separated by commas, semicolons or tabs; "
         "`kpibackfill review RUN` writes such a file",
@@ -276,6 +282,12 @@ def contradiction(one: Decision, other: Decision, name: str) -> Refused:
 def _one_line(cell: str) -> str:
     """A cell as one line of printable text."""
     return " ".join("".join(char if char.isprintable() else " " for char in cell).split())
+
+
+def same_whole(text: str, number: int | None) -> bool:
+    """Whether a cell holds that whole number, or where it is none nothing."""
+    match = _WHOLE.fullmatch(text)
+    return text == "" if number is None else match is not None and int(match[1]) == number
 
 
 def _whole(name: str, told: Mapping[str, str]) -> int | None:

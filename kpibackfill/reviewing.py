@@ -135,9 +135,13 @@ def decide(
     given |= {"value": "" if value is None else spelled(value, decimal_comma=delimiter != ",")}
     key = {"snapshot_id": snapshot_id, "year": year}
     given |= {name: "" if whole is None else str(whole) for name, whole in key.items()}
-    meant = [line for line in lines if line.get("kpi_id") == kpi_id and line.get("snapshot_id") == given["snapshot_id"]]
-    if snapshot_id is None:
-        meant = [line for line in meant if line.get("year") == given["year"]]
+    meant = [
+        line
+        for line in lines
+        if line.get("kpi_id") == kpi_id
+        and decisions.same_whole(line.get("snapshot_id", ""), snapshot_id)
+        and (snapshot_id is not None or decisions.same_whole(line.get("year", ""), year))
+    ]
     changed = {name: text for name, text in given.items() if name != "year" or text}
     filled = [{**line, **changed} if line in meant else line for line in lines] + ([] if meant else [given])
     text = _csv(header, filled, delimiter)

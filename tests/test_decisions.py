@@ -171,6 +171,14 @@ def test_a_western_code_page_and_a_line_that_names_the_delimiter_are_understood(
     assert (found.line, found.value, found.reason, found.reviewer) == (3, 0.5, "für später", "Zoë")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_file_with_quotes_around_each_cell_is_understood(delimiter: str) -> None:
+    rows = [["kpi_id", "year", "decision", "value", "reason", "reviewer"], ["by_hand", "2019", "set", "1", "why", "A"]]
+    text = "".join(delimiter.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    (found,) = decisions.parse(text.encode(), "d.csv", UNITS).lines
+    assert (found.kpi_id, found.year, found.value, found.reviewer) == ("by_hand", 2019, 1.0, "A")
+
+
 @pytest.mark.parametrize("column", ["snapshotid", "Snapshot ID", "snapshot"])
 def test_a_column_that_is_misspelt_is_refused_and_not_left_out(column: str) -> None:
     # Without it the value would be set for every snapshot of the year.
