@@ -77,6 +77,12 @@ def too_few(unit: Unit | None, basis: int | None) -> bool:
     return unit == "fraction" and basis is not None and 0 < basis < FEW_PEOPLE
 
 
+def published(value: float | None, unit: Unit | None, basis: int | None) -> str:
+    """As `amount`, or ``< 5`` for a rate that rests on too few people."""
+    there = value is not None and not math.isnan(value)
+    return FEW if there and too_few(unit, basis) else amount(value, unit)
+
+
 def _shortest(value: float) -> float:
     """The number with the fewest digits that the fact table keeps as this one; nine are always enough."""
     return next(number for digits in range(1, 10) if same(number := float(f"{value:.{digits}g}"), value))

@@ -99,18 +99,14 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
       kpibackfill diff 9e7593 latest
       kpibackfill diff 20250114 20260113 --json
     """
-    from kpibackfill.record import archive, texts
-    from kpibackfill.record.diff import compare_receipts
-    from kpibackfill.record.receipt import RunRecord
+    from kpibackfill.record import texts
+    from kpibackfill.record.diff import compare_runs
 
     begin(ctx, as_json)
-    runs_dir = config_of(ctx).runs_dir
-    receipts = [RunRecord(runs_dir, archive.resolve_run(runs_dir, text)).receipt for text in (one, other)]
-    found = compare_receipts(*receipts)
+    found, units = compare_runs(config_of(ctx).runs_dir, one, other)
     if as_json:
         print_json(found)
     else:
-        units = {entry["kpi_id"]: entry["unit"] for receipt in receipts for entry in receipt.get("kpis", [])}
         click.echo(texts.diff_text(found, units))
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
-from kpibackfill.record.receipt import SUMS, open_record, receipt_of
+from kpibackfill.record.receipt import SUMS, RunRecord, open_record, receipt_of
+from kpibackfill.record.vouching import altered
 from kpibackfill.wording import some
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def read_runs(entries: Iterable[dict[str, Any]], runs_dir: Path) -> dict[str, di
     found: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if entry["event"] == "begun":
-            found[entry["run_id"]] = _begun(entry)
+            found.setdefault(entry["run_id"], _begun(entry))
             continue
         run = found.get(entry["run_id"])
         if run is None:
@@ -127,7 +128,8 @@ def resolve_run(runs_dir: Path, text: str) -> str:
 def show(runs_dir: Path, run_id: str) -> dict[str, Any]:
     """All that is on record of one run: the dict of `runs`, and what its files and events say.
 
-    It has besides: `receipt` (the whole ``receipt.json``), `settlement` (``settlement.json``, or ``None``), `files`
+    It has besides: `altered` (which of its files is not as it was archived, in words; empty where none is), `receipt`
+    (the whole ``receipt.json``), `settlement` (``settlement.json``, or ``None``), `files`
     (SHA-256 by name, as the ledger has them), `events` (the ledger's lines of the run, in order), `folder`.
 
     Raises
@@ -145,11 +147,17 @@ def show(runs_dir: Path, run_id: str) -> dict[str, Any]:
     return {
         **run,
         "folder": str(record.folder),
+        "altered": _altered(record) if record.sealed else "",
         "receipt": record.receipt,
         "settlement": record.settlement,
         "files": {name: digest for name, digest in sorted(added.items()) if name != SUMS},
         "events": events,
     }
+
+
+def _altered(record: RunRecord) -> str:
+    problem = altered(record)
+    return f"{problem}: what is told here may not be so. `kpibackfill verify` says more." if problem else ""
 
 
 def _begun(entry: dict[str, Any]) -> dict[str, Any]:

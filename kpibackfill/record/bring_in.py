@@ -48,6 +48,8 @@ def bring_in(runs_dir: Path, path: Path) -> RunRecord:
 
 def _read(path: Path) -> tuple[bytes, set[str], dict[str, Any]]:
     """A notebook, the runs that its outputs name, and what papermill says of its execution."""
+    if path.exists() and not path.is_file():
+        raise _refused(f"{path} is no regular file")  # a device or a pipe may have no end
     try:
         content = path.read_bytes()
         notebook = json.loads(content)

@@ -8,14 +8,34 @@ said of the data.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kpibackfill.numbers import same
+from kpibackfill.record import archive
+from kpibackfill.record.receipt import open_record
+from kpibackfill.record.vouching import refuse_altered
 
 # Why a row's computed value differs.
 DATA, DEFINITION, CODE, SETTINGS, UNTOLD = "source data", "definition", "code", "parameters or settings", "cannot tell"
 # Parameters that two runs need not share to be the same question.
 _MARGINAL = ("apply", "approved_plan", "reason", "operator")
+
+
+def compare_runs(runs_dir: Path, one: str, other: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `compare_receipts`, of runs by their ids, the beginnings or ends of them, or ``latest``; and each KPI's unit.
+
+    Raises
+    ------
+    Refused : there is no such run, there are several, or a receipt was altered since it was archived.
+    """
+    records = [open_record(runs_dir, archive.resolve_run(runs_dir, text)) for text in (one, other)]
+    for record in records:
+        if record.sealed:
+            refuse_altered(record)
+    receipts = [record.receipt for record in records]
+    units = {entry["kpi_id"]: entry["unit"] for receipt in receipts for entry in receipt.get("kpis", [])}
+    return compare_receipts(*receipts), units
 
 
 def compare_receipts(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

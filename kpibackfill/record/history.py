@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kpibackfill.numbers import FEW, Unit, amount, too_few
+from kpibackfill.numbers import Unit, published, too_few
 from kpibackfill.record import archive, ledger
 from kpibackfill.record.receipt import receipt_of
 
@@ -106,9 +106,9 @@ def last_recorded(runs_dir: Path, *targets: str) -> dict[Key, dict[str, Any]]:
 def shown(change: Mapping[str, Any]) -> tuple[str, str]:
     """The values before and after as people read them; what too few people stand behind is left out."""
     unit: Unit | None = change["unit"]
-    before = FEW if too_few(unit, change["basis_before"]) else amount(change["before"], unit)
-    after = FEW if too_few(unit, change["basis"]) else amount(change["after"], unit)
-    return before, after
+    # As beside a computed rate, what was stored before may come from the same few people.
+    basis_before = change["basis"] if too_few(unit, change["basis"]) else change["basis_before"]
+    return published(change["before"], unit, basis_before), published(change["after"], unit, change["basis"])
 
 
 def origin_words(change: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kpibackfill.errors import KpiBackfillError
 from kpibackfill.record import archive, files, history, ledger
 
 FILE_NAME = "index.html"
@@ -20,7 +19,7 @@ FILE_NAME = "index.html"
 def write(runs_dir: Path) -> None:
     """Make the page anew; where that is not possible the old one stays, since nothing rests on it."""
     path = runs_dir / ledger.FILE_NAME
-    with suppress(KpiBackfillError, OSError):
+    with suppress(Exception):
         size = -1
         # A run that ended while the page was made belongs on it.
         while size != path.stat().st_size:

@@ -81,7 +81,7 @@ def full_page(
 ) -> str:
     """The page of a receipt, the plan and the settlement of that run, and its figures: image address, alternative."""
     words = {entry["kpi_id"]: entry for entry in receipt.get("kpis", [])}
-    rows = views.drift_rows(views.by_weight(receipt.get("rows", [])), words)
+    rows = views.by_weight(views.drift_rows(receipt.get("rows", []), words))
     prefix = receipt["site"]["kpi_id_prefix"]
     planned = views.planned_rows((plan or {}).get("rows", []), rows, words, prefix)
     script = views.templates().get_template("report.js").render()

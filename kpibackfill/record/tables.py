@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from kpibackfill.config import load_config
+from kpibackfill.numbers import FEW, too_few
 from kpibackfill.record import archive, texts
 from kpibackfill.record import history as record_history
-from kpibackfill.record.diff import compare_receipts
-from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.diff import compare_runs
 from kpibackfill.record.verdict import Verdict
 from kpibackfill.record.verify import verify_all
 
@@ -101,11 +101,14 @@ def diff(one: str, other: str) -> pd.DataFrame:
     -------
     DataFrame, a row per difference: `about` (``computed``, ``stored``, ``status``, ``parameter``, ``setting``,
     ``database``, ``package``, ``code`` or ``KPI``), `name` (of a row: year, snapshot and KPI), `one`, `other` (the two
-    values), `why` (of a computed value).
+    values; "< 5" for those of a rate that rests on too few people), `why` (of a computed value).
+
+    Raises
+    ------
+    Refused : there is no such run, there are several, or a receipt was altered since it was archived.
     """
-    runs_dir = load_config().runs_dir
-    receipts = [RunRecord(runs_dir, archive.resolve_run(runs_dir, text)).receipt for text in (one, other)]
-    rows = list(_differences(compare_receipts(*receipts)))
+    found, units = compare_runs(load_config().runs_dir, one, other)
+    rows = list(_differences(found, units))
     return pd.DataFrame(rows, columns=["about", "name", "one", "other", "why"], dtype=object)
 
 
@@ -169,12 +172,15 @@ def verify(head: str = "", target: str | None = None) -> Verdict:
     return verify_all(load_config(), head, target)
 
 
-def _differences(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+def _differences(found: Mapping[str, Any], units: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for row in found["rows"]:
         name = f"{row['year']}, snapshot {row['snapshot_id']}, {row['kpi_id']}"
+        few = any(too_few(units.get(row["kpi_id"]), basis) for basis in row["basis"])
         for about in ("computed", "stored", "status"):
             if row[about][0] != row[about][1]:
-                yield about, name, *row[about], row["why"] if about == "computed" else ""
+                withheld = few and about != "status"
+                pair = [FEW if withheld and value is not None else value for value in row[about]]
+                yield about, name, *pair, row["why"] if about == "computed" else ""
     for about in ("parameters", "settings", "databases", "packages"):
         yield from ((about.removesuffix("s"), name, *pair, "") for name, pair in found[about].items())
     if not found["code"]["same"]:

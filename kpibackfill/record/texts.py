@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kpibackfill.next_steps import ways_to_apply
-from kpibackfill.numbers import FEW, amount, too_few
+from kpibackfill.numbers import published, too_few
 from kpibackfill.printable import one_line
 from kpibackfill.record import history
 from kpibackfill.record.receipt import PLAN, RunRecord
@@ -143,7 +143,7 @@ def show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) ->
 
 def _show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> str:
     receipt = shown["receipt"]
-    lines = [f"{shown['run_id']}: {state_words(shown)}", *_outcome(shown, receipt)]
+    lines = [f"{shown['run_id']}: {state_words(shown)}", *filter(None, [shown["altered"]]), *_outcome(shown, receipt)]
     if "rows" in receipt:
         lines += ["", *map(one_line, findings(receipt))] if receipt["notes"] else map(one_line, findings(receipt))
     if changes:
@@ -246,8 +246,8 @@ def diff_text(found: Mapping[str, Any], units: Mapping[str, Any]) -> str:
                 row["year"],
                 row["snapshot_id"],
                 row["kpi_id"],
-                *(_amount(row["computed"][side], row["basis"][side], units.get(row["kpi_id"])) for side in (0, 1)),
-                *(_amount(row["stored"][side], None, units.get(row["kpi_id"])) for side in (0, 1)),
+                *_amounts(row, "computed", units.get(row["kpi_id"])),
+                *_amounts(row, "stored", units.get(row["kpi_id"])),
                 row["why"],
             )
             for row in found["rows"]
@@ -282,8 +282,10 @@ def diff_text(found: Mapping[str, Any], units: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *table(heads, rows_)])
 
 
-def _amount(value: Any, basis: int | None, unit: Any) -> str:
-    return FEW if too_few(unit, basis) else amount(None if value is None else float(value), unit)
+def _amounts(row: Mapping[str, Any], name: str, unit: Any) -> list[str]:
+    """The two values as people read them; both are withheld where one rests on too few people."""
+    basis = next((basis for basis in row["basis"] if too_few(unit, basis)), None)
+    return [published(None if value is None else float(value), unit, basis) for value in row[name]]
 
 
 def verify_text(verdict: Verdict) -> str:

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.record import files, index, ledger
+from kpibackfill.record.fingerprints import read_plan
 from kpibackfill.record.receipt import (
     ENDS,
     NOTEBOOK,
+    PLAN,
     RECEIPT,
     SETTLEMENT,
     SUMS,
@@ -177,8 +179,8 @@ def _link(previous: object, before: Line | None, places: dict[str, int]) -> str:
         return ""
     if not previous:
         return "was the first line when it was written: lines were put before it, or moved"
-    if previous in places:
-        return f"followed what is line {places[str(previous)]} now: lines were moved, removed or put in"
+    if isinstance(previous, str) and previous in places:
+        return f"followed what is line {places[previous]} now: lines were moved, removed or put in"
     where = f"between lines {before.number} and it" if before else "before it"
     return f"one or more lines {where} were removed, or the line before it was written anew"
 
@@ -197,10 +199,14 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
         path = present.pop(name, None)
         if path is None or not path.is_file():
             yield Finding(f"{run_id}/{name}", "is missing"), False
+        elif path.is_symlink():
+            yield Finding(f"{run_id}/{name}", "is a link, which may lead out of the archive"), False
         elif files.sha256(path) != digest:
             ahead = name == SUMS and _runs_ahead(path, expected)
             problem = "lists more than the ledger: writing was interrupted" if ahead else "was altered"
             yield Finding(f"{run_id}/{name}", problem), ahead
+        elif name == PLAN and not _is_itself(path):
+            yield Finding(f"{run_id}/{name}", "holds other rows than its fingerprint is of"), False
     if ended:
         yield from (_unlisted(run_id, name) for name in present)
     elif receipt_of(folder).get("ended_at") or present.keys() & {SETTLEMENT, SUMS}:
@@ -209,6 +215,13 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
         yield Finding(run_id, f"has ended by {by}, and no line says so: lines were cut off, or a crash came"), False
     else:
         yield Finding(run_id, "has begun and not ended: nothing vouches for its files yet"), True
+
+
+def _is_itself(plan: Path) -> bool:
+    """Whether a plan's rows are those of its fingerprint."""
+    with suppress(Refused):
+        return bool(read_plan(plan))
+    return False
 
 
 def _runs_ahead(sums: Path, expected: dict[str, str]) -> bool:

@@ -14,6 +14,13 @@ def refuse_altered(record: RunRecord) -> None:
     ------
     Refused : a file is missing or altered, or nothing vouches for what the run says; the message names it.
     """
+    problem = altered(record)
+    if problem:
+        raise Refused(f"{problem}; nothing was written. `kpibackfill verify` says more.", code="altered")
+
+
+def altered(record: RunRecord) -> str:
+    """Which file of a run is not the one that the ledger lists, in a few words; empty where none is."""
     sealed: dict[str, str] = {}
     for entry in ledger.entries(record.runs_dir):
         if entry["run_id"] == record.run_id:
@@ -29,6 +36,5 @@ def refuse_altered(record: RunRecord) -> None:
             what = "was altered since it was archived"
         else:
             continue
-        raise Refused(
-            f"{record.run_id}/{name} {what}; nothing was written. `kpibackfill verify` says more.", code="altered"
-        )
+        return f"{record.run_id}/{name} {what}"
+    return ""

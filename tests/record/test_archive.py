@@ -23,6 +23,7 @@ from tests.workbench import Workbench, told
 
 facts = sa.table("ms_fact_kpi_snapshot", sa.column("snapshot_id"), sa.column("kpi_id"), sa.column("metric_value"))
 NPS = facts.c.kpi_id == "education_nps"
+RATE = "workshop_participants_bipoc"
 
 
 @pytest.fixture
@@ -227,6 +228,59 @@ def test_a_receipt_that_was_altered_is_told_as_such_wherever_that_matters(
         (run / "receipt.json").write_text(json.dumps(receipt))
         message = told(made_archive.command("--config", str(configuration), command, run.name))
         assert "receipt.json was altered since it was archived" in message
+
+
+def test_an_altered_receipt_is_shown_as_such_and_compared_with_none(
+    made_archive: Workbench, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = runs_dir.parent / "kpibackfill.toml"
+    shutil.copyfile(made_archive.folder / "kpibackfill.toml", configuration)
+    monkeypatch.setenv("KPIBACKFILL_CONFIG", str(configuration))
+    (run,) = runs_dir.glob("*apply*")
+    content = (run / "receipt.json").read_bytes()
+    (run / "receipt.json").write_bytes(content.replace(b'"sql"', b'"sqm"', 1))
+
+    def command(*arguments: str) -> Any:
+        return made_archive.command("--config", str(configuration), *arguments)
+
+    for text in (command("show", run.name).stdout, repr(kb.show(run.name))):
+        assert text.splitlines()[1].startswith(f"{run.name}/receipt.json was altered since it was archived: what is")
+    assert json.loads(command("show", run.name, "--json").stdout)["altered"]
+    assert "was altered since it was archived" in told(command("diff", run.name, "latest"))
+    with pytest.raises(Refused, match="was altered"):
+        kb.diff(run.name, "latest")
+
+
+@on("sqlite")
+def test_what_stood_before_a_rate_of_too_few_people_is_withheld_with_it(bench: Workbench) -> None:
+    with connect(bench.database.url) as connection:  # only four people are left who answered
+        answers = sa.table("civicrm_value_demographics_15", sa.column("entity_id"), sa.column("custom_46"))
+        keep = connection.scalars(sa.select(answers.c.entity_id).order_by(answers.c.entity_id)).all()[:4]
+        bench.finish(kpis=RATE, apply=True)
+        connection.execute(sa.update(answers).where(answers.c.entity_id.not_in(keep)).values(custom_46=None))
+    few = {row["snapshot_id"] for row in bench.finish(kpis=RATE)["rows"] if row["basis"] in range(1, 5)}
+    with connect(bench.database.url) as connection:
+        of_few = sa.and_(facts.c.kpi_id == RATE, facts.c.snapshot_id.in_(few))
+        assert connection.execute(sa.update(facts).where(of_few).values(metric_value=0.5123)).rowcount
+    dry = bench.finish(kpis=RATE)
+    applied = bench.finish(kpis=RATE, apply=True)
+    later = bench.finish(kpis=RATE)
+    changes = [change for change in history.changes(bench.config.runs_dir) if change["run_id"] == applied["run_id"]]
+    shown = [history.shown(change) for change in changes if change["snapshot_id"] in few]
+    assert {after for _, after in shown} == {"< 5"}
+    assert {before for before, _ in shown} == {"< 5"}
+    texts = (
+        bench.command("history").stdout,
+        bench.command("show", applied["run_id"]).stdout,
+        bench.command("diff", dry["run_id"], later["run_id"]).stdout,
+        (bench.config.runs_dir / "index.html").read_text(),
+        kb.history_table(kb.history())._repr_html_(),
+    )
+    for text in texts:
+        assert "51.2 %" not in text
+    differing = kb.diff(dry["run_id"], later["run_id"])
+    values = differing.loc[differing["about"] == "stored", ["one", "other"]].stack().dropna()
+    assert set(values) == {"< 5"}
 
 
 def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:

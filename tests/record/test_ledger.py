@@ -25,7 +25,7 @@ def test_eight_processes_that_write_at_once_keep_one_chain(tmp_path: Path) -> No
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 0
     lines = lines_of(tmp_path)
     assert len({json.loads(line)["run_id"] for line in lines}) == len(lines) == 200

@@ -220,6 +220,7 @@ def test_every_state_has_its_page(bench: Workbench) -> None:
     assert "has not ended" in Page(report.render(refused.folder)).words
     refused.update(state="applying")
     assert f"kpibackfill settle {refused.run_id} finds out" in Page(report.render(refused.folder)).words
+    refused.update(state="planned")
     closing.close(refused, "refused", Refused("2024 has two rows; nothing was written.", code="duplicate"))
     words = page(refused.folder).words
     assert "Refused: a check said no, and nothing was written. 2024 has two rows" in words

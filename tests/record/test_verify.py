@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from kpibackfill.errors import Refused
-from kpibackfill.record import ledger
+from kpibackfill.record import files, ledger
 from kpibackfill.record.index import FILE_NAME as INDEX
+from kpibackfill.record.receipt import sum_lines
 from kpibackfill.record.verdict import Verdict
 from kpibackfill.record.verify import verify
 from tests.workbench import Workbench, told
@@ -79,11 +80,11 @@ def test_an_unlisted_file_or_folder_and_a_missing_folder_are_found(runs_dir: Pat
     run = min(runs_dir.glob("2*"))
     (run / "more.csv").write_text("1")
     (runs_dir / "notes.txt").write_text("1")
-    shutil.copytree(run, runs_dir / run.name.replace("2026", "2025"))
+    shutil.copytree(run, runs_dir / f"2001{run.name[4:]}")
     assert set(found(verify(runs_dir))) == {
         f"{run.name}/more.csv: is in no line of the ledger",
         "notes.txt: is in no line of the ledger",
-        f"{run.name.replace('2026', '2025')}: is in no line of the ledger",
+        f"2001{run.name[4:]}: is in no line of the ledger",
     }
     shutil.rmtree(run)
     assert f"{run.name}: its folder is missing" in found(verify(runs_dir))
@@ -249,6 +250,29 @@ def test_a_receipt_that_the_ledger_contradicts_is_found(runs_dir: Path, event: s
     assert found(verify(runs_dir)) == [f"{run.name}/receipt.json: and the ledger tell different things: {name}"]
 
 
+def test_a_plan_with_other_rows_than_its_fingerprint_is_found_though_all_sums_are_made_anew(runs_dir: Path) -> None:
+    (run,) = runs_dir.glob("*apply*")
+    plan = json.loads((run / "plan.json").read_bytes())
+    plan["rows"][0]["period_year"] += 1
+    (run / "plan.json").write_text(json.dumps(plan))
+    names = [line.split("  ")[1] for line in (run / "SHA256SUMS").read_text().splitlines()]
+    (run / "SHA256SUMS").write_text(sum_lines({name: files.sha256(run / name) for name in names}))
+
+    def forge(entry: dict[str, Any]) -> None:
+        if entry["run_id"] == run.name:
+            entry["files"] = {name: files.sha256(run / name) for name in entry["files"]}
+
+    rechain(runs_dir, forge)
+    assert found(verify(runs_dir)) == [f"{run.name}/plan.json: holds other rows than its fingerprint is of"]
+
+
+def test_a_link_is_found_also_where_it_leads_to_the_same(runs_dir: Path, tmp_path: Path) -> None:
+    (run,) = runs_dir.glob("*apply*")
+    shutil.move(run / "drift.csv", tmp_path / "drift.csv")
+    (run / "drift.csv").symlink_to(tmp_path / "drift.csv")
+    assert found(verify(runs_dir)) == [f"{run.name}/drift.csv: is a link, which may lead out of the archive"]
+
+
 CHANGE = {"snapshot_id": 1, "kpi_id": "education_nps", "year": 2024, "action": "update", "before": None, "after": 1.5}
 
 
@@ -262,6 +286,12 @@ CHANGE = {"snapshot_id": 1, "kpi_id": "education_nps", "year": 2024, "action": "
         ("closed", "changes", [{**CHANGE, "after": "much"}]),
         ("closed", "changes", [{**CHANGE, "snapshot_id": None}]),
         ("closed", "decisions", [{"reviewer": "somebody else"}]),
+        ("closed", "changes", [{name: value for name, value in CHANGE.items() if name != "after"}]),
+        ("closed", "plan", [None]),
+        ("begun", "at", "yesterday"),
+        ("begun", "years", [2024]),
+        ("begun", "files", ["x"]),
+        ("archived", "files", {"notebook.ipynb": float("inf")}),
     ],
 )
 def test_a_line_that_tells_too_little_is_found_and_read_by_no_command(

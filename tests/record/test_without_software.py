@@ -17,6 +17,7 @@ import pymysql  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy as sa
 
+from kpibackfill.record import ledger
 from kpibackfill.record.verify import verify
 from tests.workbench import Workbench
 
@@ -43,6 +44,18 @@ def test_the_chain_is_recomputed_to_the_head_that_verify_prints(runs_dir: Path) 
     path = runs_dir / "ledger.jsonl"
     path.write_bytes(path.read_bytes().replace(b"the yearly backfill", b"the yearly backfall", 1))
     assert "was altered" in python("check_ledger.py", runs_dir.parent).stderr
+
+
+def test_a_line_that_a_crash_cut_off_is_no_obstacle(runs_dir: Path) -> None:
+    path = runs_dir / "ledger.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"schema": 1, "at": "20')
+    ledger.append(runs_dir, "approved", applied(runs_dir).name, {}, by="Bea", note="seen", plan="")
+    cut = len(path.read_bytes().splitlines()) - 1
+    told = python("check_ledger.py", runs_dir.parent)
+    assert told.stdout.splitlines()[0].startswith(f"line {cut} was cut off")
+    assert told.stdout.splitlines()[-1] == verify(runs_dir).head, told.stderr
+    assert "files are as the ledger says" in python("check_files.py", runs_dir.parent).stdout
+    test_each_jq_line_answers(runs_dir)
 
 
 def test_the_files_are_held_against_the_ledger(runs_dir: Path) -> None:
