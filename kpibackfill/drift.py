@@ -122,7 +122,7 @@ def drift_table(drift: pd.DataFrame) -> Table:
     """
     readings: Readings = seal_of(drift).content
     words: views.Words = drift.attrs["kpis"]
-    rows = views.drift_rows(views.by_weight(records(drift)), words)
+    rows = views.by_weight(views.drift_rows(records(drift), words))
     first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
     rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
     sentence = f"{views.drift_sentence(rows)} {readings.gone}".rstrip()

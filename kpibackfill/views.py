@@ -56,14 +56,12 @@ def readings_html(
     )
 
 
-def by_weight(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows of a receipt, unsupported ones first, then by the size of the change, new ones after."""
-
-    def weight(row: Mapping[str, Any]) -> tuple[int, float]:
-        size = next((abs(float(row[name])) for name in ("change", "delta") if row[name] is not None), 0.0)
-        return STATUSES.index(row["status"]), -size
-
-    return sorted(rows, key=weight)
+def by_weight(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The `drift_rows` by status, those that matter first, and by the size of their drift; as in the figures, those
+    from a stored 0, of which it is no share, last."""
+    return sorted(
+        rows, key=lambda row: (STATUSES.index(row["status"]), 1 if row["size"] is None else -abs(row["size"]))
+    )
 
 
 def drift_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -135,6 +133,7 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
                 "basis_text": FEW if few else _rests_on(row["basis"], row["population"]),
                 "stored_sort": _sort(stored),
                 "computed_sort": _sort(computed),
+                "size": size,
                 "drift_sort": _sort(size),
                 "remarks": remarks,
             }
