@@ -98,9 +98,11 @@ def _databases(config: Config, target: Target) -> Iterator[Finding]:
     kpis = list(registry.load(site.kpi_modules).values())
     with reading(target.store_url, site.civicrm_schema) as connection:
         yield _connected("store", connection, target)
-        findings = list(check_store(connection, site, kpis))
-        yield from findings
-        if not any(finding.level == "wrong" and finding.text.startswith("ms_snapshot") for finding in findings):
+        snapshots = True
+        for finding in check_store(connection, site, kpis):
+            yield finding
+            snapshots = snapshots and not (finding.level == "wrong" and finding.text.startswith("ms_snapshot"))
+        if snapshots:
             yield from check_snapshots(connection, site, target)
         if target.sources_are_store:
             yield from check_sources(connection, site, kpis)

@@ -33,8 +33,6 @@ class RecordedConnection:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.queries: list[Query] = []
-        self._sent: list[tuple[str, Any]] = []
-        sa.event.listen(connection, "before_cursor_execute", self._note)
 
     @property
     def dialect(self) -> str:
@@ -43,23 +41,20 @@ class RecordedConnection:
 
     def execute(self, statement: sa.Executable) -> Sequence[Row[*tuple[Any, ...]]]:
         """All rows of a SQLAlchemy Core statement."""
-        self._sent.clear()
         began = time.perf_counter()
-        rows = self._connection.execute(statement).all()
+        result = self._connection.execute(statement)
+        rows = result.all()
         seconds = time.perf_counter() - began
-        sql, parameters = self._sent[-1]
-        self.queries.append(Query(sql, _plain(parameters), seconds, len(rows), rows_fingerprint(rows)))
+        sent: Any = result.context
+        self.queries.append(
+            Query(sent.statement, _plain(sent.parameters[0]), seconds, len(rows), rows_fingerprint(rows))
+        )
         return rows
 
     def columns(self, table: str, *, civicrm: bool = True) -> set[str]:
         """The names of a table's columns; empty where there is no such table."""
         schema = self._connection.get_execution_options()["schema_translate_map"][CIVICRM] if civicrm else None
         return columns_of(self._connection, table, schema)
-
-    def _note(
-        self, _conn: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, _executemany: bool
-    ) -> None:
-        self._sent.append((statement, parameters))
 
 
 def _plain(bound: Any) -> Any:

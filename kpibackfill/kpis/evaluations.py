@@ -48,7 +48,7 @@ def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequenc
     answers = (
         sa.select(submissions.c.window_id, answer.label("answer"), sa.func.count().label("number"))
         .join_from(submissions, submission_data, submission_data.c.sid == submissions.c.sid)
-        .where(same_text(submission_data.c.name, site.settings.recommend_field))
+        .where(same_text(submission_data.c.name, site.settings.recommend_field), submission_data.c.value.is_not(None))
         .group_by(submissions.c.window_id, answer)
     )
     totals = sa.select(submissions.c.window_id, sa.null(), sa.func.count()).group_by(submissions.c.window_id)
