@@ -318,6 +318,24 @@ def test_an_output_that_takes_nothing_is_told_in_a_line_at_most(
     assert (tmp_path / "status").read_text() == f"{0 if output == '>&-' and not refused else status}\n"
 
 
+def test_progress_that_nobody_can_see_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
+    line = '"$0" -m kpibackfill run --from-year 1999 --json 2>&-'
+    ended = subprocess.run(["sh", "-c", line, sys.executable], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["state"] == "dry_run"
+
+
+@pytest.mark.parametrize("arguments", [["archive", "pipe"], ["--config", "pipe", "runs"], ["archive", "/dev/zero"]])
+def test_a_file_that_may_have_no_end_is_not_read(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "kpibackfill", *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2
+    assert "is no regular file" in ended.stderr
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
 @pytest.mark.parametrize("command", ["runs", "verify", "history"])
 def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -116,7 +117,8 @@ def _unheard(error: OSError) -> bool:
     # Python would try once more when it ends, and end with a status of its own.
     os.dup2(os.open(os.devnull, os.O_WRONLY), frame.f_locals["file"].fileno())
     if not isinstance(error, BrokenPipeError):  # whoever closes a pipe has read enough
-        click.echo(f"kpibackfill: the output could not be written ({error.strerror}).", err=True)
+        with suppress(OSError):  # where nothing can be said at all, the exit status still tells
+            click.echo(f"kpibackfill: the output could not be written ({error.strerror}).", err=True)
     return True
 
 
@@ -151,7 +153,7 @@ def absolute(path: str) -> str:
 
 def progress_line() -> Callable[[str], None]:
     """Writes one line that is renewed on a terminal; where the output goes to a file, a line at a time of long work."""
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr is not None and sys.stderr.isatty()  # none where it was closed from the beginning
     last: float | None = None
 
     def show(text: str) -> None:
