@@ -69,6 +69,7 @@ class Server:
         while True:
             try:
                 with connect(self.url(self._first_database())):
+                    assert self._process.poll() is None, f"another server answers at port {self.port}"
                     return
             except sa.exc.OperationalError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
@@ -123,6 +124,7 @@ class MariaDB(Server):
             f"GRANT ALL ON *.* TO {self.user}@'127.0.0.1' WITH GRANT OPTION;\n",
             encoding="utf-8",
         )
+        (self.folder / "tmp").mkdir()
         made = [install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", *self._as]
         _run([*made, f"--datadir={self.folder / 'data'}"])
 
@@ -132,6 +134,8 @@ class MariaDB(Server):
             "--no-defaults",
             *self._as,
             f"--datadir={self.folder / 'data'}",
+            # A server that starts removes all temporary tables from there, also those of a server that runs.
+            f"--tmpdir={self.folder / 'tmp'}",
             f"--socket={self.folder / 'socket'}",
             f"--pid-file={self.folder / 'pid'}",
             f"--init-file={self.folder / 'accounts.sql'}",

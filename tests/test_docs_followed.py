@@ -114,7 +114,7 @@ def test_the_cells_for_a_session_without_the_password_lead_to_a_check(
 def test_a_decision_is_taken_beside_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(tmp_path, "[targets.demo]\nstore = ''\n")
     monkeypatch.chdir(tmp_path)
-    build_demo(tmp_path / "demo.sqlite")
+    build_demo(tmp_path / "demo.sqlite", until_year=2025)
     run = kb.begin(target="demo", from_year=2018)
     plan = kb.make_plan(run, kb.compare(kb.compute_kpis(run)))
     names = {"kb": kb, "plan": plan}
@@ -130,7 +130,8 @@ def test_the_comparison_finds_what_it_says(tmp_path: Path) -> None:
     page = text_of("comparison.md")
     (tmp_path / "venv").symlink_to(sys.prefix)
     ours, _, papermills, *_ = of(page, "bash")
-    printed = typed(tmp_path, ours)
+    build_demo(tmp_path / "demo.sqlite", until_year=2025)  # the page's, also after this year
+    printed = typed(tmp_path, ours.replace(" && venv/bin/kpibackfill demo", ""))
     shown, why, frame = of(page, "text")[:3]
     assert shown in printed
     assert " ".join(why.split()) in printed

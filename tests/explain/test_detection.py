@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 import kpibackfill as kb
+from kpibackfill.demo import build_demo
 from kpibackfill.explaining.detection import COLUMNS, _rounded
 from kpibackfill.explaining.findings import sentence
 from kpibackfill.kpis import registry
@@ -30,6 +31,7 @@ SIGNUPS = "total_new_member_signups"
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("demo")
     (folder / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n', "utf-8")
+    build_demo(folder / "demo.sqlite", until_year=2025)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("KPIBACKFILL_CONFIG", raising=False)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kpibackfill.demo import build_demo
+
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -56,6 +58,7 @@ def test_the_page_on_adding_a_kpi_ends_with_a_kpi_that_is_listed_computed_explai
 
 def test_the_page_on_explaining_says_what_the_demo_gives(tmp_path: Path) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n', "utf-8")
+    build_demo(tmp_path / "demo.sqlite", until_year=2025)
     code = "\n".join(text for language, _, text in blocks("explaining.md") if language == "python")
     printed = shell([sys.executable, "-c", f"{code}\nprint(detection)\nprint(explanation)"], tmp_path)
     page = " ".join((DOCS / "explaining.md").read_text("utf-8").replace("\n> ", " ").split())

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from kpibackfill import phpmeta
 from kpibackfill.config import Config, load_config
+from kpibackfill.database.engine import writing
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.numbers import float4
 from kpibackfill.record.receipt import RunRecord
@@ -188,6 +189,8 @@ class Site:
 
     def judge(self, run_id: str, *, verified: bool = True) -> str:
         """Hold database, record and ledger of a run that was hit against each other; returns "before" or "after"."""
+        with writing(sa.make_url(self.database.url)):
+            pass  # a server may still be at the commit of a process that is gone
         image = self.found(run_id)
         record = RunRecord(self.config.runs_dir, run_id)
         if (record.folder / "receipt.json").exists():

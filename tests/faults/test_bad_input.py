@@ -27,10 +27,9 @@ from tests.workbench import Workbench
 
 # `make faults` asks for more.
 MANY = int(os.environ.get("KPIBACKFILL_FAULTS", "1"))
-lightly = settings(max_examples=60 * MANY, deadline=None, print_blob=True)
+lightly = settings(max_examples=60 * MANY, print_blob=True)
 heavily = settings(
     max_examples=3 * MANY,
-    deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

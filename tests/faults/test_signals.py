@@ -47,7 +47,7 @@ def at_commit(site: Site, strike: Callable[[subprocess.Popen[str]], None]) -> tu
     with Proxy(site.server.port, commits, "freeze") as proxy:
         site.configure(proxy.port)
         process = command(site, *OPTIONS)
-        assert proxy.struck.wait(120), process.communicate(timeout=60)
+        assert proxy.struck.wait(120), process.communicate(timeout=300)
         strike(process)
         time.sleep(0.5)
         proxy.thaw()
@@ -104,7 +104,7 @@ def test_a_run_that_is_ended_before_it_writes(site: Site, name: str) -> None:
     with Proxy(site.server.port, lambda _, message: b"webform_submission" in message, "freeze") as proxy:
         site.configure(proxy.port)
         process = command(site, *OPTIONS)
-        assert proxy.struck.wait(120), process.communicate(timeout=60)
+        assert proxy.struck.wait(120), process.communicate(timeout=300)
         os.kill(process.pid, signal.Signals[name])
         time.sleep(0.5)
         proxy.thaw()
