@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import as_dict
 from kpibackfill.plots import plot_drift, plot_history, style
@@ -219,6 +220,16 @@ def test_a_history_withholds_rates_of_fewer_than_five_people() -> None:
     assert not any(0.25 in list(line.get_ydata()) for line in axes.lines)
     assert "25.0 %" not in everything_said(figures)
     assert "50.0 % → < 5 → 60.0 %" in figures["history"].alt
+
+
+@pytest.mark.parametrize(("column", "argument", "noun"), [("kpi_id", "kpi", "KPI"), ("target", "target", "target")])
+def test_a_history_of_several_kpis_or_targets_is_not_drawn_under_the_name_of_one(
+    column: str, argument: str, noun: str
+) -> None:
+    frame = history((1, 2018, "2026-01-10", 160, 94, None, 40), (1, 2018, "2026-02-10", 5, 6, None, 40))
+    frame[column] = ["one", "other"]
+    with pytest.raises(Refused, match=rf'of one {noun}, .* of 2: one, other\. .*{argument}="one"\)'):
+        plot_history(frame)
 
 
 def test_an_empty_history_is_one_sentence() -> None:

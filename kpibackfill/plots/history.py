@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
+from kpibackfill.errors import Refused
 from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount, too_few
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.places import rows
@@ -29,6 +30,7 @@ from kpibackfill.plots.style import (
     sheet,
     styled,
 )
+from kpibackfill.wording import some
 
 NAMES, END, ROW, FOOT = 1.1, 0.75, 0.62, 0.36  # inches: the rows' names, the last values, a row, the dates
 LISTED = 8  # runs that the notes name
@@ -39,14 +41,20 @@ def plot_history(history: pd.DataFrame) -> Figures:
 
     Parameters
     ----------
-    history : a row per value written, of one `kpi_id`: `snapshot_id` and `year` (int), `when` (datetime), `before` and
-        `value` (float; NaN: no row before, the row deleted), `basis_before` and `basis` (what these rest on, missing
-        where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's `label` and `unit`, if any.
+    history : a row per value written, of one `kpi_id` and, where that is told, one `target`: `snapshot_id` and `year`
+        (int), `when` (datetime), `before` and `value` (float; NaN: no row before, the row deleted), `basis_before` and
+        `basis` (what these rest on, missing where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's
+        `label` and `unit`, if any.
 
     Returns
     -------
     Figures with one drawing, ``history``. A rate that rests on fewer than five people is written "< 5" and has no mark.
+
+    Raises
+    ------
+    Refused : the rows are of several KPIs, or of several targets.
     """
+    _refuse_several(history)
     kpi_id = str(history["kpi_id"].iloc[0]) if len(history) else "history"
     described: Mapping[str, str] = history.attrs.get("kpis", {}).get(kpi_id, {})
     unit: Unit | None = described.get("unit")  # type: ignore[assignment]
@@ -69,6 +77,20 @@ def plot_history(history: pd.DataFrame) -> Figures:
     counts = f" {_counts(told)}." if len(told) else ""
     alternative = f"{_title(told, clean(label))}.{counts}"
     return Figures((Drawing("history", page.figure, alternative),))
+
+
+def _refuse_several(history: pd.DataFrame) -> None:
+    """Rows of several KPIs, or of several databases, would stand under one name and join into one line."""
+    named = ""
+    for column, argument, noun in (("kpi_id", "kpi", "KPI"), ("target", "target", "target")):
+        found = sorted(set(history[column].astype(str))) if column in history else []
+        named += f'{", " * bool(named)}{argument}="{found[0]}"' if found else ""
+        if len(found) > 1:
+            raise Refused(
+                f"A history is drawn of one {noun}, and these rows are of {len(found)}: {some(found, 3)}. "
+                f"Name the one to draw: kb.history({named}).",
+                code=f"several_{argument}s",
+            )
 
 
 def _told(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
