@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import as_dict
-from kpibackfill.plots import plot_drift, plot_history, style
+from kpibackfill.plots import Figures, plot_drift, plot_history, style
 from tests.figures import (
     ATTENDEES,
     KPIS,
@@ -211,6 +211,24 @@ def test_a_history_explains_only_what_is_drawn_and_dates_a_single_write() -> Non
     assert "Dotted" not in new
     both = notes((1, 2018, "2026-01-10", 160, 94, None, 40), (1, 2018, "2026-03-10", 97, 94, None, 40))
     assert "Ring: what the run found. Dot: what it wrote. Dashed: kept. Dotted: changed in between" in both
+
+
+def test_writes_minutes_apart_are_marks_of_their_own_under_their_times() -> None:
+    def dates(figures: Figures) -> list[str]:
+        FigureCanvasAgg(figures["history"].figure).draw()
+        return [tick.get_text() for tick in panels(figures, "history")[-1].get_xticklabels()]
+
+    today = [(1, 2018, f"2026-01-10 15:3{minute}", 100 + minute, 101 + minute, None, 40) for minute in (1, 4)]
+    figures = plot_history(history(*today))
+    axes = panels(figures, "history")[0]
+    (first, last), (low, high) = line(axes, "value"), axes.get_xlim()
+    assert 0.8 < (last - first) / (high - low) < 1
+    assert any(":" in label for label in dates(figures))
+    figures = plot_history(history((1, 2018, "2025-01-10 00:00", 160, 94, None, 40), *today))
+    axes = panels(figures, "history")[0]
+    assert list(line(axes, "value")) == [1, 2, 3]
+    assert dates(figures) == ["2025-01-10\n00:00", "2026-01-10\n15:31", "2026-01-10\n15:34"]
+    assert "Runs stand in order" in everything_said(figures)
 
 
 def test_a_history_withholds_rates_of_fewer_than_five_people() -> None:

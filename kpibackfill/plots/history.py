@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ from kpibackfill.plots.style import (
 from kpibackfill.wording import some
 
 NAMES, END, ROW, FOOT = 1.1, 0.75, 0.62, 0.36  # inches: the rows' names, the last values, a row, the dates
+APART = 0.12  # inches at least between two writes of a row on a scale of time
 LISTED = 8  # runs that the notes name
 
 
@@ -60,20 +62,23 @@ def plot_history(history: pd.DataFrame) -> Figures:
     unit: Unit | None = described.get("unit")  # type: ignore[assignment]
     label = described.get("label") or kpi_id
     told = _told(history, unit)
+    if in_order := _in_order(told):
+        told["x"] = told["when"].rank(method="dense")
     lines = list(told.groupby(["year", "snapshot_id"], sort=True))
     with styled():
         page = sheet(
             _title(told, drawable(label, instead=kpi_id)),
             _counts(told),
-            _notes(told),
+            _notes(told, in_order),
             body=ROW * len(lines) + FOOT * bool(lines),
         )
-        span = _span(told)
+        span = _span(told, in_order)
         for number, ((year, snapshot_id), writes) in enumerate(lines):
             axes = page.axes(NAMES, number * ROW, WIDTH - NAMES - END, ROW)
             twice = sum(year == other for (other, _), _ in lines) > 1
             name = f"{year}, snapshot {snapshot_id}" if twice else f"{year}"
-            _line(axes, writes, fit(name, NAMES - MARGIN - 0.1, 8, lines=2), span, last=number == len(lines) - 1)
+            _line(axes, writes, fit(name, NAMES - MARGIN - 0.1, 8, lines=2), span)
+            _dates(axes, told if in_order else None, last=number == len(lines) - 1)
     counts = f" {_counts(told)}." if len(told) else ""
     alternative = f"{_title(told, clean(label))}.{counts}"
     return Figures((Drawing("history", page.figure, alternative),))
@@ -108,13 +113,21 @@ def _told(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
     return told.sort_values(["when", "snapshot_id"], kind="stable", ignore_index=True)
 
 
-def _span(told: pd.DataFrame) -> tuple[float, float]:
+def _in_order(told: pd.DataFrame) -> bool:
+    """Whether two writes of a row would be one mark on a scale of time; a single moment has no such scale."""
+    if told.empty:
+        return False
+    shortest, whole = told.groupby(["year", "snapshot_id"])["x"].diff().min(), np.ptp(told["x"])
+    return bool(whole == 0 or shortest / whole * (WIDTH - NAMES - END) < APART)
+
+
+def _span(told: pd.DataFrame, in_order: bool) -> tuple[float, float]:
     first, last = (float(told["x"].min()), float(told["x"].max())) if len(told) else (0.0, 1.0)
-    room = max((last - first) * 0.08, 0.5 if last > first else 2)  # days; of a single moment its date, not the hours
+    room = 0.5 if in_order else (last - first) * 0.04
     return first - room, last + room
 
 
-def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float], *, last: bool) -> None:
+def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float]) -> None:
     """One row of the fact table: a ring is what a run found stored, a dot what it wrote."""
     values = writes[["before", "value"]].to_numpy().ravel()
     known = values[~np.isnan(values)]
@@ -140,17 +153,35 @@ def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float]
     axes.plot(writes["x"], writes["value"], "o", color=COMPUTED, markersize=3.6, zorder=4, label="value")
     _words(axes, writes, span)
     axes.set_yticks([])
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(last and side == "bottom")
+    axes.spines["left"].set_visible(False)
     beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
     axes.annotate(name, (0, 0.4), (-6, 0), ha="right", size=8, color=INK, **beside)
     axes.annotate(str(writes["value_words"].iloc[-1]), (1, 0.4), (4, 0), size=8, color=INK, weight="bold", **beside)
     axes.axhline(axes.get_ylim()[0], color=RULE, linewidth=0.6)
+
+
+def _dates(axes: Axes, in_order: pd.DataFrame | None, *, last: bool) -> None:
+    """The dates below the last row: of a scale of time, or of each run where these stand in order."""
+    axes.spines["bottom"].set_visible(last)
+    axes.tick_params(axis="x", color=MUTED, length=4 if last else 0, labelbottom=last)
+    if in_order is not None:
+        moments = in_order.drop_duplicates("x")
+        every = math.ceil(0.75 * len(moments) / (WIDTH - NAMES - END))  # inches that a date takes
+        axes.set_xticks(moments["x"][::every], _moments(moments["when"])[::every])
+        return
     locator = AutoDateLocator(minticks=2, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.tick_params(axis="x", color=MUTED, length=4 if last else 0, labelbottom=last)
     axes.xaxis.get_offset_text().set(color=MUTED, size=7.5, visible=last)
+
+
+def _moments(when: pd.Series) -> list[str]:
+    """Dates, with as much of the time as tells them apart."""
+    for form in ("%Y-%m-%d", "%Y-%m-%d\n%H:%M", "%Y-%m-%d\n%H:%M:%S"):
+        words = [f"{moment:{form}}" for moment in when]
+        if len(set(words)) == len(words):
+            break
+    return words
 
 
 def _words(axes: Axes, writes: pd.DataFrame, span: tuple[float, float]) -> None:
@@ -192,7 +223,7 @@ def _counts(told: pd.DataFrame) -> str:
     return f"{words} · {first}{f' to {last}' if first != last else ''} UTC"
 
 
-def _notes(told: pd.DataFrame) -> list[str]:
+def _notes(told: pd.DataFrame, in_order: bool) -> list[str]:
     """How to read the marks, and why each run wrote."""
     if told.empty:
         return []
@@ -202,6 +233,7 @@ def _notes(told: pd.DataFrame) -> list[str]:
         "Dot: what it wrote.": told["value"].notna().any(),
         "Dashed: kept.": told[["before", "value"]].notna().any(axis=None),
         "Dotted: changed in between by something else.": (earlier - told["before"]).fillna(0).ne(0).any(),
+        "Runs stand in order, not to a scale of time.": in_order and told["x"].nunique() > 1,
     }
     notes = [" ".join(text for text, drawn in marks.items() if drawn)]
     if FEW in {*told["before_words"], *told["value_words"]}:
