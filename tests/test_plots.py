@@ -114,6 +114,17 @@ def test_a_drift_that_rounds_to_nothing_is_still_told() -> None:
     assert title(figures, "heatmap").endswith("2010, under 0.1 points")
 
 
+def test_long_names_that_differ_at_their_end_stay_apart() -> None:
+    kpis = {
+        f"kpi_{n}": {"label": f"Workshop participants who are BIPOC, cohort {n}", "unit": "count"} for n in range(50)
+    }
+    figures = plot_drift(drift(*(row(kpi_id, 2020, 5, 4) for kpi_id in kpis), kpis=kpis))
+    names = [text for text in words(panels(figures, "heatmap")[0]) if "…" in text]
+    assert len(set(names)) == 50
+    assert names[7].startswith("Workshop")
+    assert names[7].endswith("cohort 7")
+
+
 def test_kinds_of_cells_differ_in_word_and_pattern() -> None:
     figures = plot_drift(drift(*STORY))
     said = cells(figures)

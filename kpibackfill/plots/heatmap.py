@@ -30,6 +30,7 @@ from kpibackfill.plots.style import (
     fit,
     ink_on,
     sheet,
+    shortened,
     styled,
 )
 from kpibackfill.plots.words import finding, heatmap_alternative, tally, thinned_note
@@ -247,8 +248,8 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
         "ha": "right",
         "va": "center",
     }
-    for line, entry in enumerate(arranged.entries):
-        name = fit(entry.label, NAMES - MARGIN - 0.1, 8)
+    names = shortened([entry.label for entry in arranged.entries], NAMES - MARGIN - 0.1, 8)
+    for line, (entry, name) in enumerate(zip(arranged.entries, names, strict=True)):
         axes.annotate(name, (0, line), (-6, 4.5), size=8, color=INK, **left)
         axes.annotate(MEASURES[entry.unit], (0, line), (-6, -5), size=6.5, color=MUTED, **left)
     above: dict[str, Any] = {

@@ -136,6 +136,26 @@ def fit(text: str, width: float, size: float, *, lines: int = 1, bold: bool = Fa
     return ""
 
 
+def shortened(labels: Sequence[str], width: float, size: float) -> list[str]:
+    """Labels cut in the middle where they are wider, and there where those that differ stay different, if any."""
+    for share in (0.6, 0.4, 0.8, 0.2):
+        short = [_in_the_middle(label, width, size, share) for label in labels]
+        if len(set(short)) == len(set(labels)):
+            return short
+    return [_in_the_middle(label, width, size, 0.6) for label in labels]
+
+
+def _in_the_middle(text: str, width: float, size: float, share: float) -> str:
+    """Text of at most that width, with so much of it before the …"""
+    if extent(text, size) <= width:
+        return text
+    head = fit(text, width * share, size)
+    room, start = width - extent(head, size), len(text)
+    while start and extent(text[start - 1 :], size) <= room:
+        start -= 1
+    return head + text[start:].lstrip()
+
+
 def extent(text: str, size: float, bold: bool = False) -> float:
     """How wide the text is drawn at that size, in inches."""
     return size / 72 * sum(_advance(letter, bold) for letter in text)
