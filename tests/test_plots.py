@@ -9,6 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection, QuadMesh
 from matplotlib.colors import to_rgb
+from matplotlib.text import Annotation
 
 from kpibackfill.plots import plot_drift, style
 from tests.figures import (
@@ -229,6 +230,30 @@ def test_a_cell_too_small_for_a_word_has_a_sign_that_is_explained() -> None:
     figures = plot_drift(drift(*(row(ATTENDEES, year, 5) for year in range(1996, 2026))))
     assert set(cells(figures).values()) == {"+"}
     assert "+: a value and no stored row" in everything_said(figures)
+
+
+def test_thirty_years_of_drift_are_numbers_that_keep_within_their_cells() -> None:
+    drifts = [199.5, 49.5, 2_000, 101_000, 95]
+    rows = [row(ATTENDEES, 1996 + year, drifts[year % 5], 100 if year else 0) for year in range(30)]
+    figures = plot_drift(drift(*rows))
+    FigureCanvasAgg(figures["heatmap"].figure).draw()
+    axes = panels(figures, "heatmap")[0]
+    assert {"+100", "−51", "×20", "≫", "−5.0"} <= set(cells(figures).values())
+    for text in axes.texts:
+        if not isinstance(text, Annotation):
+            assert text.get_size() >= 6
+            box, at = text.get_window_extent(), text.get_position()
+            (left, bottom), (right, top) = axes.transData.transform(
+                [(at[0] - 0.5, at[1] + 0.5), (at[0] + 0.5, at[1] - 0.5)]
+            )
+            assert left < box.x0 < box.x1 < right
+            assert bottom < box.y0 < box.y1 < top
+
+
+def test_the_reach_of_the_colours_is_said_with_the_digits_of_the_largest_drift() -> None:
+    figures = plot_drift(drift(row(ATTENDEES, 2020, 199.499, 100), row(NPS, 2020, 30, 20)))
+    assert title(figures, "heatmap").endswith("+99.5 %")
+    assert "stand for 99.5 per cent, 10 points" in everything_said(figures)
 
 
 def test_a_count_of_fewer_than_five_is_no_secret() -> None:

@@ -27,6 +27,7 @@ from kpibackfill.plots.style import (
     STORED,
     WIDTH,
     drawable,
+    extent,
     fit,
     ink_on,
     sheet,
@@ -103,8 +104,17 @@ class _Cell:
         return 0.17 <= self.width < 0.36
 
     @property
+    def turned(self) -> bool:
+        """What stands in it is written upwards: across, it would touch both edges, or be too small to read."""
+        return self.width < 0.33
+
+    @property
     def text_size(self) -> float:
-        return 7.5 if not self.narrow else 6.5 if self.width >= 0.33 else 5.2
+        return 6.5 if self.narrow else 7.5
+
+    def holds(self, text: str) -> bool:
+        """Whether the text keeps away from the cell's edges."""
+        return extent(text, self.text_size) <= (self.height if self.turned else self.width) - 0.05
 
     def word(self, kind: str) -> str:
         word = WORDS[kind][self.width < 0.3 if kind == "new" else self.narrow]
@@ -204,10 +214,12 @@ def _word(axes: Axes, at: tuple[int, int], place: Any, unit: Unit, limits: dict[
     look: dict[str, Any] = {"color": MUTED if place.kind in ("agrees", "no_data") else INK}
     if place.kind == "differs":
         text = _drift(place, unit, cell)
-        look["color"] = INK if np.isnan(place.size) else ink_on(place.size / limits[unit])
+        look["color"] = ink_on(1 if np.isnan(place.size) else place.size / limits[unit])
     else:
         text = _kind(place, unit, cell)
         look |= {"path_effects": HALO} if place.kind == "unsupported" else {}
+    if cell.turned and len(text) > 1:
+        look |= {"rotation": 90, "rotation_mode": "anchor"}
     axes.text(
         *at, text, ha="center", va="center_baseline" if "\n" not in text else "center",
         size=cell.text_size, linespacing=0.95, zorder=4, **look,
@@ -227,8 +239,11 @@ def _drift(place: Any, unit: Unit, cell: _Cell) -> str:
     number = text.rsplit(" ", 1)[0]
     value = float(number.replace("−", "-").replace(",", ""))
     if abs(value) >= 1000:
-        return f"×{value / 100 + 1:,.0f}" if unit == "count" and 0 < value < 1e5 else "≫" if value > 0 else "≪"
-    return f"{value:+.0f}".replace("-", "−") if abs(value) >= (10 if cell.narrow else 100) else number
+        times = f"×{value / 100 + 1:,.0f}" if unit == "count" and 0 < value < 1e5 else ""
+        return times if times and cell.holds(times) else "≫" if value > 0 else "≪"
+    if abs(value) < (10 if cell.narrow else 100):
+        return number
+    return number[0] + f"{math.floor(abs(value) + 0.5)}"  # away from zero at a half, where Python takes the even one
 
 
 def _kind(place: Any, unit: Unit, cell: _Cell) -> str:
@@ -280,7 +295,8 @@ def _notes(arranged: Arranged, limits: dict[Unit, float], cell: _Cell) -> list[s
     """What the colours reach to, and what the words and signs in the cells mean."""
     notes = []
     if limits:
-        reach = ", ".join(f"{100 * limit:.0f} {MEASURES[unit]}" for unit, limit in limits.items())
+        # With the digits that the title has: a largest drift of 99.5 per cent is no 99.
+        reach = ", ".join(f"{100 * limit:.1f} {MEASURES[unit]}".replace(".0 ", " ") for unit, limit in limits.items())
         notes.append(f"Green: computed is higher than stored; purple: lower. The deepest colours stand for {reach}.")
     if cell.slim:
         tints = [f"{TINTS[kind][0]}: {meaning}" for kind, meaning in MEANINGS.items() if arranged.count(kind)]
