@@ -100,6 +100,29 @@ def test_the_last_values_are_labelled_in_words() -> None:
     assert {"34.1\ncomputed", "30.0\nstored", "+4.1 points"} <= set(words(nps))
 
 
+@pytest.mark.parametrize("kind", ["annually", "monthly"])
+def test_a_last_value_of_an_earlier_period_is_labelled_in_letters_that_can_be_read(kind: str) -> None:
+    kpis = {f"kpi_{n}": {"label": f"KPI {n}", "unit": "count"} for n in range(6)}
+    rows = [row(kpi_id, 2024, 1_234_567.25, 1_000_000, date="2024-03-01", kind=kind) for kpi_id in kpis]
+    axes = panels(plot_drift(drift(*rows, row("kpi_0", 2025, kind=kind), kpis=kpis)))[3]
+    assert any(text.startswith("1,234,567.25\ncomputed\n2024") for text in words(axes))
+    assert all(text.get_size() >= 6.5 for text in axes.texts)
+
+
+@pytest.mark.parametrize(
+    ("years", "stored", "said"),
+    [
+        ((2020,), NAN, "Dot: computed."),
+        ((2020, 2021), NAN, "Dot, full line: computed."),
+        ((2020,), 4, "Ring: stored. Dot: computed."),
+        ((2020,), 5, "Ring: stored. Dot: computed. A dot in a ring: they agree."),
+    ],
+)
+def test_the_note_explains_only_the_marks_that_are_drawn(years: tuple[int, ...], stored: float, said: str) -> None:
+    figures = plot_drift(drift(*(row(ATTENDEES, year, 5, stored) for year in years)))
+    assert figures["series"].figure.texts[2].get_text() == said
+
+
 def test_the_heat_map_says_each_drift_in_the_measure_of_its_kpi() -> None:
     rows = [row(ATTENDEES, 2013 + year, 1, 1) for year in range(4)]
     said = cells(plot_drift(drift(*rows, *STORY)))

@@ -75,7 +75,7 @@ def _grid(arranged: Arranged) -> tuple[int, float]:
     if panels in (2, 4):
         return 2, 1.7
     if len(arranged.slots) == 1:
-        return 3, 0.85
+        return (3, 0.85) if panels <= 24 else (4, 0.7)
     return (3, 1.35) if panels <= 24 else (4, 1.05)
 
 
@@ -247,18 +247,17 @@ def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, heig
     if len(ends) == 2 and ends["stored"].slot == ends["computed"].slot and ends["stored"].kind != "differs":
         ends = {"both": ends["stored"]}
     values = {name: float(end.computed if name == "computed" else end.stored) for name, end in ends.items()}
+    labels = {name: _end(name, value, ends[name].slot, arranged, entry.unit) for name, value in values.items()}
     low, high = axes.get_ylim()
     inch = (high - low) / height
     heights = dict(values)
     if len(values) == 2:
         lower, upper = sorted(values, key=lambda name: values[name])
-        missing = max(0.0, 0.31 * inch - (values[upper] - values[lower]))
+        apart = 0.155 * (1 + sum(label.count("\n") for label in labels.values()) / 2) * inch
+        missing = max(0.0, apart - (values[upper] - values[lower]))
         bottom = max(values[lower] - missing / 2, low + 0.06 * inch)
-        heights = {lower: bottom, upper: max(bottom + 0.31 * inch, values[upper] + missing / 2)}
-    for name, value in values.items():
-        text = amount(value, entry.unit) if abs(value) < 1e7 else _short(value, entry.unit)
-        when = "" if ends[name].slot == len(arranged.slots) - 1 else f" {arranged.slots[ends[name].slot]}"
-        label = f"{text}\n{name}{when}"
+        heights = {lower: bottom, upper: max(bottom + apart, values[upper] + missing / 2)}
+    for name, label in labels.items():
         axes.annotate(
             label,
             (1, heights[name]),
@@ -266,10 +265,19 @@ def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, heig
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             va="center",
-            size=min(size_for(line, RIGHT - 0.14, 7 if when else 7.5) for line in label.split("\n")),
+            size=min(size_for(line, RIGHT - 0.14, 7.5, least=6.5) for line in label.split("\n")),
             color=COLOUR.get(name, INK),
             linespacing=1.05,
         )
+
+
+def _end(name: str, value: float, slot: int, arranged: Arranged, unit: Unit) -> str:
+    """A last value, what it is, and its period where that is not the last: on a line of its own rather than tiny."""
+    text = amount(value, unit) if abs(value) < 1e7 else _short(value, unit)
+    if slot == len(arranged.slots) - 1:
+        return f"{text}\n{name}"
+    dated = f"{name} {arranged.slots[slot]}"
+    return f"{text}\n{dated}" if extent(dated, 7) <= RIGHT - 0.14 else f"{text}\n{name}\n{arranged.slots[slot]}"
 
 
 def _short(value: float, unit: Unit, beside: Sequence[float] = ()) -> str:

@@ -78,7 +78,13 @@ def series_notes(arranged: Arranged) -> list[str]:
     """How to read the marks that occur."""
     if arranged.places.empty:
         return []
-    notes = ["Ring, dashed line: stored. Dot, full line: computed. A dot in a ring: they agree."]
+    lines = len(arranged.slots) > 1
+    marks = {
+        f"Ring{', dashed line' * lines}: stored.": arranged.places["stored"].notna().any(),
+        f"Dot{', full line' * lines}: computed.": arranged.places["computed"].notna().any(),
+        "A dot in a ring: they agree.": arranged.count("agrees", "period"),
+    }
+    notes = [text for text, drawn in marks.items() if drawn]
     if any(arranged.gaps(entry.kpi_id) for entry in arranged.entries):
         notes.append("Grey: no value then.")
     if arranged.count("unsupported"):
