@@ -13,6 +13,7 @@ from kpibackfill.plots.style import (
     MARGIN,
     RULE,
     WIDTH,
+    extent,
     sheet,
     styled,
 )
@@ -52,10 +53,7 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
     top = max(values.max(initial=0), 1) * 1.12
     none = values == 0
     axes.bar(at[none], top, width=1.0, color=GAP, linewidth=0)
-    axes.scatter(
-        at[none], np.full(none.sum(), 1.07 * top), marker="v", s=_mark(len(values)), color=MISSING, linewidth=0,
-        clip_on=False,
-    )  # fmt: skip
+    _missing(axes, coverage["month"].tolist(), none, 1.07 * top)
     axes.bar(at[~none], values[~none], width=0.8 if len(values) <= 120 else 1.0, color=SLATE, linewidth=0)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.set_ylim(0, top)
@@ -77,8 +75,29 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
     axes.set_xticks([place for place, _ in shown], [text for _, text in shown] if last else [])
 
 
-def _mark(months: int) -> float:
-    return float(np.clip(1800 / max(months, 1), 8, 30))
+def _missing(axes: Axes, months: list[str], none: np.ndarray, height: float) -> None:
+    """A mark over each month without anything; over three and more in a row one line, with a word where it has room."""
+    inch = len(months) / (WIDTH - NAMES - MARGIN - 0.1)
+    size = float(np.clip(1800 / max(len(months), 1), 8, 30))
+    marked = []
+    for run in np.split(np.flatnonzero(none), np.flatnonzero(np.diff(np.flatnonzero(none)) > 1) + 1):
+        if len(run) < 3:
+            marked += run.tolist()
+            continue
+        first, last = int(run[0]), int(run[-1])
+        axes.plot([first - 0.4, last + 0.4], [height] * 2, "-", color=MISSING, linewidth=1.6, clip_on=False,
+                  solid_capstyle="butt", label="none")  # fmt: skip
+        said = next((text for text in _none(months[first], months[last]) if extent(text, 7) * inch <= len(run)), "")
+        axes.annotate(said, ((first + last) / 2, 0.5), xycoords=("data", "axes fraction"), ha="center", va="center",
+                      size=7, color=MISSING)  # fmt: skip
+    axes.scatter(marked, [height] * len(marked), marker="v", s=size, color=MISSING, linewidth=0, clip_on=False)
+
+
+def _none(first: str, last: str) -> tuple[str, ...]:
+    """What to say of a run of months, the longest first: whole years by their numbers."""
+    whole = first.endswith("-01") and last.endswith("-12")
+    years = f"none {first[:4]}–{last[:4]}" if first[:4] != last[:4] else f"none {first[:4]}"
+    return (years if whole else f"none {first} to {last}", "none")
 
 
 def _gaps(coverage: pd.DataFrame, name: str) -> list[str]:
@@ -98,7 +117,7 @@ def _subtitle(coverage: pd.DataFrame) -> str:
 
 
 def _notes() -> list[str]:
-    return ["Grey with a red mark: nothing in that month. Evaluations: submissions that are no drafts."]
+    return ["Grey under red: nothing in that month. Evaluations: submissions that are no drafts."]
 
 
 def _alternative(coverage: pd.DataFrame, gaps: dict[str, list[str]]) -> str:

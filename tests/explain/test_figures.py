@@ -132,3 +132,19 @@ def test_coverage_has_room_and_tells_its_gaps(years: int) -> None:
     inside(figures)
     assert f"{months[3]} to {months[5]}" in figures["coverage"].alt
     assert "lack 3" in figures["coverage"].figure.texts[0].get_text().replace("\n", " ")
+
+
+def test_years_without_anything_are_one_line_with_their_numbers() -> None:
+    months = [f"{year}-{month:02}" for year in range(1996, 2026) for month in range(1, 13)]
+    frame = pd.DataFrame({"month": months, "registrations": 1200, "submissions": 30, "snapshots": 1})
+    frame.loc[: 19 * 12 - 1, "registrations"] = 0
+    frame.loc[: 19 * 12, "submissions"] = 0
+    frame.loc[240, "snapshots"] = 0
+    figures = kb.plot_coverage(frame)
+    inside(figures)
+    registrations, submissions, snapshots = figures["coverage"].figure.axes
+    (line,) = [line for line in registrations.lines if line.get_label() == "none"]
+    assert [round(float(x)) for x in line.get_xdata()] == [0, 19 * 12 - 1]
+    assert "none 1996–2014" in {text.get_text() for text in registrations.texts}
+    assert "none 1996-01 to 2015-01" in {text.get_text() for text in submissions.texts}
+    assert [len(axes.collections[0].get_offsets()) for axes in (registrations, submissions, snapshots)] == [0, 0, 1]
