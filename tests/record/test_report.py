@@ -292,3 +292,24 @@ def test_sorts_by_key_and_asks_no_network_in_a_real_browser(bench: Workbench) ->
         )
     assert not complaints
     assert all(url.startswith(("file:", "data:")) for url in requests)
+
+
+@pytest.mark.browser
+def test_fits_a_phone_and_paper_in_a_real_browser(bench: Workbench) -> None:
+    dry_run = bench.finish()["run_id"]
+    bench.finish(apply=True, approved_plan=dry_run)
+    asked, applied = bench.runs
+    style = "(element, name) => getComputedStyle(element)[name]"
+    with chromium() as browser:
+        opened = browser.new_page(viewport={"width": 390, "height": 800})
+        opened.goto((applied / "report.html").as_uri())
+        assert "Drupal's cache tags" in opened.inner_text("main")
+        assert opened.evaluate("document.documentElement.scrollWidth") == 390
+        opened.goto((asked / "report.html").as_uri())
+        opened.emulate_media(media="print")
+        # Chromium repeats a table's header on each page only where nothing in it is a control.
+        buttons = opened.locator("th button").evaluate_all(f"all => all.map(one => ({style})(one, 'display'))")
+        assert set(buttons) == {"contents"}
+        before = opened.locator("p:has(+ pre.command)")
+        assert before.inner_text().endswith("and nothing else:")
+        assert before.evaluate(f"one => ({style})(one, 'breakAfter')") == "avoid"
