@@ -53,6 +53,7 @@ def _data(found: Mapping[str, Mapping[str, Any]], changes: Sequence[Mapping[str,
                 run["reason"],
                 run["notebook"],
                 ", ".join(str(approval["by"]) for approval in run["approvals"]),
+                run["revert_of"],
             ]
             for run in found.values()
         ],
