@@ -109,3 +109,35 @@ def test_it_filters_and_sorts_in_a_real_browser_without_a_network(made_archive: 
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert asked == [(runs_dir / index.FILE_NAME).as_uri()]
         assert problems == []
+
+
+@pytest.mark.browser
+def test_it_fits_a_screen_and_paper_and_marks_what_reverts(runs_dir: Path) -> None:
+    reverted = next(run["run_id"] for run in archive.runs(runs_dir) if run["state"] == "applied")
+    ledger.append(
+        runs_dir,
+        "begun",
+        "20300101T000000Z-test-2011-2025-dry-run-00000a",
+        {},
+        target="test",
+        years=[2011, 2025],
+        apply=False,
+        operator="a.person.with.a.long.address@makerspace.example",
+        reason="the board decided that the older definition holds",
+        revert_of=reverted,
+    )
+    index.write(runs_dir)
+    cut = "[...document.querySelectorAll('.box')].map(box => box.scrollWidth > box.clientWidth)"
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto((runs_dir / index.FILE_NAME).as_uri())
+        first = page.locator("#runs tbody tr").first
+        assert first.locator(".reason").inner_text().endswith(f"older definition holds; reverts {reverted}")
+        assert page.evaluate(cut) == [False, False]
+        dates = page.locator("td.begun, td.when").evaluate_all(
+            "all => all.map(cell => getComputedStyle(cell).whiteSpace)"
+        )
+        assert set(dates) == {"nowrap"}
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 1030, "height": 700})  # A4, landscape
+        assert page.evaluate(cut) == [False, False]
