@@ -149,7 +149,7 @@ def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float, left: float)
     if parts.of == "basis":
         name += ", what the value rests on"
     if _is_months(parts):
-        axes = page.axes(left, top + GAP_ABOVE, ACROSS, PANEL)
+        axes = page.axes(left, top + GAP_ABOVE, NAMES + ACROSS - left, PANEL)  # months have no names beside them
         _columns(axes, parts)
     else:
         axes = page.axes(left, top + GAP_ABOVE, ACROSS, tall - GAP_ABOVE)

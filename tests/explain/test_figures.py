@@ -122,6 +122,14 @@ def test_a_month_without_a_part_is_seen_to_be_missing() -> None:
     assert said(explanation("total_new_member_signups", Explained(parts), 12.0, 2).figure()).count("none") == 10
 
 
+def test_months_alone_take_the_width_of_the_page() -> None:
+    parts = [Parts("month", {f"2024-{month:02}": 20.0 for month in range(1, 13)})]
+    figures = explanation("total_new_member_signups", Explained(parts), 240.0, 12).figure()
+    inside(figures)
+    (axes,) = figures["waterfall"].figure.axes
+    assert axes.get_position().width > 0.8
+
+
 @pytest.mark.parametrize("years", [1, 2, 11, 30])
 def test_coverage_has_room_and_tells_its_gaps(years: int) -> None:
     months = [f"{year}-{month:02}" for year in range(2026 - years, 2026) for month in range(1, 13)]
