@@ -40,10 +40,10 @@ def columns(
         recorded, moved = np.full(count, np.nan), np.full(count, "", dtype=object)
     else:
         known = np.array([change is not None for change in found], dtype=bool)
-        kept = np.array([change is not None and change["value"] is not None for change in found], dtype=bool)
+        kept = np.array([change is not None and change["after"] is not None for change in found], dtype=bool)
         # A value that was set by hand or put back was never what the sources gave.
         from_source = np.array([change is not None and change["origin"] == "computed" for change in found], dtype=bool)
-        values = (np.nan if change is None or change["value"] is None else change["value"] for change in found)
+        values = (np.nan if change is None or change["after"] is None else change["after"] for change in found)
         recorded = np.fromiter(values, dtype="float64", count=count)
         recorded_f4 = recorded.astype("float32")
         source = kept & from_source & ~_equal(computed_f4, recorded_f4)
@@ -64,7 +64,7 @@ def recorded_snapshots(run: Run) -> Counter[int]:
         for (snapshot_id, kpi_id), change in last_recorded(
             run.config.runs_dir, *names_of(run.config, run.target)
         ).items()
-        if change["value"] is not None and change["year"] in asked and kpi_id in kpi_ids
+        if change["after"] is not None and change["year"] in asked and kpi_id in kpi_ids
     )
 
 

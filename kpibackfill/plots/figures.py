@@ -78,10 +78,6 @@ class Figures:
                 return drawing
         raise KeyError(name)
 
-    def items(self) -> list[tuple[str, str]]:
-        """An SVG element and its alternative text per drawing, for an HTML page."""
-        return [(drawing.svg(), drawing.alt) for drawing in self.drawings]
-
     def __repr__(self) -> str:
         return "\n".join(drawing.alt for drawing in self.drawings)
 

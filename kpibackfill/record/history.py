@@ -92,14 +92,10 @@ def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[s
 def last_recorded(runs_dir: Path, *targets: str) -> dict[Key, dict[str, Any]]:
     """What was last written to each row of a target, or of several that name one database.
 
-    By (snapshot_id, stored kpi_id) the change of `changes`.
-
-    Each has `run_id`, `value` (4-byte float; ``None`` for a deleted row), `action`, `at`, and the rest of `changes`.
+    By (snapshot_id, stored kpi_id) the change of `changes`: its `after` is ``None`` for a deleted row.
     """
     return {
-        (change["snapshot_id"], change["kpi_id"]): {**change, "value": change["after"]}
-        for change in changes(runs_dir)
-        if change["target"] in targets
+        (change["snapshot_id"], change["kpi_id"]): change for change in changes(runs_dir) if change["target"] in targets
     }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kpibackfill import views
 from kpibackfill.config import web_address
 from kpibackfill.next_steps import ways_to_apply
-from kpibackfill.record.receipt import PLAN, RECEIPT, SETTLEMENT
+from kpibackfill.record.receipt import PLAN, SETTLEMENT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,11 +43,6 @@ _MEANINGS = {
     "unchanged": "stored as computed",
     "no_data": "neither stored nor computed",
 }
-
-
-def render(folder: Path) -> str:
-    """The page for the records in `folder`: ``receipt.json`` and, where there is one, ``plan.json``."""
-    return closing_page(_read(folder / RECEIPT), folder)[0]
 
 
 def closing_page(

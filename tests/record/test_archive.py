@@ -103,7 +103,7 @@ def test_the_values_stored_are_the_last_in_the_history(here: Workbench) -> None:
     with connect(here.database.url) as connection:
         stored = {(row.snapshot_id, row.kpi_id): row.metric_value for row in connection.execute(sa.select(facts))}
     for key, change in history.last_recorded(here.config.runs_dir, "test").items():
-        assert stored[key] == pytest.approx(change["value"], rel=1e-7)
+        assert stored[key] == pytest.approx(change["after"], rel=1e-7)
 
 
 def test_every_command_reads_without_the_database(here: Workbench) -> None:

@@ -17,6 +17,7 @@ from kpibackfill import plots, views
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
 from kpibackfill.record import closing, report
+from kpibackfill.record.receipt import RunRecord
 from tests.browser import chromium
 from tests.databases import connect
 from tests.workbench import Workbench
@@ -73,6 +74,10 @@ class Page(HTMLParser):
 
 def page(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def rendered(record: RunRecord) -> str:
+    return report.closing_page(record.receipt, record.folder)[0]
 
 
 @pytest.fixture
@@ -217,9 +222,9 @@ def test_an_applied_run_shows_what_was_written_from_what_to_what(bench: Workbenc
 def test_every_state_has_its_page(bench: Workbench) -> None:
     refused = bench.begin(record=True).record
     assert refused is not None
-    assert "has not ended" in Page(report.render(refused.folder)).words
+    assert "has not ended" in Page(rendered(refused)).words
     refused.update(state="applying")
-    assert f"kpibackfill settle {refused.run_id} finds out" in Page(report.render(refused.folder)).words
+    assert f"kpibackfill settle {refused.run_id} finds out" in Page(rendered(refused)).words
     refused.update(state="planned")
     closing.close(refused, "refused", Refused("2024 has two rows; nothing was written.", code="duplicate"))
     words = page(refused.folder).words
@@ -244,7 +249,7 @@ def test_years_without_snapshots_have_a_page(bench: Workbench) -> None:
 def test_is_the_same_each_time_it_is_made(bench: Workbench) -> None:
     bench.finish()
     folder = bench.runs[-1]
-    assert report.render(folder) == (folder / "report.html").read_text(encoding="utf-8")
+    assert rendered(RunRecord(folder.parent, folder.name)) == (folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("broken", "said"), [("figures", "could not be drawn"), ("tables", "could not be made")])
