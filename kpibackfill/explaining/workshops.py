@@ -12,6 +12,7 @@ from kpibackfill.database.expressions import (
     event_options,
     has_word,
     is_option,
+    one_spelling,
     start,
     windowed,
 )
@@ -146,7 +147,7 @@ def _registered(connection: RecordedConnection, span: Span) -> tuple[int, int, i
 def _first_registration() -> sa.Subquery:
     """When each person's first counted registration of all was: ``contact_id``, ``start``."""
     return (
-        sa.select(participant.c.contact_id, sa.func.min(start(), type_=start().type).label("start"))
+        sa.select(participant.c.contact_id, sa.func.min(one_spelling(start()), type_=start().type).label("start"))
         .join_from(participant, event, event.c.id == participant.c.event_id)
         .where(counted(), event.c.start_date.is_not(None))
         .group_by(participant.c.contact_id)
@@ -165,7 +166,7 @@ def _began(first: sa.Subquery, site: SiteAt, months: list[Span]) -> sa.Subquery:
         .subquery("labels")
     )
     workshops = (
-        sa.select(participant.c.contact_id, start().label("start"), labels.c.label)
+        sa.select(participant.c.contact_id, one_spelling(start()).label("start"), labels.c.label)
         .join_from(participant, event, event.c.id == participant.c.event_id)
         .join(labels, labels.c.event_type_id == event.c.event_type_id)
         .where(counted())

@@ -168,6 +168,20 @@ def test_each_definition_of_first_timers_is_what_counting_one_by_one_gives(bench
     _compare(bench, FIRST, wanted)
 
 
+@on("sqlite")
+@pytest.mark.parametrize("kpi_id", [ATTENDEES, FIRST])
+def test_no_definition_goes_by_how_a_time_is_spelled(bench: Workbench, kpi_id: str) -> None:
+    with_every_year(bench, kpi_id)
+    with connect(bench.database.url) as connection:
+        # Many events that begin together, which must go on to be one moment.
+        together = "UPDATE civicrm_event SET start_date = '2021-05-05' || substr(start_date, 11) WHERE id % 5 < 2"
+        connection.execute(sa.text(together))
+    spelled_alike = kb.detect(target="test", kpis=kpi_id, as_of=AS_OF).matrix
+    with connect(bench.database.url) as connection:
+        connection.execute(sa.text("UPDATE civicrm_event SET start_date = replace(start_date, ' ', 'T') WHERE id % 2"))
+    pd.testing.assert_frame_equal(kb.detect(target="test", kpis=kpi_id, as_of=AS_OF).matrix, spelled_alike)
+
+
 def _compare(bench: Workbench, kpi_id: str, wanted: dict[str, pd.Series]) -> None:
     with_every_year(bench, kpi_id)
     matrix = kb.detect(target="test", kpis=kpi_id, as_of=AS_OF).matrix

@@ -177,6 +177,40 @@ def test_who_begins_with_two_kinds_of_workshop_is_counted_for_each() -> None:
     assert found.problems == ()
 
 
+@pytest.mark.parametrize(
+    ("events", "computed", "left_out_as"),
+    [
+        ([(8, "2024-03-01 10:00:00"), (6, "2024-03-01T08:00:00")], 1, {}),  # the workshop came two hours before
+        ([(6, "2024-04-01T09:00:00"), (7, "2024-04-01 09:00:00")], 2, {}),  # two kinds at one moment
+        ([(6, "2024-03-01"), (7, "2024-03-01 00:00:00")], 2, {}),  # a date is its midnight
+        ([(8, "2024-03-01"), (6, "2024-03-01T00:00:00.000")], 1, {}),
+        ([(8, "2024-01-01"), (6, "2024-01-01 00:00:01")], 0, {"began with something else than a workshop": 1}),
+        ([(6, "2023-12-31T23:59:59"), (6, "2024-01-01")], 0, {"had come before": 1}),
+    ],
+)
+def test_a_moment_is_one_moment_however_it_is_spelled(
+    bench: Workbench, events: list[tuple[int, str]], computed: int, left_out_as: dict[str, int]
+) -> None:
+    starts = enumerate(events, 1)
+    Makerspace(bench.database).fill(
+        SPACE
+        | {
+            "civicrm_event": [
+                {"id": number, "event_type_id": kind, "start_date": start, "is_active": 1}
+                for number, (kind, start) in starts
+            ],
+            "civicrm_participant": [
+                {"contact_id": 1, "event_id": number, "status_id": 1, "is_test": 0}
+                for number in range(1, len(events) + 1)
+            ],
+        }
+    )
+    found = explain(FIRST, 2024)
+    assert found.problems == ()
+    assert found.computed == computed
+    assert {reason: count for reason, count in left_out(found).items() if count} == left_out_as
+
+
 @pytest.mark.usefixtures("small")
 def test_each_answer_is_left_out_for_its_reason() -> None:
     found = explain(NPS, 2024)
