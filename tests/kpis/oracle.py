@@ -163,8 +163,9 @@ def reported_values(text: str, separators: str) -> list[str]:
 
 
 def collated(text: str) -> tuple[bytes, bytes]:
-    """Near enough to MariaDB's order: it passes over separators and case, and puts a bar before letters."""
-    key = text.replace("|", "!").translate(dict.fromkeys((1, 2, 3)))
+    """Near enough to MariaDB's order: it passes over separators and case, puts a bar before letters, and goes on with
+    spaces where a text ends."""
+    key = (text + " ").replace("|", "!").translate(dict.fromkeys((0, 1, 2, 3)))
     return lower(key).encode(), text.encode()
 
 

@@ -349,6 +349,7 @@ def test_the_greatest_of_several_answers_counts(makerspace: Makerspace) -> None:
         (["|", "\x01islander\x01"], 1),
         (["white_european", "white,black"], 1),
         (["white/asian", "white;black"], 0),
+        (["white\tblack", "white"], 0),  # nor does a tab in a text that is longer
     ],
 )
 def test_an_account_with_two_contacts_of_one_name_goes_by_the_answer_that_mariadb_calls_the_greatest(
