@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +13,18 @@ from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import month_name, month_windows
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import text_of
+from kpibackfill.kpis.membership import MONTH
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import org_fact, snapshot
 
-_MONTH = re.compile(rb"(\d{4})-(0[1-9]|1[0-2])(?!\d)")
+UNDATED = -1
+"""In place of a month where a snapshot's date names none: no month of any year."""
 
 
 @dataclass(frozen=True, slots=True)
 class Joins:
-    """The snapshots of one kind and source dated in one month: how many, and the joins in them (``None``: empty)."""
+    """The snapshots of one kind and source dated in one month, or in none (`UNDATED`): how many, and the joins in them
+    (``None``: empty)."""
 
     month: int
     kind: str
@@ -32,7 +34,7 @@ class Joins:
 
 
 def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -> list[Joins]:
-    """The organization's snapshots dated in these months, of every kind; a date that names no month is left out."""
+    """The organization's snapshots of every kind with dates that sort in these months, as the KPI compares them."""
     date = exact(snapshot.c.snapshot_date)
     rows = connection.execute(
         sa.select(
@@ -52,12 +54,10 @@ def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -
     )
     found = []
     for day, kind, source, number, joined in rows:
-        named = _MONTH.match(day)
-        if named is None:
-            continue
+        named = MONTH.match(day)
         found.append(
             Joins(
-                int(named[1]) * 12 + int(named[2]) - 1,
+                int(named[1]) * 12 + int(named[2]) - 1 if named else UNDATED,
                 kind.decode("utf-8", "replace").lower(),
                 text_of(source or b""),
                 int(number),
@@ -86,9 +86,12 @@ def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Exp
         notes.append(f"No monthly snapshot: {', '.join(month_name(month - later) for month in missing)}.")
     if twice:
         notes.append(f"More than one monthly snapshot, all summed: {', '.join(month_name(m - later) for m in twice)}.")
+    by_date = {month_name(month - later): by_month[month] for month in months if month in by_month}
+    undated = {"not dated YYYY-MM-DD": by_month[UNDATED]} if UNDATED in by_month else {}
     return Explained(
         [
-            Parts("month", {month_name(month - later): by_month[month] for month in months if month in by_month}),
+            # Whoever draws parts by month takes every label for one.
+            Parts("date" if undated else "month", by_date | undated),
             Parts("snapshot source", dict(by_source.most_common())),
         ],
         {"months without a monthly snapshot": len(missing), "months counted more than once": len(twice)},

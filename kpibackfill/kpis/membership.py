@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
@@ -10,6 +12,9 @@ from kpibackfill.database.expressions import exact, in_any_case
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import MONTHS, SiteAt, Value, Window, kpi
 from kpibackfill.tables import org_fact, snapshot
+
+MONTH = re.compile(rb"(\d{4})-(0[1-9]|1[0-2])(?!\d)")
+"""A date that names its month. Dates are compared as texts, so a snapshot of another date may be in a window too."""
 
 
 @kpi(
@@ -61,10 +66,12 @@ def _dates(window: Window, dated: str) -> tuple[str, str]:
 def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[tuple[bytes, int, int | None]]]) -> Value:
     first, last = (day.encode() for day in dates)
     inside = [row for row in rows if first <= row.date <= last]
-    snapshots: dict[bytes, int] = {}
+    snapshots, undated = Counter[bytes](), 0
     for row in inside:
-        month = row.date[:7]
-        snapshots[month] = snapshots.get(month, 0) + row.snapshots
+        if MONTH.match(row.date):
+            snapshots[row.date[:7]] += row.snapshots
+        else:
+            undated += row.snapshots
     joins = [int(row.joins) for row in inside if row.joins is not None]
     expected = MONTHS[window.cadence]
     warnings = []
@@ -73,6 +80,12 @@ def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[tuple
     twice = sum(number > 1 for number in snapshots.values())
     if twice:
         warnings.append(f"{_have(twice, expected)} more than one monthly snapshot: all of them are summed.")
+    if undated:
+        one = undated == 1
+        warnings.append(
+            f"{undated} monthly snapshot{' is' if one else 's are'} not dated YYYY-MM-DD; "
+            f"{'it is' if one else 'they are'} counted."
+        )
     return Value(window.window_id, float(sum(joins)) if joins else None, len(snapshots), expected, warnings)
 
 

@@ -342,8 +342,10 @@ def test_a_snapshot_without_a_day_is_read_as_the_kpi_reads_it(bench: Workbench, 
     assert told[2022] == own[2022]
     explained = kb.explain(SIGNUPS, year=2022, target="test", as_of=AS_OF)
     assert explained.computed == own[2022]
-    # What names no month can't be told by month, and the explanation says so.
-    assert bool(explained.problems) == (date == "2022-0x")
+    assert explained.problems == ()
+    # What names no month is a part of its own.
+    assert ("not dated YYYY-MM-DD" in explained.parts["label"].tolist()) == (date == "2022-0x")
+    assert explained.figure()["waterfall"].svg()
     assert kb.coverage(target="test", as_of=AS_OF)["snapshots"].sum()
 
 

@@ -211,6 +211,29 @@ def test_a_moment_is_one_moment_however_it_is_spelled(
     assert {reason: count for reason, count in left_out(found).items() if count} == left_out_as
 
 
+def test_a_snapshot_without_a_proper_date_is_a_part_of_its_own(bench: Workbench) -> None:
+    dates = ["2024-01-31", "2024-1-5", "2024-03-31", "2024-5-5"]
+    snapshots = [
+        {
+            "id": number,
+            "definition": "membership_totals",
+            "snapshot_type": "monthly",
+            "snapshot_date": date,
+            "source": "s",
+        }
+        for number, date in enumerate(dates, 1)
+    ]
+    facts = [{"snapshot_id": number, "joins": 10**number} for number in range(1, len(dates) + 1)]
+    Makerspace(bench.database).fill(SPACE | {"ms_snapshot": snapshots, "ms_fact_org_snapshot": facts})
+    found = explain(SIGNUPS, 2024)
+    assert found.computed == 1110
+    assert found.problems == ()
+    assert by(found, "date") == {"2024-01": 10, "2024-03": 1000, "not dated YYYY-MM-DD": 100}
+    assert by(found, "snapshot source") == {"s": 1110}
+    assert "1 monthly snapshot is not dated YYYY-MM-DD; it is counted." in found.as_dict()["warnings"]
+    assert "not dated YYYY-MM-DD" in found.figure()["waterfall"].alt
+
+
 @pytest.mark.usefixtures("small")
 def test_each_answer_is_left_out_for_its_reason() -> None:
     found = explain(NPS, 2024)

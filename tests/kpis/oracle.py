@@ -71,7 +71,8 @@ def signups(tables: Tables, window: Window, zone: ZoneInfo, as_of: datetime) -> 
     ]
     expected = {"annual": 12, "quarterly": 3, "monthly": 1}[window.cadence]
     value = sum(joins[row["id"]] for row in found) if found else None
-    return value, len({row["snapshot_date"][:7] for row in found}), expected
+    months = {row["snapshot_date"][:7] for row in found}
+    return value, len({month for month in months if month[5:].isdecimal() and len(month) == 7}), expected
 
 
 def attendees(tables: Tables, window: Window, zone: ZoneInfo, as_of: datetime) -> Result:

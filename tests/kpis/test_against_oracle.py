@@ -75,6 +75,7 @@ def random_makerspace(chance: random.Random, *, nul: bool) -> dict[str, list[dic
     )
     dates = [(f"{date[:8]}{int(date[8:]):02}", source) for date, source in dates for _ in range(1)]
     dates += [(date, "zz") for date, _ in dates if maybe(0.2)]
+    dates += [(date, "odd") for date in ("2024-1-5", "2024-0x", "2023-1-31", "2024-5-5") if maybe(0.3)]
     snapshots = [
         {
             "id": number,

@@ -228,6 +228,27 @@ def test_no_monthly_snapshot_is_no_data_and_a_month_missing_or_twice_is_told(mak
     ]
 
 
+def test_a_monthly_snapshot_without_a_proper_date_is_counted_as_no_month_and_told(makerspace: Makerspace) -> None:
+    dates = ["2024-01-31", "2024-1-5", "2024-12-31", "2024-5-5"]  # as a text, the last one is after the year
+    snapshots = [
+        {"id": number, "definition": "membership_totals", "snapshot_type": "monthly", "snapshot_date": date}
+        for number, date in enumerate(dates, 1)
+    ]
+    facts = [{"snapshot_id": number, "joins": 10**number} for number in range(1, len(dates) + 1)]
+    makerspace.fill({"ms_snapshot": snapshots, "ms_fact_org_snapshot": facts})
+    (found,) = makerspace.compute(SIGNUPS, year(2024))
+    assert (found.value, found.basis) == (1110, 2)
+    assert found.warnings == [
+        "10 of 12 months have no monthly snapshot.",
+        "1 monthly snapshot is not dated YYYY-MM-DD; it is counted.",
+    ]
+    snapshots[3]["snapshot_date"] = "2024-0x"
+    makerspace.fill({"ms_snapshot": snapshots, "ms_fact_org_snapshot": facts})
+    (found,) = makerspace.compute(SIGNUPS, year(2024))
+    assert (found.value, found.basis) == (11110, 2)
+    assert found.warnings[1] == "2 monthly snapshots are not dated YYYY-MM-DD; they are counted."
+
+
 def test_an_nps_without_a_score_is_no_data(makerspace: Makerspace) -> None:
     noon = int(datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp())
     makerspace.fill(evaluations((noon, "0"), (noon, "none of your business"), (noon, "-3")))
