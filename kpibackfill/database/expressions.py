@@ -357,8 +357,9 @@ def _one_spelling(element: one_spelling, compiler: Any, **options: Any) -> str:
 
 @compiles(one_spelling, "sqlite")
 def _one_spelling_sqlite(element: one_spelling, compiler: Any, **options: Any) -> str:
+    # A date gets a midnight, and a time without seconds gets 0.
     (time,) = _arguments(element, compiler, options)
-    return f"replace(substr({time} || ' 00:00:00', 1, 19), 'T', ' ')"
+    return f"replace(substr({time} || substr(' 00:00:00', max(length({time}) - 9, 1)), 1, 19), 'T', ' ')"
 
 
 @compiles(unindexed)

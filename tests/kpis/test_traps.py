@@ -89,7 +89,7 @@ def test_odd_spellings_of_a_time_stay_in_their_year(makerspace: Makerspace) -> N
 
 def test_odd_spellings_of_one_moment_are_one_moment(makerspace: Makerspace) -> None:
     types = options(("1", "Ticketed Workshop"), ("2", "Free workshop"), ("3", "Tour"))
-    starts = ["2024-05-05 10:00:00", "2024-05-05T10:00:00.000", "2024-05-05 23:00:00", "2024-05-05T09:00:00"]
+    starts = ["2024-05-05 10:00", "2024-05-05T10:00:00.000", "2024-05-05 23:00:00", "2024-05-05T09:00:00"]
     events = list(zip([1, 2, 3, 3], starts, strict=True))
     makerspace.fill(workshops(types, events, [(1, 1), (1, 2), (2, 2), (2, 3), (3, 2), (3, 4)]))
     assert values(makerspace, FIRST, year(2024)) == [
