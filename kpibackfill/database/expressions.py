@@ -82,6 +82,13 @@ class one_spelling(FunctionElement[datetime]):
     inherit_cache = True
 
 
+class flag(FunctionElement[int]):
+    """A column of 0 and 1; columnar copies may hold booleans, which Spark compares with no number."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
 class unindexed(FunctionElement[int]):
     """A number, so that its table is read through from start to end: where most rows are wanted, an engine that looks
     them up one by one in an index takes several times as long."""
@@ -245,7 +252,7 @@ def is_type(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
 
 def counted(registration: sa.FromClause = participant) -> sa.ColumnElement[bool]:
     """Whether a registration counts, by its status."""
-    statuses = sa.select(participant_status.c.id).where(participant_status.c.is_counted == 1)
+    statuses = sa.select(participant_status.c.id).where(flag(participant_status.c.is_counted) == 1)
     return unindexed(registration.c.status_id).in_(statuses)
 
 
@@ -360,6 +367,18 @@ def _one_spelling_sqlite(element: one_spelling, compiler: Any, **options: Any) -
     # A date gets a midnight, and a time without seconds gets 0.
     (time,) = _arguments(element, compiler, options)
     return f"replace(substr({time} || substr(' 00:00:00', max(length({time}) - 9, 1)), 1, 19), 'T', ' ')"
+
+
+@compiles(flag)
+def _flag(element: flag, compiler: Any, **options: Any) -> str:
+    (column,) = _arguments(element, compiler, options)
+    return column
+
+
+@compiles(flag, "spark")
+def _flag_spark(element: flag, compiler: Any, **options: Any) -> str:
+    (column,) = _arguments(element, compiler, options)
+    return f"CAST({column} AS INT)"
 
 
 @compiles(unindexed)

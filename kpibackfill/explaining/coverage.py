@@ -9,7 +9,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from kpibackfill.config import Config
-from kpibackfill.database.expressions import same_text, start, windowed
+from kpibackfill.database.expressions import flag, same_text, start, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.membership import joins
 from kpibackfill.explaining.months import local_spans, month_name, month_windows, unix_spans
@@ -85,7 +85,7 @@ def _submissions(connection: RecordedConnection, site: SiteAt, months: list[Wind
         submission.c.created,
         spans,
         same_text(submission.c.webform_id, site.settings.evaluation_webform),
-        submission.c.in_draft == 0,
+        flag(submission.c.in_draft) == 0,
     )
     rows = connection.execute(sa.select(inside.c.window_id, sa.func.count()).group_by(inside.c.window_id))
     return Counter({month: int(number) for month, number in rows})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import exact, same_text, windowed
+from kpibackfill.database.expressions import exact, flag, same_text, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import month_name, month_windows, unix_spans
 from kpibackfill.explaining.parts import Explained, Parts, explains
@@ -37,7 +37,7 @@ def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Windo
     spans = unix_spans(windows, site)
     if not spans:
         return []
-    draft = sa.case((submission.c.in_draft == 0, 0), else_=1).label("draft")
+    draft = sa.case((flag(submission.c.in_draft) == 0, 0), else_=1).label("draft")
     submissions = windowed(
         [submission.c.sid, draft],
         submission.c.created,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import exact, ranked, same_text, start, unranked, windowed
+from kpibackfill.database.expressions import exact, flag, ranked, same_text, start, unranked, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.explaining.parts import Explained, Parts, explains
@@ -101,10 +101,10 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
     if answers.missing or not windows:
         return []
     types = EventTypes(connection, site)
-    active = sa.case((event.c.is_active == 1, 1), else_=0).label("active")
+    active = sa.case((flag(event.c.is_active) == 1, 1), else_=0).label("active")
     events = windowed([event.c.id, event.c.event_type_id, active], start(), local_spans(windows))
     workshop, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.workshops(), types.ticketed()))
-    counted, no_test, is_active = counts() == 1, participant.c.is_test == 0, events.c.active == 1
+    counted, no_test, is_active = counts() == 1, flag(participant.c.is_test) == 0, events.c.active == 1
     conditions = {
         "workshop": workshop,
         "workshop counted": workshop & counted,
@@ -125,7 +125,7 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
     person = (
         sa.select(
             *(column for column in registered.c if column.name != "contact_id"),
-            sa.case((contact.c.is_deleted == 0, 1), else_=0).label("here"),
+            sa.case((flag(contact.c.is_deleted) == 0, 1), else_=0).label("here"),
             answer.c.answer,
         )
         .select_from(registered)
@@ -143,7 +143,7 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         return []
     types = EventTypes(connection, site)
     uid = event_instructor.c.field_civi_event_instructor_target_id
-    gone = sa.case((event_instructor.c.deleted == 0, 0), else_=1).label("gone")
+    gone = sa.case((flag(event_instructor.c.deleted) == 0, 0), else_=1).label("gone")
     events = windowed(
         [event.c.event_type_id, uid.label("uid"), gone],
         start(),
@@ -166,13 +166,13 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         .subquery("roles")
     )
     answer = _greatest(answers, ranked)
-    known = sa.case((contact.c.is_deleted == 0, answer.c.answer))
+    known = sa.case((flag(contact.c.is_deleted) == 0, answer.c.answer))
     held = [named.c[name] for name in conditions]
     states = {
         "account": user.c.uid.is_not(None),
-        "enabled": user.c.status == 1,
+        "enabled": flag(user.c.status) == 1,
         "role": roles.c.entity_id.is_not(None),
-        "here": contact.c.is_deleted == 0,
+        "here": flag(contact.c.is_deleted) == 0,
     }
     person = (
         sa.select(named.c.window_id, *held, *_flags(states), sa.func.max(known, type_=exact.type).label("answer"))

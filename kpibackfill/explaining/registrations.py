@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import event_options, start, windowed
+from kpibackfill.database.expressions import event_options, flag, start, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.kpis.registry import SiteAt, Window
@@ -32,21 +32,21 @@ def counts() -> sa.ColumnElement[int]:
 
     Not the condition that the KPIs put after WHERE: inside of an aggregate, a subquery makes MariaDB 10.11 crash.
     """
-    return sa.case((participant_status.c.is_counted == 1, 1), else_=0)
+    return sa.case((flag(participant_status.c.is_counted) == 1, 1), else_=0)
 
 
 def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> list[Group]:
     """The registrations for events that start in the windows, of every status and type."""
     if not windows:
         return []
-    active = sa.case((event.c.is_active == 1, 1), else_=0).label("active")
+    active = sa.case((flag(event.c.is_active) == 1, 1), else_=0).label("active")
     events = windowed([event.c.id, event.c.event_type_id, active], start(), local_spans(windows))
     single = (
         sa.select(
             events.c.window_id,
             events.c.event_type_id,
             counts().label("counted"),
-            sa.case((participant.c.is_test == 0, 0), else_=1).label("test"),
+            sa.case((flag(participant.c.is_test) == 0, 0), else_=1).label("test"),
             events.c.active,
         )
         .join_from(participant, events, events.c.id == participant.c.event_id)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import counted, one_spelling, start, windowed
+from kpibackfill.database.expressions import counted, flag, one_spelling, start, windowed
 from kpibackfill.explaining.asked import DECEMBER, UNTIL, Asked, Definition, Months
 from kpibackfill.explaining.registrations import EventTypes, Group, counts, registrations
 from kpibackfill.kpis.registry import Window
@@ -110,13 +110,13 @@ def _firsts(asked: Asked, types: EventTypes) -> dict[tuple[str, int], int]:
     months = finished(asked.site, asked.months())
     if not months:
         return {}
-    active = event.c.is_active == 1
+    active = flag(event.c.is_active) == 1
     every = (
         sa.select(
             participant.c.contact_id,
             one_spelling(start()).label("start"),
             counts().label("counts"),
-            sa.case(((counts() == 1) & (participant.c.is_test == 0) & active, 1), else_=0).label("regular"),
+            sa.case(((counts() == 1) & (flag(participant.c.is_test) == 0) & active, 1), else_=0).label("regular"),
             sa.case((event.c.event_type_id.in_(types.workshops()), 1), else_=0).label("workshop"),
             sa.case((event.c.event_type_id.in_(types.ticketed()), 1), else_=0).label("ticketed"),
         )

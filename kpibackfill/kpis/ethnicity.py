@@ -11,6 +11,7 @@ from kpibackfill.database.expressions import (
     after,
     counted,
     exact,
+    flag,
     has_word,
     in_order,
     is_type,
@@ -66,18 +67,18 @@ def workshop_participants_bipoc(
         return no_answers(windows, answers)
     spans = [(window.window_id, window.start, after(window.end)) for window in windows]
     workshop = is_type(has_word(option_value.c.label, site.settings.workshop_word))
-    events = windowed([event.c.id], start(), spans, event.c.is_active == 1, workshop)
+    events = windowed([event.c.id], start(), spans, flag(event.c.is_active) == 1, workshop)
     participants = (
         in_order(sa.select(events.c.window_id, participant.c.contact_id))
         .join_from(participant, events, events.c.id == unindexed(participant.c.event_id))
-        .where(counted(), participant.c.is_test == 0)
+        .where(counted(), flag(participant.c.is_test) == 0)
         .distinct()
         .subquery("participants")
     )
     person = (
         sa.select(participants.c.window_id, answers.greatest(contact.c.id).label("answer"))
         .join_from(contact, participants, participants.c.contact_id == contact.c.id)
-        .where(contact.c.is_deleted == 0)
+        .where(flag(contact.c.is_deleted) == 0)
         .subquery("person")
     )
     return rates(connection, windows, person, SEPARATORS)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import after, exact, same_text, windowed
+from kpibackfill.database.expressions import after, exact, flag, same_text, windowed
 from kpibackfill.database.recorded import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import submission, submission_data
@@ -41,7 +41,7 @@ def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequenc
         submission.c.created,
         spans,
         same_text(submission.c.webform_id, site.settings.evaluation_webform),
-        submission.c.in_draft == 0,
+        flag(submission.c.in_draft) == 0,
         distinct=False,
     )
     answer = exact(submission_data.c.value)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from kpibackfill.database.expressions import (
     after,
     exact,
+    flag,
     in_any_case,
     is_type,
     ranked,
@@ -60,7 +61,7 @@ def active_instructors_bipoc(
         [uid.label("uid")],
         start(),
         spans,
-        event_instructor.c.deleted == 0,
+        flag(event_instructor.c.deleted) == 0,
         uid > 0,
         taught,
         source=sa.join(event, event_instructor, event_instructor.c.entity_id == event.c.id),
@@ -80,7 +81,7 @@ def active_instructors_bipoc(
         .join_from(taught_in, user, user.c.uid == taught_in.c.uid)
         .join(uf_match, uf_match.c.uf_id == user.c.uid)
         .join(contact, contact.c.id == uf_match.c.contact_id)
-        .where(user.c.status == 1, contact.c.is_deleted == 0, user.c.uid.in_(instructors))
+        .where(flag(user.c.status) == 1, flag(contact.c.is_deleted) == 0, user.c.uid.in_(instructors))
         .subquery("answering")
     )
     # An account may belong to two contacts of one name: the command takes the greatest of their answers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from tests.databases import connect, reference_expected
 from tests.kpis.makerspace import KPIS, ask, year
 
 YEARS = [year(number) for number in range(2015, 2026)]
+BOOLEANS = dict.fromkeys(
+    ["is_active", "is_test", "is_counted", "is_deleted", "deleted", "status", "in_draft"], pa.bool_()
+)
+"""Columns of 0 and 1, as some programs copy them."""
 _ARROW = {sa.Integer: pa.int64(), sa.Float: pa.float64(), sa.LargeBinary: pa.binary()}
 
 
@@ -31,6 +35,20 @@ def write_parquet(url: str, folder: Path) -> list[Path]:
             (folder / name).mkdir(parents=True)
             pq.write_table(pa.table(columns), folder / name / "part-0.parquet")
     return sorted(folder.iterdir())
+
+
+def recast(tables: Sequence[Path], folder: Path, kinds: Mapping[str, pa.DataType]) -> list[Path]:
+    """Copies of the tables in which the columns of these names have another type."""
+    copies = []
+    for table in tables:
+        rows = pq.read_table(table)
+        for name in set(kinds) & set(rows.column_names):
+            place = rows.column_names.index(name)
+            rows = rows.set_column(place, name, rows.column(name).cast(kinds[name]))
+        (folder / table.name).mkdir(parents=True)
+        pq.write_table(rows, folder / table.name / "part-0.parquet")
+        copies.append(folder / table.name)
+    return copies
 
 
 def _array(column: sa.Column[Any], values: list[Any]) -> pa.Array:

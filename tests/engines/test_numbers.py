@@ -10,11 +10,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.databases import ReferenceDatabases
-from tests.engines.columnar import differences, write_parquet
+from tests.engines.columnar import BOOLEANS, differences, recast, write_parquet
 from tests.kpis.makerspace import Makerspace, ask
 from tests.kpis.oracle import ORACLE
 from tests.kpis.test_against_oracle import WINDOWS, random_makerspace
@@ -51,20 +50,14 @@ def test_copies_that_hold_times_and_numbers_in_another_way_give_the_same_numbers
     spelled: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Times as texts or with UTC for a zone, whole numbers as fractional ones, and a computer far east of UTC."""
+    """Times as texts or with UTC for a zone, whole numbers as fractional ones, 0 and 1 as booleans beside times as
+    texts, and a computer far east of UTC."""
     kinds = {"start_date": pa.string() if spelled == "texts" else pa.timestamp("us", "UTC")}
     kinds |= dict.fromkeys(["event_type_id", "contact_id"], pa.float64())
+    kinds |= BOOLEANS if spelled == "texts" else {}
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
-    tables = []
-    for table in reference_parquet:
-        (tmp_path / "copy" / table.name).mkdir(parents=True)
-        rows = pq.read_table(table)
-        for name in set(kinds) & set(rows.column_names):
-            place = rows.column_names.index(name)
-            rows = rows.set_column(place, name, rows.column(name).cast(kinds[name]))
-        pq.write_table(rows, tmp_path / "copy" / table.name / "part-0.parquet")
-        tables.append(tmp_path / "copy" / table.name)
+    tables = recast(reference_parquet, tmp_path / "copy", kinds)
     assert differences(load(tables), "America/New_York") == {}
     monkeypatch.undo()
     time.tzset()

@@ -20,6 +20,7 @@ from kpibackfill.database.engine import reading
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.kpis import registry
 from tests.databases import dump, on, reference_expected
+from tests.engines.columnar import BOOLEANS, recast
 from tests.workbench import Workbench, told
 
 YEARS = ["--from-year", "2015", "--to-year", "2025", "--as-of", "2026-11-22T12:00:00"]
@@ -59,8 +60,16 @@ def test_a_run_reads_the_sources_there_and_writes_to_the_store(
 
 
 @on("sqlite")
-def test_explanations_add_up(bench: Workbench, sources: str) -> None:
-    bench.configure(sources=sources)
+@pytest.mark.parametrize("booleans", [False, True])
+def test_explanations_add_up(
+    bench: Workbench,
+    load: Callable[[list[Path]], str],
+    reference_parquet: list[Path],
+    tmp_path: Path,
+    booleans: bool,
+) -> None:
+    tables = recast(reference_parquet, tmp_path / "copy", BOOLEANS) if booleans else reference_parquet
+    bench.configure(sources=load(tables))
     for kpi_id in registry.load():
         for year in (2019, 2023):
             found = kb.explain(kpi_id, year=year, target="test")
