@@ -114,6 +114,37 @@ def test_a_misused_command_line_is_told_as_any_refusal(
     assert error_of(ended)["code"] == "usage"
 
 
+@on("sqlite")
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *(("run", option) for option in ("--approved-plan", "--decisions", "--revert-of", "--kpis")),
+        *(("revert RUN", option) for option in ("--approved-plan", "--decisions")),
+        ("verify", "--head"),
+    ],
+)
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_option_that_an_unset_variable_left_empty_is_refused_and_not_taken_for_left_out(
+    command: str, option: str, empty: str, bench: Workbench
+) -> None:
+    run_id = "20260101T000000Z-test-2020-apply-abc123"
+    ended = bench.command(*command.replace("RUN", run_id).split(), option, empty)
+    assert ended.exit_code == 2
+    assert ended.stderr.count("\n") == 1
+    assert f"'{option}': it is empty" in ended.stderr
+    assert "give it a value or leave it out. Nothing was read or written" in ended.stderr
+    assert not bench.runs
+
+
+@on("sqlite")
+@pytest.mark.parametrize("command", ["approve RUN --note why", "settle RUN", "revert RUN", "replay RUN"])
+@pytest.mark.parametrize("part", ["latest", "20260101"])
+def test_what_writes_wants_the_whole_id_and_says_where_it_is_listed(command: str, part: str, bench: Workbench) -> None:
+    error = told(bench.command(*command.replace("RUN", part).split()))
+    assert f"'{part}' is not a run id, of which this command wants the whole." in error
+    assert "Nothing was read or written; `kpibackfill runs` lists them." in error
+
+
 CONFIGURATIONS: dict[str, tuple[str, str]] = {
     "unknown key": ('colour = "red"\n[targets.test]\nstore = "sqlite:///x"\n', "unknown key 'colour'"),
     "unknown key of a target": ('[targets.test]\nstore = "sqlite:///x"\nstor = 1\n', "unknown key 'targets.test.stor'"),

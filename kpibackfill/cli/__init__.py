@@ -17,6 +17,7 @@ from kpibackfill.cli.base import (
     absolute,
     begin,
     config_of,
+    given,
     json_option,
     print_json,
     progress_line,
@@ -51,19 +52,34 @@ def main(ctx: click.Context, config: Path | None) -> None:
 @click.option("--to-year", type=int, help="Last year, inclusive; by default the first.")
 @click.option("--snapshot-types", default="annually,annual", show_default=True, help="Kinds of snapshot, with commas.")
 @click.option(
-    "--kpis", shell_complete=completing.kpi_ids, default="", help="KPI ids instead of the default set, with commas."
+    "--kpis",
+    callback=given,
+    shell_complete=completing.kpi_ids,
+    default="",
+    help="KPI ids instead of the default set, with commas.",
 )
 @click.option("--include-risky", is_flag=True, help="Add the risky KPIs to the default set.")
 @click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
 @click.option(
     "--approved-plan",
+    callback=given,
     shell_complete=completing.run,
     default="",
     help="Fingerprint or run id of the reviewed dry run to apply.",
 )
-@click.option("--decisions", shell_complete=completing.file, default="", help="CSV file with decisions on single rows.")
 @click.option(
-    "--revert-of", shell_complete=completing.run, default="", help="Run id whose before-images are to be restored."
+    "--decisions",
+    callback=given,
+    shell_complete=completing.file,
+    default="",
+    help="CSV file with decisions on single rows.",
+)
+@click.option(
+    "--revert-of",
+    callback=given,
+    shell_complete=completing.run,
+    default="",
+    help="Run id whose before-images are to be restored.",
 )
 @click.option("--reason", default="", help="Why, in a sentence.")
 @click.option("--operator", default="", help="Who; by default the system's user.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kpibackfill.cli import completing, execute, main
-from kpibackfill.cli.base import begin, config_of, json_option, print_json, progress_line
+from kpibackfill.cli.base import begin, config_of, given, json_option, print_json, progress_line, refuse_part
 
 
 @main.command(short_help="Write the decisions file of a dry run.")
@@ -60,6 +60,7 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     from kpibackfill.record.receipt import RunRecord
 
     begin(ctx, as_json)
+    refuse_part(run)
     config = config_of(ctx)
     found = put(config, run, note=note, by=by)
     if as_json:
@@ -87,6 +88,7 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.views import settlement_sentence
 
     begin(ctx, as_json)
+    refuse_part(run)
     document = settling.settle(config_of(ctx), run)
     if as_json:
         print_json(document)
@@ -99,11 +101,18 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
 @click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
 @click.option(
     "--approved-plan",
+    callback=given,
     shell_complete=completing.run,
     default="",
     help="Fingerprint or run id of the revert's reviewed dry run.",
 )
-@click.option("--decisions", shell_complete=completing.file, default="", help="CSV file with decisions on single rows.")
+@click.option(
+    "--decisions",
+    callback=given,
+    shell_complete=completing.file,
+    default="",
+    help="CSV file with decisions on single rows.",
+)
 @click.option("--reason", default="", help="Why, in a sentence.")
 @click.option("--operator", default="", help="Who; by default the system's user.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 after a dry run whose plan is not empty.")
@@ -122,6 +131,7 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
     from kpibackfill.revert import written_by
 
     begin(ctx, as_json)
+    refuse_part(run)
     target = written_by(config_of(ctx), run)["parameters"]["target"]
     execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
 
@@ -143,6 +153,7 @@ def replay(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.record.replay import text
 
     begin(ctx, as_json)
+    refuse_part(run)
     progress = progress_line()
     try:
         found = ask(config_of(ctx), run, progress)
