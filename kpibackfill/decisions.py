@@ -20,6 +20,7 @@ from kpibackfill.wording import some
 
 Word = Literal["accept", "reject", "defer", "set", "remove"]
 WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")
+ON_NUMBERS = ("accept", "reject", "remove")  # only with the numbers that they were decided on
 LARGEST = 16 * 2**20
 
 TOLD = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "computed", "basis", "population")
@@ -257,7 +258,7 @@ def _value(told: Mapping[str, str], unit: str, delimiter: str) -> float:
 
 
 def _refuse_incomplete(word: Word, told: Mapping[str, str]) -> None:
-    if word in ("accept", "reject", "remove") and not told["numbers"]:
+    if word in ON_NUMBERS and not told["numbers"]:
         raise ValueError(
             f"{word} needs the column numbers of `kpibackfill review RUN`, so that it meets no other numbers"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -106,7 +107,10 @@ def decide(
     reason: str = "",
     reviewer: str = "",
 ) -> Review:
-    """Fill in a decision in a decisions file; a file or a line that is not there yet is added.
+    """Fill in a decision in a decisions file; for a ``set``, a file or a line that is not there yet is added.
+
+    To accept, reject or remove a row that the file does not have, as once that was applied, leaves the file as it is
+    and warns, so that a notebook with this call can be run all over again.
 
     Parameters
     ----------
@@ -142,10 +146,18 @@ def decide(
         and decisions.same_whole(line.get("snapshot_id", ""), snapshot_id)
         and (snapshot_id is not None or decisions.same_whole(line.get("year", ""), year))
     ]
+    known = decidable(config)
+    if decision.lower() in decisions.ON_NUMBERS and raw and not meant and kpi_id in known and snapshot_id is not None:
+        warnings.warn(
+            f"{path.name} has no row of snapshot {snapshot_id}, {kpi_id}: this run has nothing to decide there, "
+            "so nothing was.",
+            stacklevel=2,
+        )
+        return Review(path, _frame(header, lines))
     changed = {name: text for name, text in given.items() if name != "year" or text}
     filled = [{**line, **changed} if line in meant else line for line in lines] + ([] if meant else [given])
     text = _csv(header, filled, delimiter)
-    decisions.parse(text.encode(), path.name, decidable(config))
+    decisions.parse(text.encode(), path.name, known)
     _write(path, text)
     return Review(path, _frame(header, filled))
 

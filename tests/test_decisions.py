@@ -482,6 +482,27 @@ def test_deciding_and_checking_beside_the_table_needs_no_terminal(bench: Workben
 
 
 @on("sqlite")
+def test_a_cell_that_decides_may_stay_once_its_row_is_gone(bench: Workbench) -> None:
+    decision = {"snapshot_id": 270, "reason": "no answers", "reviewer": "Ann"}
+    path = reviewed(bench)
+    kb.decide(path, "education_nps", "remove", **decision)
+    bench.finish(**KPIS, apply=True, decisions=str(path))
+    review = kb.review(bench.steps(**KPIS).plan)  # as the next Run All writes it
+    for before in (review.path.read_bytes(), review.path.read_bytes().splitlines(keepends=True)[0]):
+        review.path.write_bytes(before)
+        for word in ("accept", "reject", "Remove"):
+            with pytest.warns(UserWarning, match="has no row of snapshot 270, education_nps: this run has nothing"):
+                shown = kb.decide(review.path, "education_nps", word, **decision)
+            assert review.path.read_bytes() == before
+        assert len(shown.frame) == len(before.splitlines()) - 1
+    for kpi_id, snapshot_id in (("education_npss", 270), ("education_nps", None)):
+        with pytest.raises(Refused, match=r"there is no KPI 'education_npss'|remove needs a snapshot_id"):
+            kb.decide(review.path, kpi_id, "remove", **{**decision, "snapshot_id": snapshot_id})
+    with pytest.raises(Refused, match="remove needs the column numbers"):
+        kb.decide(bench.folder / "misspelt.csv", "education_nps", "remove", **decision)
+
+
+@on("sqlite")
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_a_file_keeps_its_delimiter_and_so_the_readings_of_its_numbers(bench: Workbench, delimiter: str) -> None:
     bench.configure(site={"manual_kpis": ["by_hand"]})
