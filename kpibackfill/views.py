@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FOLDED = 40  # a plan of more rows than so many is folded away, for whoever wants to see it
 # What matters stands first.
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
+DIFFERS = STATUSES[:3]
 MOVED = ("source", "store", "both", "vanished")
 Words = Mapping[str, Mapping[str, Any]]
 
@@ -141,6 +142,18 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
     return shown
 
 
+def remarks(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What was noticed of `drift_rows`: per KPI each sentence with the periods that it was said of."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in sorted(rows, key=lambda row: row["snapshot_date"]):
+        for sentence in row["warnings"]:
+            found.setdefault(row["label"], {}).setdefault(sentence, []).append(row["period"])
+    return [
+        (label, [(", ".join(dict.fromkeys(periods)), sentence) for sentence, periods in sentences.items()])
+        for label, sentences in found.items()
+    ]
+
+
 def _moved_remark(row: Mapping[str, Any], recorded: str) -> str:
     """What a row of the drift says of who moved; `recorded` is the recorded value as people read it."""
     return {
@@ -187,16 +200,18 @@ def planned_rows(
     ]
 
 
-def decided_rows(decided: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
-    """What was decided, as a receipt tells it, with what people read of it added."""
-    return [
-        {
-            **told,
-            "label": words.get(told["kpi_id"], {}).get("label", told["kpi_id"]),
-            "value_text": "" if told["value"] is None else amount(told["value"], unit_of(told["kpi_id"], words)),
-        }
-        for told in decided
-    ]
+def decided_rows(
+    decided: Iterable[Mapping[str, Any]], words: Words, drift: Iterable[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """What was decided, as a receipt tells it, with what people read of it added; withheld where the drift's row is."""
+    withheld = {(row["snapshot_id"], row["kpi_id"]) for row in drift if row["withheld"]}
+    shown = []
+    for told in decided:
+        few = (told["snapshot_id"], told["kpi_id"]) in withheld
+        value = None if told["value"] is None else amount(told["value"], unit_of(told["kpi_id"], words))
+        label = words.get(told["kpi_id"], {}).get("label", told["kpi_id"])
+        shown.append({**told, "label": label, "value_text": "" if value is None else FEW if few else value})
+    return shown
 
 
 def unit_of(kpi_id: str, words: Words) -> Any:
@@ -214,13 +229,18 @@ def plan_html(
 ) -> str:
     """The rows of a plan document, what was decided, and the notes."""
     shown = plan_rows(rows, words, prefix)
+    few = [
+        {"snapshot_id": row["snapshot_id"], "kpi_id": row["kpi_id"].removeprefix(prefix), "withheld": True}
+        for row in shown
+        if FEW in (row["from_text"], row["to_text"])
+    ]
     return block(
         "{{ t.style() }}<div class='kb'>{% if rows %}<p>{{ sentence }} Fingerprint <code>{{ fingerprint }}</code>.</p>"
         "{% if rows | length > folded %}<details><summary>All {{ rows | length }} rows</summary>"
         "{{ t.plan(rows) }}</details>{% else %}{{ t.plan(rows) }}{% endif %}{% else %}"
         "<div class='kb-ok'>{{ sentence }}</div>{% endif %}{{ t.decisions(decided) }}{{ t.sentences(notes) }}</div>",
         rows=shown,
-        decided=decided_rows(decided, words),
+        decided=decided_rows(decided, words, few),
         notes=notes,
         folded=FOLDED,
         sentence=actions_sentence([row["action"] for row in shown]),

@@ -96,9 +96,9 @@ def full_page(
             largest=_largest(rows),
             planned=planned,
             folded=views.FOLDED,
-            decided=views.decided_rows(receipt.get("decisions", []), words),
+            decided=views.decided_rows(receipt.get("decisions", []), words, rows),
             plan_sentence=views.actions_sentence([row["action"] for row in planned]),
-            remarks=_remarks(rows),
+            remarks=views.remarks(rows),
             figures=figures,
             missing=missing,
             dashboards=_dashboards(receipt["target"].get("dashboards")),
@@ -174,18 +174,6 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
 
 def _largest(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return next((row for row in rows if row["status"] == "changed" and row["drift_text"][:1] in "+−"), None)
-
-
-def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What was noticed: per KPI each sentence with the periods that it was said of."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for row in sorted(rows, key=lambda row: row["snapshot_date"]):
-        for sentence in row["warnings"]:
-            found.setdefault(row["label"], {}).setdefault(sentence, []).append(row["period"])
-    return [
-        (label, [(", ".join(dict.fromkeys(periods)), sentence) for sentence, periods in sentences.items()])
-        for label, sentences in found.items()
-    ]
 
 
 def _bound(parameters: Any) -> str:

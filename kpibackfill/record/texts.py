@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from kpibackfill.printable import one_line
 from kpibackfill.record import history
 from kpibackfill.record.receipt import PLAN, RunRecord
 from kpibackfill.record.verdict import Verdict
-from kpibackfill.views import drift_rows, planned_rows
+from kpibackfill.views import DIFFERS, by_weight, decided_rows, drift_rows, planned_rows, remarks
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
@@ -79,26 +80,28 @@ def run_summary(receipt: Mapping[str, Any], folder: Path) -> str:
 
 
 def findings(receipt: Mapping[str, Any]) -> list[str]:
-    """Notes, counts by year and the rows that differ, as lines."""
-    lines = [*receipt["notes"], "", "year  snapshots  KPI rows"]
-    lines += [f"{year}  {counts['snapshots']:9}  {counts['kpi_rows']:8}" for year, counts in receipt["years"].items()]
-    lines += [f"total {sum(c['snapshots'] for c in receipt['years'].values()):9}  {receipt['total_kpi_rows']:8}", ""]
-    differing = [row for row in receipt["rows"] if row["status"] in ("unsupported", "changed", "new")]
+    """Notes, counts by year, the rows that differ, warnings and decisions, as lines."""
+    counts = ["year  snapshots  KPI rows"]
+    counts += [f"{year}  {found['snapshots']:9}  {found['kpi_rows']:8}" for year, found in receipt["years"].items()]
+    counts.append(f"total {sum(c['snapshots'] for c in receipt['years'].values()):9}  {receipt['total_kpi_rows']:8}")
+    drift = drift_rows(receipt["rows"], {entry["kpi_id"]: entry for entry in receipt["kpis"]})
+    differing = [row for row in by_weight(drift) if row["status"] in DIFFERS]
+    lines = []
     if differing:
         width = max(len(row["kpi_id"]) for row in differing)
         lines.append(
             f"{'period':7}  {'snapshot':>8}  {'KPI':{width}}  {'stored':>10}  {'computed':>10}  {'drift':>14}  status"
         )
-    for row in drift_rows(differing, {entry["kpi_id"]: entry for entry in receipt["kpis"]}):
-        lines.append(
+        lines += [
             f"{row['period']:7}  {row['snapshot_id']:8}  {row['kpi_id']:{width}}  {row['stored_text']:>10}  "
             f"{row['computed_text']:>10}  {row['drift_text']:>14}  {row['status'].replace('_', ' ')}"
-        )
-    return lines
+            for row in differing
+        ]
+    return _parts(receipt["notes"], counts, lines, _noticed(drift), _decided(receipt, drift))
 
 
 def put_back(receipt: Mapping[str, Any], folder: Path) -> list[str]:
-    """Notes, and the rows that a revert puts back: as lines. The drift beside them is not what it is about."""
+    """Notes, the rows that a revert puts back, and decisions: as lines. The drift beside them is not its matter."""
     plan = json.loads((folder / PLAN).read_bytes())
     words = {entry["kpi_id"]: entry for entry in receipt["kpis"]}
     drift = drift_rows(receipt["rows"], words)
@@ -107,22 +110,57 @@ def put_back(receipt: Mapping[str, Any], folder: Path) -> list[str]:
         for row in planned_rows(plan["rows"], drift, words, receipt["site"]["kpi_id_prefix"])
     ]
     heads = ["year", "snapshot", "KPI", "action", "from", "back to"]
-    return [*receipt["notes"], "", *(table(heads, rows, right=(1, 4, 5)) if rows else [])]
+    planned = table(heads, rows, right=(1, 4, 5)) if rows else []
+    return _parts(receipt["notes"], planned, _decided(receipt, drift))
+
+
+def _parts(*parts: Sequence[str]) -> list[str]:
+    """Lines with an empty one between their parts."""
+    return [line for part in parts if part for line in ("", *part)][1:]
+
+
+def _noticed(drift: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The warnings: per KPI each sentence with its periods."""
+    lines = []
+    for label, sentences in remarks(drift):
+        lines += [f"  {label}", *(f"    {periods}: {sentence}" for periods, sentence in sentences)]
+    return ["Warnings", *lines] if lines else []
+
+
+def _decided(receipt: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> list[str]:
+    words = {entry["kpi_id"]: entry for entry in receipt["kpis"]}
+    names = ("year", "snapshot_id", "kpi_id", "decision", "value_text", "reviewer", "reason")
+    rows = [[row[name] for name in names] for row in decided_rows(receipt.get("decisions", []), words, drift)]
+    heads = ["year", "snapshot", "KPI", "decision", "value", "reviewer", "reason"]
+    return ["Decisions", *table(heads, rows, right=(1, 4))] if rows else []
 
 
 def _next(receipt: Mapping[str, Any], folder: Path) -> list[str]:
     rows = receipt["plan"]["rows"]
     planned = f"{rows} row{'s' * (rows != 1)}"
-    if receipt["state"] == "dry_run":
+    dry = receipt["state"] == "dry_run"
+    if dry and rows:
         lines = [f"Dry run: nothing was written. The plan has {planned}."]
-    else:
+    elif rows:
         lines = [f"Applied: {planned} written."]
+    else:
+        lines = [f"{'Dry run' if dry else 'Applied'}: nothing was written. {_empty(receipt)}"]
     lines.append(f"Record: {folder}")
-    if receipt["state"] == "dry_run" and rows:
+    if dry and rows:
         what, commands = ways_to_apply(receipt["parameters"], receipt["target"], receipt["run_id"])
         lines.append(f"Next: look at {folder / 'report.html'}, then {what}:")
         lines += [f"  {command}" for command in commands]
+    elif rows:
+        lines.append(f"Next: {shlex.join(['kpibackfill', 'verify', '--target', receipt['target']['name']])}")
     return lines
+
+
+def _empty(receipt: Mapping[str, Any]) -> str:
+    """That a plan is empty, and that this is as it should be where no row differs."""
+    statuses = {row["status"] for row in receipt["rows"]}
+    if "unchanged" in statuses and not statuses & {*DIFFERS} and not receipt["parameters"]["revert_of"]:
+        return "What is stored is what is computed: there is nothing to do."
+    return "The plan is empty."
 
 
 def show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> str:
@@ -145,7 +183,7 @@ def _show_text(shown: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -
     receipt = shown["receipt"]
     lines = [f"{shown['run_id']}: {state_words(shown)}", *filter(None, [shown["altered"]]), *_outcome(shown, receipt)]
     if "rows" in receipt:
-        lines += ["", *map(one_line, findings(receipt))] if receipt["notes"] else map(one_line, findings(receipt))
+        lines += ["", *map(one_line, findings(receipt))]
     if changes:
         heads = ["year", "snapshot", "KPI", "action", "from", "to", ""]
         rows = [
@@ -182,9 +220,11 @@ def _outcome(shown: Mapping[str, Any], receipt: Mapping[str, Any]) -> list[str]:
             f"It was cut off while it was writing: `kpibackfill settle {shown['run_id']}` finds out what happened."
         )
     if shown["state"] == "applied" and not shown["written"]:
-        lines.append("Nothing was written: the plan was empty.")
+        lines.append(f"Nothing was written. {_empty(receipt)}")
     if shown["state"] == "dry_run":
-        lines.append(f"Nothing was written; {shown['planned']} rows were planned.")
+        rows = shown["planned"]
+        planned = f"The plan has {rows} row{'s' * (rows != 1)}." if rows else _empty(receipt)
+        lines.append(f"Nothing was written. {planned}")
     lines += [
         f"Approved by {one_line(approval['by'])} at {approval['at']}: {one_line(approval['note'])}"
         for approval in shown["approvals"]

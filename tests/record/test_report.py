@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+import kpibackfill as kb
 from kpibackfill import plots, views
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
 from kpibackfill.record import closing, report
 from kpibackfill.record.receipt import RunRecord
+from kpibackfill.record.texts import run_summary
 from tests.browser import chromium
 from tests.databases import connect
 from tests.workbench import Workbench
@@ -177,6 +179,23 @@ def test_holds_no_number_of_a_rate_of_fewer_than_five_people(odd_kpis: Workbench
         assert not forbidden.search(str(drawn))
         assert "4 of 8" not in found.words
     assert json.loads((odd_kpis.runs[-1] / "receipt.json").read_text())["rows"]  # where the numbers are kept
+
+
+def test_a_value_set_for_a_rate_of_fewer_than_five_people_is_withheld_wherever_people_read(
+    odd_kpis: Workbench,
+) -> None:
+    path = odd_kpis.folder / "d.csv"
+    kb.decide(path, "odd_rate", "set", year=2019, value=0.4321, reason="by hand", reviewer="Ann")
+    steps = odd_kpis.steps(record=True, kpis="odd_rate", decisions=str(path))
+    kb.apply_plan(steps.run, steps.plan)
+    assert steps.run.record is not None
+    receipt = steps.run.record.receipt
+    assert {told["value"] for told in receipt["decisions"]} == {0.4321}
+    folder = odd_kpis.runs[-1]
+    summary, shown = run_summary(receipt, folder), odd_kpis.command("show", folder.name).stdout
+    for text in (summary, shown, page(folder).words, steps.plan._repr_html_()):
+        assert "Ann" in text
+        assert "43.2" not in text
 
 
 def test_figures_tell_their_finding_to_who_can_not_see_them(bench: Workbench) -> None:
