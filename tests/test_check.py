@@ -47,6 +47,10 @@ def line(bench: Workbench, level: str, pattern: str) -> str:
     return matching[0]
 
 
+def test_the_server_is_called_by_its_own_name(bench: Workbench) -> None:
+    assert line(bench, "ok", "^Connected to the store").startswith(f"Connected to the store, {bench.database.name} ")
+
+
 @both_layouts
 def test_a_site_in_order_is_green_and_nothing_is_written(bench: Workbench, layout: str) -> None:
     add_cachetags(bench.database)

@@ -18,7 +18,7 @@ from kpibackfill.checks.sources import check_sources
 from kpibackfill.checks.store import check_store
 from kpibackfill.config import Config, Target, load_config, masked_url
 from kpibackfill.database.engine import reading
-from kpibackfill.database.inspection import server_version
+from kpibackfill.database.inspection import server_name, server_version
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.frames import Lines
 from kpibackfill.kpis import registry
@@ -113,9 +113,9 @@ def _databases(config: Config, target: Target) -> Iterator[Finding]:
 
 
 def _connected(key: str, connection: Connection, target: Target) -> Finding:
-    version = server_version(connection)
+    server = f"{server_name(connection)} {server_version(connection)}"
     url = target.store_url if key == "store" else target.sources_url
-    return ok(f"Connected to the {key}, {connection.dialect.name} {version}: {masked_url(url)}".replace(" :", ":"))
+    return ok(f"Connected to the {key}, {server}: {masked_url(url)}".replace(" :", ":"))
 
 
 def _failed(error: KpiBackfillError, target: Target) -> Finding:

@@ -158,6 +158,11 @@ def rows_about(connection: Connection, table: sa.Table) -> int:
     return int(connection.scalar(statement) or 0)
 
 
+def server_name(connection: Connection) -> str:
+    """What the database is; MariaDB is spoken to as MySQL, and so is its dialect called."""
+    return "mariadb" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name
+
+
 def server_version(connection: Connection) -> str:
     """The version of the database server or library, such as ``10.11.19``."""
     if connection.dialect.name == "duckdb":  # its dialect gives out a version of PostgreSQL
