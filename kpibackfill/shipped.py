@@ -17,7 +17,7 @@ store = "sqlite:///demo.sqlite"        # a makerspace to try everything on; `kpi
 timezone = "America/New_York"
 
 # [targets.live]
-# store = "mysql+pymysql://kpi:${LIVE_DB_PASSWORD}@db.example.org/drupal"
+# store = "mysql+pymysql://kpi_writer:${LIVE_DB_PASSWORD}@db.example.org/drupal"
 # timezone = "America/New_York"
 # require_approval = true
 
