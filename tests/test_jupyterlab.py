@@ -94,7 +94,7 @@ class Analyst:
         editor = cell.locator(".cm-content")
         source = editor.inner_text()
         for name, value in parameters.items():
-            source, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value!r}", source)
+            source, found = re.subn(rf"(?m)^{name}: \w+ = .*$", f"{name} = {value!r}", source)
             assert found == 1, source
         editor.click()
         self.page.keyboard.press("Control+A")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from papermill import inspect_notebook
 
 from kpibackfill.config import Target
 from kpibackfill.errors import Refused
@@ -19,6 +21,7 @@ from kpibackfill.parameters import (
     refuse_unknown,
     resolve,
 )
+from kpibackfill.record.provenance import notebook_path
 
 TARGET = Target.model_validate({"store": "sqlite:///x", "timezone": "America/New_York"})
 NEW_YEAR = "2026-01-01T02:00:00+00:00"  # still 2025 in New York
@@ -138,6 +141,20 @@ def test_the_command_line_asks_for_the_same_as_the_notebook(values: dict[str, An
     read = main.commands["run"].make_context("run", command_options(parameters.as_notebook())).params
     del read["as_json"], read["exit_code"]
     assert resolve(read, TARGET) == parameters
+
+
+@pytest.mark.parametrize("name", ["kpi_backfill.ipynb", "kpi_explain.ipynb", "kpi_history.ipynb"])
+def test_papermill_tells_the_type_and_the_meaning_of_each_parameter(name: str) -> None:
+    found = inspect_notebook(str(notebook_path(name)))
+    assert all(parameter["inferred_type_name"] in ("str", "int", "bool") for parameter in found.values())
+    assert all(parameter["help"] for parameter in found.values())
+    cells = json.loads(notebook_path(name).read_bytes())["cells"]
+    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", ()))
+    names: dict[str, Any] = {}
+    exec(compile(source, "cell", "exec"), names)
+    assert injected_names([source]) == list(found)
+    if name == "kpi_backfill.ipynb":
+        assert {parameter: names[parameter] for parameter in found} == DEFAULTS
 
 
 @pytest.mark.parametrize(
