@@ -24,8 +24,8 @@ class _Stored:
     details: dict[str, str]
 
     def fitting(self, own: str) -> frozenset[str]:
-        """What it may have followed. The own definition, even rounded, beats what gives a round number by chance;
-        where every one gives it, as a 0 of a year without data, it is no sign of any."""
+        """What it may have followed. The own definition, even rounded, beats what gives a round number by chance,
+        which is named beside it; where every one gives it, as a 0 of a year without data, it is no sign of any."""
         if len(self.exact) == len(self.details):
             return self.exact
         if own in self.exact | self.rounded:
@@ -77,11 +77,16 @@ def _told(values: Sequence[_Stored], own: str, order: dict[str, int], source: st
     for number, value in enumerate(values):
         before = values[number - 1]
         alike = number > 0 and followed[number] == followed[number - 1]
-        if alike and (followed[number] in value.exact) == (followed[number] in before.exact):
+        if alike and _others(value, followed[number]) == _others(before, followed[number]):
             runs[-1].append(number)
         else:
             runs.append([number])
     return [_run([values[number] for number in run], followed[run[0]], own, values, source) for run in runs]
+
+
+def _others(value: _Stored, name: str) -> frozenset[str] | None:
+    """The definitions that give exactly what another gives only when rounded; ``None`` where that gives it too."""
+    return None if name in value.exact else value.exact
 
 
 def _fewest_changes(fitting: Sequence[frozenset[str]], order: dict[str, int]) -> list[str]:
@@ -118,4 +123,6 @@ def _run(run: Sequence[_Stored], name: str, own: str, values: Sequence[_Stored],
     details = sorted({value.details[name] for value in run} - {""})
     detail = f" ({', '.join(details)})" if details else ""
     rounded = "" if name in first.exact else ", rounded"
-    return f"{years} {verb} *{name}*{detail}{rounded}{HERE if name == own else ''}"
+    # What fits exactly may do so by chance, and a rounded number may be one: both are named, the exact one first.
+    before = "".join(f"*{other}*, or " for other in sorted(_others(first, name) or ()))
+    return f"{years} {verb} {before}*{name}*{detail}{rounded}{HERE if name == own else ''}"

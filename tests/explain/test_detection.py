@@ -49,7 +49,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (
             NPS,
             "2015–2017 follow *5 against 1 to 3*, as computed here; 2018 follows *0 where there is no score*; 2020 on "
-            "follow *5 against 1 to 3*; 2023 (manual import) follows *5 against 1 to 3*, rounded.",
+            "follow *5 against 1 to 3*; 2023 (manual import) follows *December to November*, or *5 against 1 to 3*, "
+            "rounded.",
         ),
         (
             "total_new_member_signups",
@@ -275,11 +276,15 @@ EVERY = dict.fromkeys("abc", "exact")
         ),
         (
             [(2020, "system", {"b": "exact"}), (2021, "system", {"a": "rounded", "b": "exact"})],
-            "2020 follows *b*; 2021 follows *a*, rounded, as computed here. *B* fits every one of them.",
+            "2020 follows *b*; 2021 follows *b*, or *a*, rounded, as computed here. *B* fits every one of them.",
         ),
         (
             [(2020, "system", {"b": "exact"}), (2021, "system", {"a": "exact"}), (2022, "system", {"a": "exact"})],
             "2020 follows *b*; 2021 on follow *a*, as computed here.",
+        ),
+        (
+            [(2020, "system", {"a": "rounded"}), (2021, "system", {"a": "rounded", "b": "exact"})],
+            "2020 follows *a*, rounded, as computed here; 2021 follows *b*, or *a*, rounded.",
         ),
         ([(2020, "system", EVERY)], "2020 fits every definition."),
         ([(2020, "system", {"b": "exact", "c": "exact"})], "2020 fits most definitions, not the one computed here."),
