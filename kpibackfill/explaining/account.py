@@ -16,6 +16,15 @@ from kpibackfill.printable import one_line
 from kpibackfill.views import style
 
 NO_PARTS = "Its module gives no parts."
+# What a population counts, which is less than all that an explanation begins with. A site's own KPI names none.
+_POPULATIONS = {
+    "total_new_member_signups": "months",
+    "workshop_attendees": "registrations that count, of every type of event",
+    "total_first_time_workshop_participants": "people who came for the first time",
+    "education_nps": "evaluations that were handed in",
+    "workshop_participants_bipoc": "participants",
+    "active_instructors_bipoc": "instructors",
+}
 Table = tuple[str, list[tuple[str, str]]]
 
 
@@ -121,14 +130,14 @@ def _html(account: Account) -> str:
 
 
 def _headline(account: Account) -> str:
-    """``Workshop attendees 2021: 693, resting on 693 of 1,295.``"""
+    """``Workshop attendees 2021: 693, resting on 693 of 1,295 registrations that count, of every type of event.``"""
     entry = account.kpi
     if account.withheld:
         return f"{entry.label} {account.year}: {FEW} people, {NOT_FOR_PUBLICATION}."
     rests = ""
     if account.basis is not None:
-        of = "" if account.population is None else f" of {account.population:,}"
-        rests = f", resting on {account.basis:,}{of}"
+        of = "" if account.population is None else f" of {account.population:,} {_POPULATIONS.get(entry.kpi_id, '')}"
+        rests = f", resting on {account.basis:,}{of.rstrip()}"
     value = "nothing to compute from" if account.computed is None else amount(account.computed, entry.unit)
     return f"{entry.label} {account.year}: {value}{rests}."
 

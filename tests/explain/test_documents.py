@@ -63,4 +63,10 @@ def test_the_page_on_explaining_says_what_the_demo_gives(tmp_path: Path) -> None
     printed = shell([sys.executable, "-c", f"{code}\nprint(detection)\nprint(explanation)"], tmp_path)
     page = " ".join((DOCS / "explaining.md").read_text("utf-8").replace("\n> ", " ").split())
     assert printed.splitlines()[0] in page
+    rests = re.search(r"resting on (314 of 526 registrations that count)", printed)
+    looked_at = re.search(r"all registrations for events of the period +(600)", printed)
+    assert rests
+    assert looked_at
+    assert rests[1] in page
+    assert f"here {looked_at[1]} registrations" in page
     assert follow("explaining.md", tmp_path)["kpibackfill explain workshop_attendees --year 2020"] in printed
