@@ -63,6 +63,7 @@ def test_the_page_on_explaining_says_what_the_demo_gives(tmp_path: Path) -> None
     printed = shell([sys.executable, "-c", f"{code}\nprint(detection)\nprint(explanation)"], tmp_path)
     page = " ".join((DOCS / "explaining.md").read_text("utf-8").replace("\n> ", " ").split())
     assert printed.splitlines()[0] in page
+    assert (tmp_path / "waterfall.png").read_bytes().startswith(b"\x89PNG")
     rests = re.search(r"resting on (314 of 526 registrations that count)", printed)
     looked_at = re.search(r"all registrations for events of the period +(600)", printed)
     assert rests
