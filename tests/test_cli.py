@@ -141,8 +141,8 @@ def test_an_option_that_an_unset_variable_left_empty_is_refused_and_not_taken_fo
 @pytest.mark.parametrize("part", ["latest", "20260101"])
 def test_what_writes_wants_the_whole_id_and_says_where_it_is_listed(command: str, part: str, bench: Workbench) -> None:
     error = told(bench.command(*command.replace("RUN", part).split()))
-    assert f"'{part}' is not a run id, of which this command wants the whole." in error
-    assert "Nothing was read or written; `kpibackfill runs` lists them." in error
+    assert f"'{part}' is not a run id, of which whatever writes wants the whole;" in error
+    assert "nothing was written. `kpibackfill runs` lists them." in error
 
 
 CONFIGURATIONS: dict[str, tuple[str, str]] = {

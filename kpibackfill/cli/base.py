@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from kpibackfill.cli import completing
-from kpibackfill.errors import Bug, KpiBackfillError, Refused
+from kpibackfill.errors import Bug, KpiBackfillError
 from kpibackfill.printable import json_escape, printable
 
 if TYPE_CHECKING:
@@ -139,18 +139,6 @@ def given(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
     if typed and not value.strip():
         raise click.BadParameter("it is empty, as where a variable is not set; give it a value or leave it out")
     return value
-
-
-def refuse_part(run: str) -> None:
-    """What writes wants a run's whole id: `latest` or a part may soon mean another run."""
-    from kpibackfill.record.receipt import is_run_id
-
-    if not is_run_id(run.strip()):
-        raise Refused(
-            f"{run!r:.80} is not a run id, of which this command wants the whole. Nothing was read or written; "
-            "`kpibackfill runs` lists them.",
-            code="run_id",
-        )
 
 
 def begin(ctx: click.Context, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kpibackfill.cli import completing, execute, main
-from kpibackfill.cli.base import begin, config_of, given, json_option, print_json, progress_line, refuse_part
+from kpibackfill.cli.base import begin, config_of, given, json_option, print_json, progress_line
 
 
 @main.command(short_help="Write the decisions file of a dry run.")
@@ -60,7 +60,6 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     from kpibackfill.record.receipt import RunRecord
 
     begin(ctx, as_json)
-    refuse_part(run)
     config = config_of(ctx)
     found = put(config, run, note=note, by=by)
     if as_json:
@@ -88,7 +87,6 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.views import settlement_sentence
 
     begin(ctx, as_json)
-    refuse_part(run)
     document = settling.settle(config_of(ctx), run)
     if as_json:
         print_json(document)
@@ -131,7 +129,6 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
     from kpibackfill.revert import written_by
 
     begin(ctx, as_json)
-    refuse_part(run)
     target = written_by(config_of(ctx), run)["parameters"]["target"]
     execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
 
@@ -153,7 +150,6 @@ def replay(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.record.replay import text
 
     begin(ctx, as_json)
-    refuse_part(run)
     progress = progress_line()
     try:
         found = ask(config_of(ctx), run, progress)

@@ -58,7 +58,11 @@ class RunRecord:
 
     def __init__(self, runs_dir: Path, run_id: str) -> None:
         if not is_run_id(run_id):
-            raise Refused(f"{run_id!r} is not a run id; `kpibackfill runs` lists them.", code="run_id")
+            raise Refused(
+                f"{run_id!r:.80} is not a run id, of which whatever writes wants the whole; nothing was written. "
+                "`kpibackfill runs` lists them.",
+                code="run_id",
+            )
         self.runs_dir = runs_dir
         self.run_id = run_id
         self.folder = runs_dir / run_id
