@@ -13,6 +13,7 @@ from typing import Literal
 Unit = Literal["count", "points", "fraction"]
 FEW_PEOPLE = 5
 FEW = "< 5"
+NONE = "–"
 NOT_FOR_PUBLICATION = "not for publication"
 
 
@@ -42,7 +43,7 @@ def amount(value: float | None, unit: Unit | None) -> str:
     Without a unit it is the shortest text of the stored number, such as ``0.41``.
     """
     if value is None or math.isnan(value):
-        return "–"
+        return NONE
     if unit is None:
         value = _shortest(float4(value))
     if math.isinf(value):
@@ -62,7 +63,7 @@ def measure(delta: float | None, change: float | None, unit: Unit) -> str:
     """Drift in the KPI's own measure: per cent for counts, points for scores and rates; ``under 0.1 points``."""
     number = change if unit == "count" else delta
     if number is None or math.isnan(number):
-        return "–"
+        return NONE
     if unit == "points":
         text = f"{number:+,.1f} points"
     else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, measure, too_few
+from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, amount, measure, too_few
 from kpibackfill.printable import shown
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str
                 "withheld": withheld,
                 "stored_text": FEW if withheld and row["stored"] is not None else amount(stored, unit),
                 "computed_text": FEW if withheld else amount(computed, unit),
-                "drift_text": FEW if withheld else "–" if delta == 0 else measure(delta, change, unit),
+                "drift_text": FEW if withheld else NONE if delta == 0 else measure(delta, change, unit),
                 "basis_text": FEW if few else _rests_on(row["basis"], row["population"]),
                 "stored_sort": _sort(stored),
                 "computed_sort": _sort(computed),
@@ -195,7 +195,12 @@ def planned_rows(
     """As `plan_rows`, beside the run's `drift_rows`: with their snapshots, and withheld where those are."""
     withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in drift if row["withheld"]}
     return [
-        row | (dict.fromkeys(("from_text", "to_text"), FEW) if (row["snapshot_id"], row["kpi_id"]) in withheld else {})
+        row
+        | {
+            name: FEW
+            for name in ("from_text", "to_text")
+            if (row["snapshot_id"], row["kpi_id"]) in withheld and row[name] != NONE
+        }
         for row in plan_rows(rows, words, prefix, {row["snapshot_id"]: row for row in drift})
     ]
 
