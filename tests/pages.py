@@ -87,7 +87,7 @@ def commands(line: str) -> Iterator[list[str]]:
             arguments = []
 
 
-def configure(folder: Path, text: str) -> None:
+def configure(folder: Path, text: str, until_year: int | None = 2025) -> None:
     """A configuration with the text's targets, each with a SQLite file of its own instead of the database."""
     targets = re.findall(r"\[targets\.(\w+)\]", text)
     stores = iter(targets)
@@ -95,4 +95,4 @@ def configure(folder: Path, text: str) -> None:
     (folder / "kpibackfill.toml").write_text(text, encoding="utf-8")
     for name in targets:
         if name != "demo":
-            build_demo(folder / f"{name}.sqlite", until_year=2025)
+            build_demo(folder / f"{name}.sqlite", until_year=until_year)

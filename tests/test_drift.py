@@ -143,7 +143,7 @@ def test_what_matters_stands_first_and_every_row_is_plain_json(
     ranks = [ORDER.index(status) for status in ordered["status"]]
     assert ranks == sorted(ranks)
     changed = ordered[ordered["status"] == "changed"]
-    sizes = changed["change"].abs().fillna(-1).tolist()  # a count's drift is its change; there is none from 0
+    sizes = changed["delta"].abs().fillna(-1).tolist()  # a score's drift is in points
     assert sizes == sorted(sizes, reverse=True)
     rows = json.loads(json.dumps(records(drift), allow_nan=False))
     for row, (value, stored) in zip(rows, pairs, strict=True):

@@ -84,7 +84,6 @@ def test_only_after_apply_and_kpi_modules_run_code(bench: Workbench, tmp_path: P
     assert not witness.exists()
     (folder,) = bench.runs
     page = (folder / "report.html").read_text()
-    assert "href=" in page
     assert re.search(r"""(href|src)=["']?\s*javascript""", page, flags=re.IGNORECASE) is None
     assert receipt["reason"] == "{{ 7*7 }}"
     assert "{{ 7*7 }}" in unescape(page)
