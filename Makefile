@@ -77,8 +77,8 @@ clean: ## remove .venv, caches and builds; the records in runs/ and demo.sqlite 
 .venv-spark/installed: pyproject.toml .venv/installed-dev
 	@echo 'Installing Spark into .venv-spark (some 500 MB)'
 	@$(BIN)/python -m venv --clear .venv-spark
-	@$(BIN)/uv pip install --quiet --python .venv-spark/bin/python --editable . pytest $(SPARK) || \
-	  .venv-spark/bin/python -m pip install --quiet --disable-pip-version-check --editable . pytest $(SPARK)
+	@$(BIN)/uv pip install --quiet --python .venv-spark/bin/python --editable . hypothesis pytest $(SPARK) || \
+	  .venv-spark/bin/python -m pip install --quiet --disable-pip-version-check --editable . hypothesis pytest $(SPARK)
 	@touch $@
 
 # uv installs in seconds what takes pip half a minute or more; where uv cannot be had, pip does it. Either compiles now,
