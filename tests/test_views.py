@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill.numbers import amount, measure, too_few
-from kpibackfill.record.texts import run_summary
+from kpibackfill.record.summary import run_summary
 from tests.browser import chromium
 from tests.databases import Database, connect, on
 from tests.workbench import Steps, Workbench

@@ -17,8 +17,9 @@ from kpibackfill.cli.base import (
     absolute,
     begin,
     config_of,
-    given,
+    decisions_option,
     json_option,
+    narrowing,
     print_json,
     progress_line,
     target_option,
@@ -51,36 +52,12 @@ def main(ctx: click.Context, config: Path | None) -> None:
 @click.option("--from-year", type=int, help="First year, inclusive; by default last year.")
 @click.option("--to-year", type=int, help="Last year, inclusive; by default the first.")
 @click.option("--snapshot-types", default="annually,annual", show_default=True, help="Kinds of snapshot, with commas.")
-@click.option(
-    "--kpis",
-    callback=given,
-    shell_complete=completing.kpi_ids,
-    default="",
-    help="KPI ids instead of the default set, with commas.",
-)
+@narrowing("--kpis", "KPI ids instead of the default set, with commas.", shell_complete=completing.kpi_ids)
 @click.option("--include-risky", is_flag=True, help="Add the risky KPIs to the default set.")
 @click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
-@click.option(
-    "--approved-plan",
-    callback=given,
-    shell_complete=completing.run,
-    default="",
-    help="Fingerprint or run id of the reviewed dry run to apply.",
-)
-@click.option(
-    "--decisions",
-    callback=given,
-    shell_complete=completing.file,
-    default="",
-    help="CSV file with decisions on single rows.",
-)
-@click.option(
-    "--revert-of",
-    callback=given,
-    shell_complete=completing.run,
-    default="",
-    help="Run id whose before-images are to be restored.",
-)
+@narrowing("--approved-plan", "Fingerprint or run id of the reviewed dry run to apply.", shell_complete=completing.run)
+@decisions_option
+@narrowing("--revert-of", "Run id whose before-images are to be restored.", shell_complete=completing.run)
 @click.option("--reason", default="", help="Why, in a sentence.")
 @click.option("--operator", default="", help="Who; by default the system's user.")
 @click.option("--as-of", help="The instant that “last year” goes by; by default now.")
@@ -117,7 +94,7 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
     if as_json:
         print_json(document(receipt, record.folder))
     else:
-        from kpibackfill.record.texts import run_summary
+        from kpibackfill.record.summary import run_summary
 
         click.echo(run_summary(receipt, record.folder))
     ctx.exit(ctx.obj["status"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kpibackfill.cli import completing, main
-from kpibackfill.cli.base import begin, config_of, given, json_option, print_json
+from kpibackfill.cli.base import begin, config_of, json_option, narrowing, print_json
 from kpibackfill.wording import some
 
 
@@ -147,13 +147,7 @@ def history(
 
 
 @main.command(short_help="Check the archive, or a target against it.")
-@click.option(
-    "--head",
-    callback=given,
-    default="",
-    metavar="DIGEST",
-    help="A head that was noted elsewhere: is it still contained?",
-)
+@narrowing("--head", "A head that was noted elsewhere: is it still contained?", metavar="DIGEST")
 @click.option(
     "--target",
     shell_complete=completing.target,

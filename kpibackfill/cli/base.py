@@ -132,13 +132,20 @@ target_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 
-def given(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
-    """The value of an option that narrows what a command does. A shell variable that is not set leaves it empty, which
-    must not pass for an option that was left out."""
+def narrowing(name: str, text: str, **more: Any) -> Callable[[Any], Any]:
+    """An option that narrows what a command does. A shell variable that is not set leaves it empty, which must not pass
+    for an option that was left out."""
+    return click.option(name, callback=_given, default="", help=text, **more)
+
+
+def _given(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
     typed = ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
     if typed and not value.strip():
         raise click.BadParameter("it is empty, as where a variable is not set; give it a value or leave it out")
     return value
+
+
+decisions_option = narrowing("--decisions", "CSV file with decisions on single rows.", shell_complete=completing.file)
 
 
 def begin(ctx: click.Context, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kpibackfill.cli import completing, execute, main
-from kpibackfill.cli.base import begin, config_of, given, json_option, print_json, progress_line
+from kpibackfill.cli.base import begin, config_of, decisions_option, json_option, narrowing, print_json, progress_line
 
 
 @main.command(short_help="Write the decisions file of a dry run.")
@@ -97,20 +97,8 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
 @main.command(short_help="Put the rows that a run wrote back.")
 @click.argument("run", shell_complete=completing.run)
 @click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
-@click.option(
-    "--approved-plan",
-    callback=given,
-    shell_complete=completing.run,
-    default="",
-    help="Fingerprint or run id of the revert's reviewed dry run.",
-)
-@click.option(
-    "--decisions",
-    callback=given,
-    shell_complete=completing.file,
-    default="",
-    help="CSV file with decisions on single rows.",
-)
+@narrowing("--approved-plan", "Fingerprint or run id of the revert's reviewed dry run.", shell_complete=completing.run)
+@decisions_option
 @click.option("--reason", default="", help="Why, in a sentence.")
 @click.option("--operator", default="", help="Who; by default the system's user.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 after a dry run whose plan is not empty.")

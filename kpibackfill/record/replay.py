@@ -87,7 +87,7 @@ def replay(config: Config, run_id: str, progress: Callable[[str], None] | None =
 
 def text(found: Replay) -> str:
     """What a replay found, for people; a rate that rests on too few is withheld."""
-    from kpibackfill.record.texts import table
+    from kpibackfill.record.summary import table
 
     rows = [
         (

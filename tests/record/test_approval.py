@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill.errors import Refused
 from kpibackfill.record import ledger
-from kpibackfill.record.texts import run_summary
+from kpibackfill.record.summary import run_summary
 from tests.databases import connect, dump, on
 from tests.workbench import Workbench, error_of, told
 

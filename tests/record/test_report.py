@@ -19,7 +19,7 @@ from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
 from kpibackfill.record import closing, report
 from kpibackfill.record.receipt import RunRecord
-from kpibackfill.record.texts import run_summary
+from kpibackfill.record.summary import run_summary
 from tests.browser import chromium
 from tests.databases import connect
 from tests.workbench import Workbench

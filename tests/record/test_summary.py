@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import kpibackfill as kb
-from kpibackfill.record.texts import run_summary
+from kpibackfill.record.summary import run_summary
 from tests.databases import on
 from tests.record.test_report import page
 from tests.workbench import Workbench
