@@ -107,10 +107,11 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
     }
     approval, otherwise = _approval(run, approved)
     if approval is None and target.wants_approval and plan.rows:
-        again = " by somebody else than the operator" if target.four_eyes else ""
+        again, name = (" by somebody else than the operator", " --by NAME") if target.four_eyes else ("", "")
+        run_id = reviewed["run_id"] if reviewed else "RUN"
         raise Refused(
             f"{target.name} applies only a plan that was approved{again}{otherwise}; nothing was written. "
-            "`kpibackfill approve RUN --note …` puts an approval on record.",
+            f'`kpibackfill approve {run_id}{name} --note "…"` puts an approval on record.',
             code="approval",
         )
     return found | (approval or {})

@@ -46,7 +46,7 @@ def test_a_guarded_target_applies_an_approved_plan_with_a_reason_and_the_record_
 ) -> None:
     dry = guarded.finish(**FEW)
     refused(guarded, "applies only an approved plan")
-    refused(guarded, "only a plan that was approved", approved_plan=dry["run_id"])
+    refused(guarded, f"approved; .* `kpibackfill approve {dry['run_id']} --note", approved_plan=dry["run_id"])
     result = guarded.command(
         "approve", dry["run_id"], "--note", "agrees with the annual report", "--by", "Bea", "--json"
     )
