@@ -382,7 +382,7 @@ def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:
         code = "from kpibackfill.cli import main; main()"
         arguments = [*other, sys.executable, "-c", code, "--config", str(config), command, "--json"]
         ended = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd="/")
-    if "ModuleNotFoundError" in ended.stderr or "can't execute" in ended.stderr or "failed to execute" in ended.stderr:
+    if ended.returncode in (126, 127) or "ModuleNotFoundError" in ended.stderr:
         pytest.skip("another account can't reach this environment")
     assert ended.returncode == 2, ended.stderr
     assert "ledger.jsonl" in ended.stderr
