@@ -37,8 +37,14 @@ def command(site: Site, *options: str, **more: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_take_interrupts,
         **more,
     )
+
+
+def _take_interrupts() -> None:
+    """Python leaves Ctrl-C ignored where it began so, as under a shell that put the tests into the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def at_commit(site: Site, strike: Callable[[subprocess.Popen[str]], None]) -> tuple[subprocess.Popen[str], str]:
