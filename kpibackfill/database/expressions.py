@@ -276,9 +276,14 @@ def _arguments(element: FunctionElement[Any], compiler: Any, options: Any) -> li
 
 
 @compiles(exact)
-def _exact(element: exact, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return text
+@compiles(_without_nul)
+@compiles(local_time)
+@compiles(one_spelling)
+@compiles(flag)
+@compiles(unindexed, "postgresql")  # it chooses well by itself, as long as it knows the column
+def _as_it_is(element: FunctionElement[Any], compiler: Any, **options: Any) -> str:
+    (argument,) = _arguments(element, compiler, options)
+    return argument
 
 
 @compiles(exact, "postgresql")
@@ -325,12 +330,6 @@ def _folded_mariadb(element: folded, compiler: Any, **options: Any) -> str:
     return f"CAST(LOWER(CONVERT(CAST(CONVERT({text} USING utf8mb4) AS BINARY) USING hebrew)) AS BINARY)"
 
 
-@compiles(_without_nul)
-def _without_nul_default(element: _without_nul, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return text
-
-
 @compiles(_without_nul, "sqlite")
 def _without_nul_sqlite(element: _without_nul, compiler: Any, **options: Any) -> str:
     # Its replace() finds no NUL. Where no other byte begins with the digit 0, every 00 may go, also across two bytes.
@@ -344,22 +343,10 @@ def _without_nul_mariadb(element: _without_nul, compiler: Any, **options: Any) -
     return f"replace({text}, CHAR(0), '')"
 
 
-@compiles(local_time)
-def _local_time(element: local_time, compiler: Any, **options: Any) -> str:
-    (column,) = _arguments(element, compiler, options)
-    return column
-
-
 @compiles(local_time, "duckdb", "spark")
 def _local_time_columnar(element: local_time, compiler: Any, **options: Any) -> str:
     column = next(iter(element.clauses))
     return str(compiler.process(sa.cast(column, sa.DateTime), **options))
-
-
-@compiles(one_spelling)
-def _one_spelling(element: one_spelling, compiler: Any, **options: Any) -> str:
-    (time,) = _arguments(element, compiler, options)
-    return time
 
 
 @compiles(one_spelling, "sqlite")
@@ -367,12 +354,6 @@ def _one_spelling_sqlite(element: one_spelling, compiler: Any, **options: Any) -
     # A date gets a midnight, and a time without seconds gets 0.
     (time,) = _arguments(element, compiler, options)
     return f"replace(substr({time} || substr(' 00:00:00', max(length({time}) - 9, 1)), 1, 19), 'T', ' ')"
-
-
-@compiles(flag)
-def _flag(element: flag, compiler: Any, **options: Any) -> str:
-    (column,) = _arguments(element, compiler, options)
-    return column
 
 
 @compiles(flag, "spark")
@@ -385,13 +366,6 @@ def _flag_spark(element: flag, compiler: Any, **options: Any) -> str:
 def _unindexed(element: unindexed, compiler: Any, **options: Any) -> str:
     (number,) = _arguments(element, compiler, options)
     return f"({number} + 0)"
-
-
-@compiles(unindexed, "postgresql")
-def _unindexed_postgresql(element: unindexed, compiler: Any, **options: Any) -> str:
-    # It chooses well by itself, as long as it knows the column.
-    (number,) = _arguments(element, compiler, options)
-    return number
 
 
 @compiles(contains)

@@ -13,12 +13,11 @@ from kpibackfill.record.receipt import NOTEBOOK, RECEIPT, REPORT, SETTLEMENT, Ru
 
 def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
     """Give the receipt its final state, render the report, and seal all files in the ledger."""
-    before = record.receipt["state"]
-    if before != "planned" and state != before:
-        raise AssertionError(f"{record.run_id} is {before}, so it can't end as {state}")
+    receipt = record.receipt
+    if receipt["state"] not in ("planned", state):
+        raise AssertionError(f"{record.run_id} is {receipt['state']}, so it can't end as {state}")
     told = {"code": error.code, "message": error.message} if error else None
-    facts |= {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    receipt = {**record.receipt, **facts}
+    receipt |= facts | {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
     page, missing = report.closing_page(receipt, record.folder)
     receipt["report"] = missing
     # Where somebody has settled the run meanwhile, its receipt is sealed as it is. What can't be written now is left

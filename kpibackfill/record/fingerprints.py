@@ -55,10 +55,10 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
-        told = document["databases"], document["rows"], document["fingerprint"]
+        own = fingerprint(document["databases"], document["rows"]) == document["fingerprint"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise Refused(f"{path} can't be read; nothing was written.", code="record") from None
-    if fingerprint(*told[:2]) != told[2]:
+    if not own:
         raise Refused(
             f"{path} was altered: its rows are not those of its fingerprint; nothing was written.", code="altered"
         )

@@ -250,10 +250,13 @@ def test_a_receipt_that_the_ledger_contradicts_is_found(runs_dir: Path, event: s
     assert found(verify(runs_dir)) == [f"{run.name}/receipt.json: and the ledger tell different things: {name}"]
 
 
-def test_a_plan_with_other_rows_than_its_fingerprint_is_found_though_all_sums_are_made_anew(runs_dir: Path) -> None:
+@pytest.mark.parametrize("row", [{"period_year": 1999}, None, {"before": "a row"}], ids=["other", "none", "no image"])
+def test_a_plan_with_other_rows_than_its_fingerprint_is_found_though_all_sums_are_made_anew(
+    runs_dir: Path, row: dict[str, Any] | None
+) -> None:
     (run,) = runs_dir.glob("*apply*")
     plan = json.loads((run / "plan.json").read_bytes())
-    plan["rows"][0]["period_year"] += 1
+    plan["rows"][0] = row and {**plan["rows"][0], **row}
     (run / "plan.json").write_text(json.dumps(plan))
     names = [line.split("  ")[1] for line in (run / "SHA256SUMS").read_text().splitlines()]
     (run / "SHA256SUMS").write_text(sum_lines({name: files.sha256(run / name) for name in names}))
