@@ -17,11 +17,12 @@ from typing import Any
 
 import click
 
+from kpibackfill.archive import history, ledger
+from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.config import load_config
 from kpibackfill.demo import build_demo
-from kpibackfill.execute import run_notebook
-from kpibackfill.record import history, index, ledger
-from kpibackfill.record.receipt import RunRecord
+from kpibackfill.execution.papermill import run_notebook
+from kpibackfill.reporting import index
 
 CONFIG = 'runs = "runs"\n[targets.demo]\nstore = "sqlite:///demo.sqlite"\ntimezone = "America/New_York"\n'
 COMMANDS = (["runs"], ["history"], ["history", "--kpi", "education_nps"], ["show", "latest"], ["verify"], ["--help"])

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from benchmarks.plain import bare, plain_queries
 from kpibackfill.config import Site
 from kpibackfill.database.engine import reading
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import SiteAt, Window
 

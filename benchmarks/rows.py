@@ -18,9 +18,9 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from benchmarks.load import SCHEMAS
 from benchmarks.server import private
+from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.beginning import RUN_VARIABLE, prepare
 from kpibackfill.numbers import float4
-from kpibackfill.record.receipt import RunRecord
 from kpibackfill.tables import kpi_fact, snapshot
 
 MODULE = """

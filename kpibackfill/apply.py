@@ -12,19 +12,20 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from kpibackfill import views
+from kpibackfill import approval
+from kpibackfill.archive.changes import PlanRow, after_image, changes, is_image, row_document
+from kpibackfill.archive.plan_file import fingerprint
+from kpibackfill.archive.run_record import RunRecord, guards
 from kpibackfill.config import Target
-from kpibackfill.database import store
+from kpibackfill.database import fact_table
 from kpibackfill.database.engine import writing
-from kpibackfill.database.store import Image
+from kpibackfill.database.fact_table import Image
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
-from kpibackfill.execute import HandedOver, hand_over
-from kpibackfill.next_steps import ways_to_apply
-from kpibackfill.plan import Plan
-from kpibackfill.record import approval, closing, settle
-from kpibackfill.record.fingerprints import fingerprint
-from kpibackfill.record.planned import PlanRow, after_image, changes, is_image, row_document
-from kpibackfill.record.receipt import RunRecord, guards
+from kpibackfill.execution.papermill import HandedOver, hand_over
+from kpibackfill.lifecycle import closing, settle
+from kpibackfill.planning.plan import Plan
+from kpibackfill.reporting import markup
+from kpibackfill.reporting.next_steps import ways_to_apply
 from kpibackfill.run import RUN_VARIABLE, Run, step
 from kpibackfill.tables import cachetags, kpi_fact
 from kpibackfill.wording import some
@@ -44,7 +45,7 @@ class Receipt:
         if self.state == "dry_run":
             return "Dry run: nothing was written."
         tags = f" Drupal's cache tags: {self.cache_tags}." if self.cache_tags else ""
-        return f"Applied: {views.written_sentence(self.written)}{tags}"
+        return f"Applied: {markup.written_sentence(self.written)}{tags}"
 
     def _repr_html_(self) -> str:
         what, commands = "", list[str]()
@@ -53,7 +54,7 @@ class Receipt:
             parameters, target = self.run.parameters.as_notebook(), guards(self.run.target)
             named = self.plan.fingerprint if session else ""
             what, commands = ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
-        return views.block(
+        return markup.block(
             "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>{% if what %}<p>To {{ what }}"
             "{% if session %}, set <code>apply = True</code>{{ ' and a reason' if asks }} in the parameters cell "
             "and <i>Run All</i> again"
@@ -177,13 +178,13 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
     keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
     after = {key: after_image(row, run.run_id, plan.fingerprint) for key, row in zip(keys, plan.rows, strict=True)}
     with writing(run.target.store_url) as connection:
-        fact = store.layout(connection)
-        tagged = store.has_cachetags(connection)
+        fact = fact_table.layout(connection)
+        tagged = fact_table.has_cachetags(connection)
         assert run.record is not None
         if run.record.settlement is not None:
             raise Refused(f"{run.run_id} was settled while it waited; nothing was written. Run again.", code="settled")
         for table in [kpi_fact, *([cachetags] if tagged else [])]:
-            if not store.transactional(connection, table):
+            if not fact_table.transactional(connection, table):
                 raise Refused(
                     f"{table.name} is a view, or on a storage engine that can't roll back; nothing was written. "
                     f"ALTER TABLE {table.name} ENGINE=InnoDB makes a table fit.",
@@ -193,15 +194,15 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
         _send(connection, fact, plan.rows, after)
         _check_written(connection, fact, after)
         if tagged:
-            store.invalidate(connection, tags)
+            fact_table.invalidate(connection, tags)
         sent.set()
     return "invalidated" if tagged else "there is no table cachetags that the account may use: clear Drupal's caches"
 
 
-def _check_unmoved(connection: Connection, fact: store.Layout, plan: Plan) -> None:
+def _check_unmoved(connection: Connection, fact: fact_table.Layout, plan: Plan) -> None:
     """The rows read again, under the lock: each must still be its before-image, its snapshot still there."""
-    present = store.present_snapshots(connection, {row.snapshot_id for row in plan.rows})
-    current = store.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in plan.rows])
+    present = fact_table.present_snapshots(connection, {row.snapshot_id for row in plan.rows})
+    current = fact_table.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in plan.rows])
     moved = []
     for row in plan.rows:
         found = current.get((row.snapshot_id, row.kpi_id))
@@ -219,7 +220,7 @@ def _check_unmoved(connection: Connection, fact: store.Layout, plan: Plan) -> No
 
 def _send(
     connection: Connection,
-    fact: store.Layout,
+    fact: fact_table.Layout,
     rows: Sequence[PlanRow],
     after: Mapping[tuple[int, str], Image | None],
 ) -> None:
@@ -244,14 +245,16 @@ def _send(
         else:
             restored_id = {"id": image.row_id} if fact.surrogate and image.row_id is not None else {}
             inserts.append(key | restored_id | values)
-    if store.update(connection, updates) != len(updates) or store.delete(connection, deletes) != len(deletes):
+    if fact_table.update(connection, updates) != len(updates) or fact_table.delete(connection, deletes) != len(deletes):
         raise Refused("Another writer took rows of the plan away; nothing was written. Try again.", code="stale")
-    store.insert(connection, inserts)
+    fact_table.insert(connection, inserts)
 
 
-def _check_written(connection: Connection, fact: store.Layout, after: Mapping[tuple[int, str], Image | None]) -> None:
+def _check_written(
+    connection: Connection, fact: fact_table.Layout, after: Mapping[tuple[int, str], Image | None]
+) -> None:
     """Every row read back: what is there must be what was meant."""
-    current = store.locked_rows(connection, fact, after)
+    current = fact_table.locked_rows(connection, fact, after)
     for (snapshot_id, kpi_id), image in after.items():
         if not is_image(current.get((snapshot_id, kpi_id)), image):
             raise KpiBackfillError(

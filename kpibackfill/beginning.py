@@ -8,15 +8,16 @@ import sys
 from datetime import date, datetime
 from typing import Any
 
-from kpibackfill import decisions, revert
+from kpibackfill import revert
+from kpibackfill.archive.run_record import DECISIONS, RunRecord
 from kpibackfill.config import Config, Target, load_config
-from kpibackfill.decisions import Decisions
+from kpibackfill.decisions import decisions_file
+from kpibackfill.decisions.decisions_file import Decisions
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import Kpi
+from kpibackfill.lifecycle import closing
 from kpibackfill.parameters import CADENCES, Parameters, injected_names, refuse_unknown, resolve, shown
-from kpibackfill.record import closing
-from kpibackfill.record.receipt import DECISIONS, RunRecord
 from kpibackfill.run import RUN_VARIABLE, Run, decidable
 
 
@@ -111,7 +112,7 @@ def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Confi
                     code="parameter",
                 )
     if parameters.decisions:
-        decisions.read(parameters.decisions, decidable(config))
+        decisions_file.read(parameters.decisions, decidable(config))
     _build_demo(target)
     return config, parameters, chosen
 
@@ -121,7 +122,7 @@ def _kept_decisions(config: Config, parameters: Parameters, record: RunRecord | 
     if not parameters.decisions:
         return None
     try:
-        found = decisions.read(parameters.decisions, decidable(config))
+        found = decisions_file.read(parameters.decisions, decidable(config))
     except KpiBackfillError as error:
         if record is not None:
             closing.close_failed(record, error)

@@ -18,18 +18,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from kpibackfill import revert, views, witness
+from kpibackfill import baseline, revert
 from kpibackfill.config import Site, Target, masked_url
-from kpibackfill.database import store
+from kpibackfill.database import fact_table
 from kpibackfill.database.engine import identity, one_moment, reading
 from kpibackfill.database.inspection import server_version
-from kpibackfill.database.recorded import Query, RecordedConnection
+from kpibackfill.database.query_log import Query, RecordedConnection
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.numbers import float4
 from kpibackfill.parameters import one_line
 from kpibackfill.progress import Progress
+from kpibackfill.reporting import markup
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand, step
 from kpibackfill.snapshots import misdated, read_snapshots, targets
@@ -57,7 +58,7 @@ class Readings:
     run: Run
     snapshots: pd.DataFrame
     computed: pd.DataFrame
-    stored: Mapping[tuple[int, str], store.Image]
+    stored: Mapping[tuple[int, str], fact_table.Image]
     queries: Mapping[str, Sequence[Query]]
     databases: Mapping[str, Any]
     notes: tuple[str, ...]
@@ -69,7 +70,7 @@ class Readings:
 
     def _repr_html_(self) -> str:
         snapshots, computed = (table.to_dict("records") for table in (self.snapshots, self.computed))
-        return views.readings_html(snapshots, computed, self.run.kpis, self.notes)
+        return markup.readings_html(snapshots, computed, self.run.kpis, self.notes)
 
 
 @step
@@ -94,10 +95,12 @@ def compute_kpis(run: Run) -> Readings:
     """
     target, site = run.target, run.site
     with connections(target, site) as (store_connection, sources_connection):
-        fact = store.layout(store_connection)
+        fact = fact_table.layout(store_connection)
         snapshots, windows = read_snapshots(store_connection, site, run.parameters)
         stored, notes = stored_rows(store_connection, fact, run)
-        gone = witness.gone_sentence(_recorded_of_no_snapshot(store_connection, run, snapshots["snapshot_id"].tolist()))
+        gone = baseline.gone_sentence(
+            _recorded_of_no_snapshot(store_connection, run, snapshots["snapshot_id"].tolist())
+        )
         undone = run.parameters.revert_of
         reverted = revert.read(store_connection, fact, run.config, undone) if undone else None
         databases = {
@@ -145,8 +148,8 @@ def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connec
 
 
 def stored_rows(
-    connection: Connection, fact: store.Layout, run: Run
-) -> tuple[dict[tuple[int, str], store.Image], list[str]]:
+    connection: Connection, fact: fact_table.Layout, run: Run
+) -> tuple[dict[tuple[int, str], fact_table.Image], list[str]]:
     """The stored rows of the wanted KPIs and of those kept by hand, and a note on rows under the other prefix.
 
     The rows are by the registry's ids.
@@ -158,12 +161,12 @@ def stored_rows(
     twins = {entry.kpi_id if prefix else f"kpi_{entry.kpi_id}" for entry in run.kpis}
     spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
     statement = (
-        store.rows_select(fact)
+        fact_table.rows_select(fact)
         .join_from(kpi_fact, snapshot, snapshot.c.id == kpi_fact.c.snapshot_id)
         .where(targets(run.site, run.parameters), spelled.in_(sorted({name.lower() for name in [*wanted, *twins]})))
     )
     rows = connection.execute(statement).all()
-    found = store.index_rows(rows, wanted)
+    found = fact_table.index_rows(rows, wanted)
     notes = []
     count = sum(row.kpi_id in twins for row in rows)
     if count:
@@ -177,9 +180,9 @@ def stored_rows(
 
 def _recorded_of_no_snapshot(connection: Connection, run: Run, found: Sequence[int]) -> int:
     """How many rows on record belong to snapshots that are there no more: where one is rebuilt it gets another id."""
-    recorded = witness.recorded_snapshots(run)
+    recorded = baseline.recorded_snapshots(run)
     others = recorded.keys() - set(found)
-    missing = others - store.present_snapshots(connection, others, hold=False)
+    missing = others - fact_table.present_snapshots(connection, others, hold=False)
     return sum(recorded[snapshot_id] for snapshot_id in missing)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kpibackfill import views, witness
+from kpibackfill import baseline
+from kpibackfill.archive import files
 from kpibackfill.compute import Readings
 from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
-from kpibackfill.record import files
+from kpibackfill.reporting import markup
 from kpibackfill.run import step
 
 
@@ -98,7 +99,7 @@ def compare(readings: Readings) -> pd.DataFrame:
         delta=delta,
         change=change,
         status=status,
-        **witness.columns(readings.run, keys, computed_f4, stored_f4, has_row),
+        **baseline.columns(readings.run, keys, computed_f4, stored_f4, has_row),
     )
     return sealed(
         frame, readings.run, content=readings, kpis={entry.kpi_id: as_dict(entry) for entry in readings.run.kpis}
@@ -121,12 +122,12 @@ def drift_table(drift: pd.DataFrame) -> Table:
     Refused : the drift was edited since it was compared.
     """
     readings: Readings = seal_of(drift).content
-    words: views.Words = drift.attrs["kpis"]
-    rows = views.by_weight(views.drift_rows(records(drift), words))
+    words: markup.Words = drift.attrs["kpis"]
+    rows = markup.by_weight(markup.drift_rows(records(drift), words))
     first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
     rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
-    sentence = f"{views.drift_sentence(rows)} {readings.gone}".rstrip()
-    html = views.block(
+    sentence = f"{markup.drift_sentence(rows)} {readings.gone}".rstrip()
+    html = markup.block(
         "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
         "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"
         "{{ t.drift(rest) }}</details>{% endif %}</div>",
@@ -154,7 +155,7 @@ def review_figures(drift: pd.DataFrame) -> Table:
     """
     parameters = seal_of(drift).run.parameters
     per_year, total = counts(drift, range(parameters.from_year, parameters.to_year + 1))
-    html = views.block(
+    html = markup.block(
         "{{ t.style() }}<div class='kb'>{{ t.years(per_year, total) }}</div>", per_year=per_year, total=total
     )
     return Table(html, f"{total} KPI rows in {len(per_year)} years.")

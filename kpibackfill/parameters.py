@@ -14,7 +14,7 @@ from typing import Any
 from kpibackfill.config import Target
 from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import Cadence
-from kpibackfill.printable import printable
+from kpibackfill.text import printable
 
 # The notebook's table of parameters, which is closed; the command line has the same names with dashes.
 DEFAULTS: Mapping[str, Any] = {

@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from kpibackfill.archive.changes import PlanRow, after_image, row_of
+from kpibackfill.archive.plan_file import read_plan
+from kpibackfill.archive.run_record import PLAN, RunRecord
+from kpibackfill.archive.vouching import refuse_altered
 from kpibackfill.config import Config
-from kpibackfill.database import store
-from kpibackfill.database.store import Image
+from kpibackfill.database import fact_table
+from kpibackfill.database.fact_table import Image
 from kpibackfill.errors import Refused
+from kpibackfill.lifecycle import settle
 from kpibackfill.parameters import DEFAULTS
-from kpibackfill.record import settle
-from kpibackfill.record.fingerprints import read_plan
-from kpibackfill.record.planned import PlanRow, after_image, row_of
-from kpibackfill.record.receipt import PLAN, RunRecord
-from kpibackfill.record.vouching import refuse_altered
 
 Key = tuple[int, str]
 # A revert shows the years and KPIs of the run that it reverts.
@@ -88,12 +88,12 @@ def written_by(config: Config, run_id: Any) -> dict[str, Any]:
     return receipt
 
 
-def read(connection: Connection, fact: store.Layout, config: Config, run_id: str) -> Reverted:
+def read(connection: Connection, fact: fact_table.Layout, config: Config, run_id: str) -> Reverted:
     """What the run to revert wrote, and what is there now."""
     document = read_plan(RunRecord(config.runs_dir, run_id).folder / PLAN)
     rows = [row_of(row) for row in document["rows"]]
     return Reverted(
         tuple((row, after_image(row, run_id, document["fingerprint"])) for row in rows),
-        store.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in rows], hold=False),
-        frozenset(store.present_snapshots(connection, {row.snapshot_id for row in rows}, hold=False)),
+        fact_table.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in rows], hold=False),
+        frozenset(fact_table.present_snapshots(connection, {row.snapshot_id for row in rows}, hold=False)),
     )

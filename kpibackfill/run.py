@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from kpibackfill import views
+from kpibackfill.archive.run_record import RUN_METADATA, RunRecord
 from kpibackfill.config import Config, Site, Target, masked_url
-from kpibackfill.decisions import Decisions
+from kpibackfill.decisions.decisions_file import Decisions
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import Kpi
+from kpibackfill.lifecycle import closing
 from kpibackfill.parameters import Parameters
-from kpibackfill.record import closing
-from kpibackfill.record.receipt import RUN_METADATA, RunRecord
+from kpibackfill.reporting import markup
 
 # Set for the kernel by `kpibackfill run`: the id of the run whose record is open already.
 RUN_VARIABLE = "KPIBACKFILL_RUN"
@@ -46,7 +46,7 @@ class Run:
         return f"Run of {self.target.name}, {self.parameters.from_year}–{self.parameters.to_year}"
 
     def _repr_html_(self) -> str:
-        return views.block(
+        return markup.block(
             "{{ t.style() }}{{ t.run(p, target, kpis, notes, run_id) }}",
             p=self.parameters.as_notebook(),
             target=masked_url(self.target.store_url),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.archives import made_archive, runs_dir  # noqa: F401  fixtures
 from tests.databases import ENGINES, Database, ReferenceDatabases, Unreachable
 from tests.workbench import Workbench
 

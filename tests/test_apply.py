@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
-from kpibackfill import phpmeta
+from kpibackfill.database import php_serialize
 from kpibackfill.errors import KpiBackfillError, Refused
 from tests.databases import Database, add_cachetags, both_layouts, connect, dump, on
 from tests.workbench import Steps, Workbench
@@ -68,7 +68,7 @@ def test_only_the_planned_rows_and_the_cache_tags_change(bench: Workbench, layou
         # SQLite's column is as wide as the value.
         assert value == (row.value if bench.database.name == "sqlite" else as_f4(row.value))
         assert (period_year, period_month) == (row.period_year, row.period_month)
-        assert phpmeta.loads(meta) == {
+        assert php_serialize.loads(meta) == {
             "source": "kpibackfill",
             "computed_for_year": row.year,
             "run_id": steps.run.run_id,

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 import kpibackfill as kb
 from kpibackfill.compute import Readings
 from kpibackfill.config import load_config
-from kpibackfill.database.store import Image
+from kpibackfill.database.fact_table import Image
 from kpibackfill.drift import counts, records
 from kpibackfill.errors import Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis import registry
 from kpibackfill.numbers import float4, same
 from kpibackfill.parameters import resolve
+from kpibackfill.reporting.markup import by_weight, drift_rows
 from kpibackfill.run import Run
-from kpibackfill.views import by_weight, drift_rows
 from tests.databases import connect, on
 from tests.workbench import Workbench
 

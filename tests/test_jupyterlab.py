@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
+from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.demo import build_demo
-from kpibackfill.record.provenance import notebook_path
 from kpibackfill.run import RUN_VARIABLE
 from tests.browser import chromium
 

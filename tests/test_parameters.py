@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from papermill import inspect_notebook
 
+from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.config import Target
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import (
@@ -21,7 +22,6 @@ from kpibackfill.parameters import (
     refuse_unknown,
     resolve,
 )
-from kpibackfill.record.provenance import notebook_path
 
 TARGET = Target.model_validate({"store": "sqlite:///x", "timezone": "America/New_York"})
 NEW_YEAR = "2026-01-01T02:00:00+00:00"  # still 2025 in New York

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill.errors import Refused
-from kpibackfill.record.summary import run_summary
+from kpibackfill.reporting.run_summary import run_summary
 from tests.databases import both_layouts, connect, dump, on
 from tests.workbench import Workbench
 

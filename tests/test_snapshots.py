@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
-from kpibackfill import phpmeta
+from kpibackfill.database import php_serialize
 from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import Cadence, Window
-from kpibackfill.plots.places import arrange
+from kpibackfill.plots.layout import arrange
 from kpibackfill.snapshots import window
 from tests.databases import Database, connect, dump, on
 from tests.kpis.oracle import ORACLE
@@ -120,7 +120,7 @@ def test_a_written_row_keeps_the_period_of_its_date_and_the_year_of_its_window(b
     assert rows["2023"]["computed"] > rows["2023-12"]["computed"] > 0
     written = set(dump(bench.database)["ms_fact_kpi_snapshot"]) - set(before)
     ids = {rows[period]["snapshot_id"] for period in rows}
-    metas = [phpmeta.loads(row[5]) for row in written if row[0] in ids]
+    metas = [php_serialize.loads(row[5]) for row in written if row[0] in ids]
     assert {(meta or {})["computed_for_year"] for meta in metas} == {2023}
     assert {row[3:5] for row in written if row[0] in ids} == {(2024, 1)}
     assert (

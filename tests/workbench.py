@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import kpibackfill as kb
+from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.beginning import prepare
 from kpibackfill.cli import main
 from kpibackfill.compute import Readings
 from kpibackfill.config import Config, load_config
-from kpibackfill.plan import Plan
-from kpibackfill.record.receipt import RunRecord
+from kpibackfill.planning.plan import Plan
 from kpibackfill.run import RUN_VARIABLE, Run
 from tests.databases import Database, write_config
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from kpibackfill.checks.finding import Finding, note, ok, wrong
 from kpibackfill.config import Site
-from kpibackfill.database import inspection, store
+from kpibackfill.database import fact_table, inspection
 from kpibackfill.database.expressions import exact
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.tables import cachetags, kpi_fact, org_fact, snapshot
@@ -37,7 +37,7 @@ def check_store(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iter
 
 
 def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
-    surrogate = store.layout(connection).surrogate
+    surrogate = fact_table.layout(connection).surrogate
     layout = "a surrogate id" if surrogate else "no surrogate id"
     if inspection.unique_key(connection, kpi_fact, ("snapshot_id", "kpi_id")):
         yield ok(f"The fact table has {layout}, and a unique key on (snapshot_id, kpi_id).")
@@ -51,7 +51,7 @@ def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator
         if length is not None and len(site.kpi_id_prefix + entry.kpi_id) > length:
             yield wrong(f"{site.kpi_id_prefix + entry.kpi_id} is longer than the {length} characters of kpi_id.")
     for table in (kpi_fact, cachetags):
-        if not store.transactional(connection, table):
+        if not fact_table.transactional(connection, table):
             yield wrong(
                 f"{table.name} is a view, or on a storage engine that can't roll back, so an apply is refused. "
                 f"ALTER TABLE {table.name} ENGINE=InnoDB makes a table fit."

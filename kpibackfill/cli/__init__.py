@@ -25,7 +25,7 @@ from kpibackfill.cli.base import (
     target_option,
 )
 from kpibackfill.errors import Refused
-from kpibackfill.printable import printable
+from kpibackfill.text import printable
 
 
 @click.group(cls=Cli, context_settings=HELP)
@@ -79,8 +79,8 @@ def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) ->
 
 def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_code: bool) -> None:
     """Run the notebook with these parameters and print how it ended."""
-    from kpibackfill.execute import run_notebook
-    from kpibackfill.record.receipt import as_json as document
+    from kpibackfill.archive.run_record import as_json as document
+    from kpibackfill.execution.papermill import run_notebook
 
     progress = progress_line()
     try:
@@ -94,7 +94,7 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
     if as_json:
         print_json(document(receipt, record.folder))
     else:
-        from kpibackfill.record.summary import run_summary
+        from kpibackfill.reporting.run_summary import run_summary
 
         click.echo(run_summary(receipt, record.folder))
     ctx.exit(ctx.obj["status"])

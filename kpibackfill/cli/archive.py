@@ -14,7 +14,7 @@ from kpibackfill.wording import some
 
 def _warn(runs_dir: Path) -> None:
     """Say what the ledger could not be relied on for."""
-    from kpibackfill.record import ledger
+    from kpibackfill.archive import ledger
 
     numbers = ledger.passed_over(runs_dir)
     if numbers:
@@ -45,17 +45,18 @@ def runs(
       kpibackfill runs
       kpibackfill runs --target live --year 2019 --state applied
     """
-    from kpibackfill.record import archive, texts
+    from kpibackfill.archive import runs as runs_on_record
+    from kpibackfill.reporting import terminal
 
     begin(ctx, as_json)
     config = config_of(ctx)
-    archive.refuse_unknown_target(config, target)
-    found = archive.runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
+    runs_on_record.refuse_unknown_target(config, target)
+    found = runs_on_record.runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
     _warn(config.runs_dir)
     if as_json:
         print_json(found)
     else:
-        click.echo(texts.runs_text(found))
+        click.echo(terminal.runs_text(found))
 
 
 @main.command(short_help="Show a run: findings, rows, who and why.")
@@ -72,16 +73,18 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
       kpibackfill show latest
       kpibackfill show 9e7593 --json
     """
-    from kpibackfill.record import archive, history, texts
+    from kpibackfill.archive import history
+    from kpibackfill.archive import runs as runs_on_record
+    from kpibackfill.reporting import terminal
 
     begin(ctx, as_json)
     runs_dir = config_of(ctx).runs_dir
-    shown = archive.show(runs_dir, archive.resolve_run(runs_dir, run))
+    shown = runs_on_record.show(runs_dir, runs_on_record.resolve_run(runs_dir, run))
     if as_json:
         print_json(shown)
     else:
         changes = [change for change in history.changes(runs_dir) if change["run_id"] == shown["run_id"]]
-        click.echo(texts.show_text(shown, changes))
+        click.echo(terminal.show_text(shown, changes))
 
 
 @main.command(short_help="Compare two runs, and say why they differ.")
@@ -99,15 +102,15 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
       kpibackfill diff 9e7593 latest
       kpibackfill diff 20250114 20260113 --json
     """
-    from kpibackfill.record import texts
-    from kpibackfill.record.diff import compare_runs
+    from kpibackfill.archive.diff import compare_runs
+    from kpibackfill.reporting import terminal
 
     begin(ctx, as_json)
     found, units = compare_runs(config_of(ctx).runs_dir, one, other)
     if as_json:
         print_json(found)
     else:
-        click.echo(texts.diff_text(found, units))
+        click.echo(terminal.diff_text(found, units))
 
 
 @main.command(short_help="List every value that a row was ever given.")
@@ -132,9 +135,9 @@ def history(
       kpibackfill history --kpi education_nps
       kpibackfill history --target live --year 2019 --json
     """
-    from kpibackfill.record import texts
-    from kpibackfill.record.files import number
-    from kpibackfill.record.history import select
+    from kpibackfill.archive.files import number
+    from kpibackfill.archive.history import select
+    from kpibackfill.reporting import terminal
 
     begin(ctx, as_json)
     config = config_of(ctx)
@@ -143,7 +146,7 @@ def history(
     if as_json:
         print_json([{**c, "before": number(c["before"]), "after": number(c["after"])} for c in found])
     else:
-        click.echo(texts.history_text(found))
+        click.echo(terminal.history_text(found))
 
 
 @main.command(short_help="Check the archive, or a target against it.")
@@ -167,15 +170,15 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
       kpibackfill verify --head 7d34e7a7d00da61c551c055318f40ae2a6034fcb57e51c2034a5f79c801c9510
       kpibackfill verify --target live
     """
-    from kpibackfill.record import texts
-    from kpibackfill.record.verify import verify_all
+    from kpibackfill.archive.verify import verify_all
+    from kpibackfill.reporting import terminal
 
     begin(ctx, as_json)
     verdict = verify_all(config_of(ctx), head, target)
     if as_json:
         print_json({"ok": not verdict.findings, **asdict(verdict)})
     else:
-        click.echo(texts.verify_text(verdict))
+        click.echo(terminal.verify_text(verdict))
     if verdict.findings:
         ctx.exit(2)
 
@@ -192,7 +195,7 @@ def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
       papermill kpi_backfill.ipynb out.ipynb -p from_year 2024
       kpibackfill archive out.ipynb
     """
-    from kpibackfill.record.bring_in import bring_in
+    from kpibackfill.lifecycle.import_notebook import bring_in
 
     begin(ctx, as_json)
     record = bring_in(config_of(ctx).runs_dir, notebook)

@@ -16,7 +16,7 @@ import click
 
 from kpibackfill.cli import completing
 from kpibackfill.errors import Bug, KpiBackfillError
-from kpibackfill.printable import json_escape, printable
+from kpibackfill.text import json_escape, printable
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config

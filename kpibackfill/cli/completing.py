@@ -47,7 +47,7 @@ def _runs(config: Config) -> Iterable[str]:
 
 
 def _states(_config: Config) -> Iterable[str]:
-    from kpibackfill.record.archive import STATES
+    from kpibackfill.archive.runs import STATES
 
     return STATES
 

@@ -56,8 +56,8 @@ def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
       kpibackfill notebooks .
       kpibackfill notebooks ~/kpis && cd ~/kpis && jupyter lab kpi_backfill.ipynb
     """
-    from kpibackfill.printable import one_line
-    from kpibackfill.shipped import copy_notebooks
+    from kpibackfill.scaffold import copy_notebooks
+    from kpibackfill.text import one_line
 
     begin(ctx, as_json)
     copied = copy_notebooks(folder)

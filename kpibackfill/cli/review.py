@@ -27,7 +27,7 @@ def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> 
       kpibackfill review latest
       kpibackfill run --target live --from-year 2024 --decisions decisions-RUN.csv
     """
-    from kpibackfill.reviewing import review as write
+    from kpibackfill.planning.review import review as write
 
     begin(ctx, as_json)
     written = write(run, output, config=config_of(ctx))
@@ -55,9 +55,9 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     Examples:
       kpibackfill approve RUN --note "numbers agree with the annual report"
     """
-    from kpibackfill.next_steps import apply_command
-    from kpibackfill.record.approval import approve as put
-    from kpibackfill.record.receipt import RunRecord
+    from kpibackfill.approval import approve as put
+    from kpibackfill.archive.run_record import RunRecord
+    from kpibackfill.reporting.next_steps import apply_command
 
     begin(ctx, as_json)
     config = config_of(ctx)
@@ -83,8 +83,8 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
     Examples:
       kpibackfill settle RUN
     """
-    from kpibackfill.record import settle as settling
-    from kpibackfill.views import settlement_sentence
+    from kpibackfill.lifecycle import settle as settling
+    from kpibackfill.reporting.markup import settlement_sentence
 
     begin(ctx, as_json)
     document = settling.settle(config_of(ctx), run)
@@ -134,8 +134,8 @@ def replay(ctx: click.Context, run: str, as_json: bool) -> None:
     Examples:
       kpibackfill replay RUN
     """
-    from kpibackfill.record.replay import replay as ask
-    from kpibackfill.record.replay import text
+    from kpibackfill.execution.replay import replay as ask
+    from kpibackfill.execution.replay import text
 
     begin(ctx, as_json)
     progress = progress_line()

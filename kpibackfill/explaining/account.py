@@ -12,8 +12,8 @@ import pandas as pd
 from kpibackfill.explaining.parts import Explained
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, too_few
-from kpibackfill.printable import one_line
-from kpibackfill.views import style
+from kpibackfill.reporting.markup import style
+from kpibackfill.text import one_line
 
 NO_PARTS = "Its module gives no parts."
 # What a population counts, which is less than all that an explanation begins with. A site's own KPI names none.

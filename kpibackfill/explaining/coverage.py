@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from kpibackfill.config import Config
 from kpibackfill.database.expressions import flag, same_text, start, windowed
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.membership import joins
 from kpibackfill.explaining.months import local_spans, month_name, month_windows, unix_spans
 from kpibackfill.explaining.reading import opened

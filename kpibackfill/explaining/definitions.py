@@ -12,11 +12,11 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from kpibackfill.explaining import rates
-from kpibackfill.explaining.asked import DECEMBER, UNTIL, Asked, Definition, Months
+from kpibackfill.explaining.attendance_definitions import attendees, first_timers
 from kpibackfill.explaining.evaluations import Scores, scores, tally
 from kpibackfill.explaining.membership import Joins, joins
+from kpibackfill.explaining.question import DECEMBER, UNTIL, Asked, Definition, Months
 from kpibackfill.explaining.rates import People
-from kpibackfill.explaining.turnout import attendees, first_timers
 from kpibackfill.kpis.evaluations import nps
 from kpibackfill.kpis.registry import SiteAt, Value, Window
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kpibackfill.config import Config
-from kpibackfill.explaining.asked import Asked, Candidates
 from kpibackfill.explaining.definitions import definitions
-from kpibackfill.explaining.findings import EXACT, ROUNDED, sentence
+from kpibackfill.explaining.question import Asked, Candidates
 from kpibackfill.explaining.reading import Opened, opened, year_window
+from kpibackfill.explaining.sentences import EXACT, ROUNDED, sentence
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import Unit, rounded, same, too_few
-from kpibackfill.views import style
+from kpibackfill.reporting.markup import style
 
 if TYPE_CHECKING:
     from kpibackfill.plots import Figures
@@ -51,7 +51,7 @@ class Detection:
 
     def figure(self) -> Figures:
         """The detective matrix, a drawing for each KPI that has a stored value."""
-        from kpibackfill.plots.matrix import plot_detection
+        from kpibackfill.explaining.matrix import plot_detection
 
         return plot_detection(self.kpis, self.matrix, self.sentences)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import exact, flag, same_text, windowed
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.months import month_name, month_windows, unix_spans
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.kpis.evaluations import nps, score

@@ -24,7 +24,7 @@ class Explanation(Account):
     def figure(self) -> Figures:
         """The explanation waterfall, with the parts below it."""
         # Not before somebody looks: matplotlib takes its time.
-        from kpibackfill.plots.waterfall import plot_explanation
+        from kpibackfill.explaining.waterfall import plot_explanation
 
         return plot_explanation(self)
 

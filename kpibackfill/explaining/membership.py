@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import exact, in_any_case
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.months import month_name, month_windows
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import text_of

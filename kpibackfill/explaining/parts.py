@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from kpibackfill.database.recorded import RecordedConnection
+    from kpibackfill.database.query_log import RecordedConnection
     from kpibackfill.kpis.registry import SiteAt, Value, Window
 
 Of = Literal["value", "basis"]

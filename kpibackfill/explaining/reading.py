@@ -14,12 +14,12 @@ from sqlalchemy.engine import Connection
 from kpibackfill.beginning import prepare
 from kpibackfill.compute import connections, stored_rows, values_of
 from kpibackfill.config import Config
-from kpibackfill.database import store
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database import fact_table
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
-from kpibackfill.printable import one_line
 from kpibackfill.run import Run
 from kpibackfill.snapshots import read_snapshots
+from kpibackfill.text import one_line
 
 FIRST_YEAR, LAST_YEAR = 1000, 9998
 
@@ -31,7 +31,7 @@ class Opened:
     run: Run
     site: SiteAt
     snapshots: pd.DataFrame
-    stored: Mapping[tuple[int, str], store.Image]
+    stored: Mapping[tuple[int, str], fact_table.Image]
     store_connection: Connection
     sources_connection: Connection
 
@@ -72,7 +72,7 @@ def opened(
     config, parameters, chosen = prepare({"target": target, "kpis": kpis, "as_of": as_of, **years}, config)
     run = Run(parameters, config, config.target(parameters.target), chosen)
     with connections(run.target, run.site) as (store_connection, sources_connection):
-        fact = store.layout(store_connection)
+        fact = fact_table.layout(store_connection)
         snapshots, _ = read_snapshots(store_connection, run.site, parameters)
         stored, _ = stored_rows(store_connection, fact, run)
         at = SiteAt(run.site, run.target.zone, parameters.as_of)

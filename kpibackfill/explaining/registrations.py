@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import event_options, flag, start, windowed
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.kpis.registry import SiteAt, Window
-from kpibackfill.printable import one_line
 from kpibackfill.tables import event, option_value, participant, participant_status
+from kpibackfill.text import one_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from kpibackfill.database.expressions import (
     start,
     windowed,
 )
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.months import month_name, month_windows
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import EventTypes, Group, counts, registrations, text_of, total

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import after, exact, flag, same_text, windowed
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import submission, submission_data
 

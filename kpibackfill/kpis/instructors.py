@@ -19,7 +19,7 @@ from kpibackfill.database.expressions import (
     unranked,
     windowed,
 )
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.ethnicity import Answers, no_answers, rates
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import contact, event, event_instructor, option_value, uf_match, user, user_role

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import exact, in_any_case
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import MONTHS, SiteAt, Value, Window, kpi
 from kpibackfill.tables import org_fact, snapshot
 

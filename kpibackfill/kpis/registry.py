@@ -36,7 +36,7 @@ from kpibackfill.numbers import Unit
 
 if TYPE_CHECKING:
     from kpibackfill.config import Site
-    from kpibackfill.database.recorded import RecordedConnection
+    from kpibackfill.database.query_log import RecordedConnection
 
 Cadence = Literal["annual", "quarterly", "monthly"]
 MONTHS: dict[Cadence, int] = {"annual": 12, "quarterly": 3, "monthly": 1}

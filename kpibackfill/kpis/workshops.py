@@ -21,7 +21,7 @@ from kpibackfill.database.expressions import (
     unindexed,
     windowed,
 )
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import event, option_value, participant
 

@@ -11,7 +11,7 @@ import pandas as pd
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.heatmap import draw_heatmap
 from kpibackfill.plots.history import plot_history
-from kpibackfill.plots.places import arrange
+from kpibackfill.plots.layout import arrange
 from kpibackfill.plots.series import draw_series
 
 __all__ = ["Drawing", "Figures", "plot_drift", "plot_history"]

@@ -13,8 +13,9 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
 from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount
+from kpibackfill.plots.captions import finding, heatmap_alternative, tally, thinned_note
 from kpibackfill.plots.figures import Drawing
-from kpibackfill.plots.places import Arranged, drift_text, rows
+from kpibackfill.plots.layout import Arranged, drift_text, rows
 from kpibackfill.plots.style import (
     DIVERGING,
     GAP,
@@ -34,7 +35,6 @@ from kpibackfill.plots.style import (
     shortened,
     styled,
 )
-from kpibackfill.plots.words import finding, heatmap_alternative, tally, thinned_note
 
 MEASURES: dict[Unit, str] = {"count": "per cent", "points": "points", "fraction": "percentage points"}
 # What a cell without drift says where there is room and where there is little.

@@ -14,7 +14,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount, too_few
 from kpibackfill.plots.figures import Drawing, Figures
-from kpibackfill.plots.places import rows
+from kpibackfill.plots.layout import rows
 from kpibackfill.plots.style import (
     COMPUTED,
     HALO,

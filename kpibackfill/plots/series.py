@@ -12,8 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from kpibackfill.numbers import FEW, Unit, amount
+from kpibackfill.plots.captions import (
+    COMPARED,
+    every,
+    ordered,
+    series_alternative,
+    series_notes,
+    series_title,
+    tally,
+    thinned_note,
+)
 from kpibackfill.plots.figures import Drawing
-from kpibackfill.plots.places import Arranged, Entry, drift_text, rows
+from kpibackfill.plots.layout import Arranged, Entry, drift_text, rows
 from kpibackfill.plots.style import (
     COMPUTED,
     GAP,
@@ -29,16 +39,6 @@ from kpibackfill.plots.style import (
     sheet,
     size_for,
     styled,
-)
-from kpibackfill.plots.words import (
-    COMPARED,
-    every,
-    ordered,
-    series_alternative,
-    series_notes,
-    series_title,
-    tally,
-    thinned_note,
 )
 
 UNITS: dict[Unit, str] = {"count": "count", "points": "points", "fraction": "per cent"}

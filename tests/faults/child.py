@@ -24,16 +24,18 @@ import papermill  # noqa: F401
 
 import kpibackfill as kb
 from kpibackfill import apply, plots, revert
+from kpibackfill.archive import files, ledger, run_record
 from kpibackfill.beginning import prepare
-from kpibackfill.database import engine, store
+from kpibackfill.database import engine, fact_table
 from kpibackfill.errors import KpiBackfillError
-from kpibackfill.record import files, index, ledger, receipt, report, settle
+from kpibackfill.lifecycle import settle
+from kpibackfill.reporting import index, report
 from kpibackfill.run import RUN_VARIABLE
 
 # Where a blow may fall: every line of these that apply_plan comes through.
-WATCHED = {module.__file__: Path(str(module.__file__)).stem for module in (apply, engine, store, receipt, ledger)} | {
-    module.__file__: Path(str(module.__file__)).stem for module in (files, settle, index)
-}
+WATCHED = {
+    module.__file__: Path(str(module.__file__)).stem for module in (apply, engine, fact_table, run_record, ledger)
+} | {module.__file__: Path(str(module.__file__)).stem for module in (files, settle, index)}
 _KEPT = (plots, report, revert)  # imported now, not in each fork
 
 
@@ -88,7 +90,7 @@ def _run_and_exit(order: dict[str, Any]) -> None:
 
 def _run(order: dict[str, Any]) -> int:
     config, parameters, _ = prepare(order["parameters"])
-    record = receipt.RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
+    record = run_record.RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
     _tell(order, "run", record.run_id)
     os.environ[RUN_VARIABLE] = record.run_id
     run = kb.begin(**parameters.as_notebook())

@@ -19,14 +19,14 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from kpibackfill import phpmeta
+from kpibackfill.archive.run_record import RunRecord
+from kpibackfill.archive.verify import verify
 from kpibackfill.config import Config, load_config
+from kpibackfill.database import php_serialize
 from kpibackfill.database.engine import writing
 from kpibackfill.errors import KpiBackfillError
+from kpibackfill.lifecycle.settle import settle
 from kpibackfill.numbers import float4
-from kpibackfill.record.receipt import RunRecord
-from kpibackfill.record.settle import settle
-from kpibackfill.record.verify import verify
 from tests.databases import Database, connect, dump, write_config
 from tests.servers import PASSWORD, Server
 
@@ -180,7 +180,7 @@ class Site:
         for key, row in planned.items():
             value, *period, meta = new[key]
             assert (float4(value), *period) == (row["value_f4"], row["period_year"], row["period_month"])
-            assert (phpmeta.loads(meta) or {})["run_id"] == run_id
+            assert (php_serialize.loads(meta) or {})["run_id"] == run_id
         base = "makerspace_snapshot:kpi"
         tags = {base, *(f"{base}:{kpi_id}" for _, kpi_id in planned)}
         counts: dict[str, int] = dict(self.before[TAGS])

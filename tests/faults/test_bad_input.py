@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kpibackfill as kb
-from kpibackfill import decisions, phpmeta
 from kpibackfill.config import load_config
+from kpibackfill.database import php_serialize
+from kpibackfill.decisions import decisions_file
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.kpis import registry
 from kpibackfill.parameters import DEFAULTS, Parameters, resolve
@@ -137,7 +138,7 @@ def test_decision_files_of_any_kind(
     path.write_bytes(raw[: len(raw) - cut])
     units = {kpi_id: entry.unit for kpi_id, entry in registry.load().items()}
     try:
-        found = decisions.read(path, units)
+        found = decisions_file.read(path, units)
     except KpiBackfillError as error:
         clear(error)
     else:
@@ -149,7 +150,7 @@ def test_decision_files_of_any_kind(
 @given(
     blob=st.one_of(
         st.binary(max_size=60),
-        texts.map(lambda text: phpmeta.dumps({"a": text})[:-2]),
+        texts.map(lambda text: php_serialize.dumps({"a": text})[:-2]),
         st.integers(1, 3000).map(lambda depth: b'a:1:{s:1:"a";' * depth + b"N;" + b"}" * depth),
         st.sampled_from(
             [b'O:8:"stdClass":1:{s:1:"a";i:1;}', b'a:1:{i:0;O:8:"Evil":0:{}}', b"a:1:{i:0;R:1;}", b"Array"]
@@ -160,7 +161,7 @@ def test_decision_files_of_any_kind(
 )
 def test_meta_of_any_kind_makes_no_object(blob: bytes) -> None:
     tally.add("bad input", "meta blobs")
-    found = phpmeta.loads(blob)
+    found = php_serialize.loads(blob)
     assert found is None or _plain(found)
     if blob[:1] in (b"O", b"C", b"E") or b";O:" in blob:
         assert found is None

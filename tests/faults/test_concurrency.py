@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from kpibackfill import phpmeta
-from kpibackfill.record.receipt import RunRecord
-from kpibackfill.record.verify import verify
+from kpibackfill.archive.run_record import RunRecord
+from kpibackfill.archive.verify import verify
+from kpibackfill.database import php_serialize
 from tests.databases import connect, dump
 from tests.faults import tally
 from tests.faults.harness import FACTS, SNAPSHOTS, TAGS, Child, Site
@@ -61,7 +61,7 @@ def test_applies_on_different_rows_all_write(site: Site, number: int) -> None:
     wrote = 0
     for child, _ in ended:
         for key in site.plan(child.run_id):
-            assert (phpmeta.loads(now[key][-1]) or {})["run_id"] == child.run_id
+            assert (php_serialize.loads(now[key][-1]) or {})["run_id"] == child.run_id
             wrote += 1
     assert wrote
     bumps = dict(dump(site.database)[TAGS])["makerspace_snapshot:kpi"] - 7

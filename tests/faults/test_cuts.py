@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.errors import Refused
-from kpibackfill.record.receipt import RunRecord
-from kpibackfill.record.settle import settle
+from kpibackfill.lifecycle.settle import settle
 from tests.faults import tally
 from tests.faults.harness import Site
 from tests.faults.proxy import Blow, Proxy, commits

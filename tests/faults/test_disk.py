@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kpibackfill.record.settle import settle
+from kpibackfill.lifecycle.settle import settle
 from tests.faults import tally
 from tests.faults.harness import Site
 from tests.faults.test_signals import command, only_run

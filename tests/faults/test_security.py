@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.cli import main as _main  # noqa: F401  the commands are there
 from kpibackfill.config import load_config
 from kpibackfill.errors import KpiBackfillError, Refused
-from kpibackfill.record.receipt import RunRecord
 from tests.databases import connect, on
 from tests.faults import tally
 from tests.workbench import Workbench

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from kpibackfill.record.receipt import RunRecord
+from kpibackfill.archive.run_record import RunRecord
 from tests.databases import connect
 from tests.faults import tally
 from tests.faults.harness import FACTS, Child, Site

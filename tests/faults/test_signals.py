@@ -15,8 +15,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from kpibackfill.record.provenance import notebook_path
-from kpibackfill.record.receipt import RunRecord, receipt_of
+from kpibackfill.archive.provenance import notebook_path
+from kpibackfill.archive.run_record import RunRecord, receipt_of
 from tests.databases import dump
 from tests.faults import tally
 from tests.faults.harness import FEW, Site

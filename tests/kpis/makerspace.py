@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from kpibackfill.config import Site
 from kpibackfill.database.engine import reading
-from kpibackfill.database.recorded import Query, RecordedConnection
+from kpibackfill.database.query_log import Query, RecordedConnection
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import Cadence, SiteAt, Value, Window
 from tests.databases import Database, connect

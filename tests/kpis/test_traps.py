@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from kpibackfill.config import Site
 from kpibackfill.database.engine import reading
-from kpibackfill.database.recorded import RecordedConnection
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Window
 from tests.databases import Database, connect, on, reference_expected
 from tests.kpis.makerspace import AS_OF, KPIS, Makerspace, months, year

@@ -1,0 +1,252 @@
+"""This step runs the notebook with papermill, shows its progress, and judges the end by the receipt."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kpibackfill.archive.provenance import notebook_path
+from kpibackfill.archive.run_record import NOTEBOOK, RunRecord, receipt_of
+from kpibackfill.beginning import prepare
+from kpibackfill.config import Config
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.lifecycle.outcome import archived, judge
+from kpibackfill.parameters import command_options
+from kpibackfill.progress import METADATA_KEY
+from kpibackfill.reporting import markup
+from kpibackfill.run import RUN_VARIABLE
+
+if TYPE_CHECKING:
+    from kpibackfill.planning.plan import Plan
+    from kpibackfill.run import Run
+
+# How long a kernel may take to start: on a busy machine its imports alone need more than the minute that is usual.
+START_SECONDS = 300
+
+
+@dataclass(frozen=True, repr=False)
+class HandedOver:
+    """How a papermill execution that a session started has ended, and where its record is.
+
+    A dry run was started for want of an approval; `four_eyes` says that somebody else must give it.
+    """
+
+    outcome: Mapping[str, Any]
+    folder: Path
+    four_eyes: bool = False
+
+    def _repr_html_(self) -> str:
+        return markup.block(
+            "{{ t.style() }}{{ t.handed_over(o, folder, four_eyes) }}",
+            o=self.outcome,
+            folder=str(self.folder),
+            four_eyes=self.four_eyes,
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.outcome['state']}: {self.outcome['run_id']}"
+
+
+def run_notebook(
+    values: Mapping[str, Any],
+    config: Config,
+    progress: Callable[[str], None] | None = None,
+    told: dict[str, Any] | None = None,
+) -> RunRecord:
+    """Execute the notebook with these parameters and return the record of the run.
+
+    `progress` is called with a sentence at a time; `told`, where given, gets the ``run_id`` as soon as there is one,
+    and at the end, however that comes, the receipt's ``state`` and the ``remarks`` that are no failure.
+
+    Raises
+    ------
+    KpiBackfillError : an expected failure, as the receipt tells it; nothing was written.
+    OutcomeUnknown : the run ended while it was writing, or what it wrote can't be put on record.
+    Bug : the notebook raised something else; the message is its traceback.
+    """
+    told = {} if told is None else told
+    _, parameters, _ = prepare(dict(values), config)
+    record = RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
+    told["run_id"] = record.run_id
+    raised: BaseException | None = None
+    try:
+        with _environment(KPIBACKFILL_CONFIG=str(config.path), **{RUN_VARIABLE: record.run_id}), _signals():
+            _execute(record, parameters.as_notebook(), progress)
+    except BaseException as error:  # noqa: BLE001  judged below, by the receipt
+        raised = error
+    told["remarks"] = remarks = []
+    try:
+        remarks += judge(record, raised)
+    finally:
+        told["state"] = receipt_of(record.folder).get("state")
+        remarks += archived(record)
+    return record
+
+
+def hand_over(run: Run, plan: Plan, *, apply: bool = True) -> HandedOver:
+    """Start the papermill execution of what a session shows, and give its outcome for the cell.
+
+    The plan on screen goes along as ``approved_plan`` unless a reviewed one was named: what is written is what was
+    seen. Without `apply` it is a dry run, which there has to be on record before anybody can approve of it.
+    """
+    parameters = {**run.parameters.as_notebook(), "apply": apply}
+    if apply:
+        parameters["approved_plan"] = parameters["approved_plan"] or plan.fingerprint
+    options = command_options(parameters)
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "kpibackfill", "--config", str(run.config.path), "run", *options, "--json"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # an interrupt of the session reaches it once, by us
+    ) as child:
+        try:
+            printed, errors = child.communicate()
+        except KeyboardInterrupt:
+            # It closes its record, and says how it ended.
+            child.send_signal(signal.SIGINT)
+            printed, errors = child.communicate()
+    try:
+        outcome = json.loads(printed)
+    except ValueError:
+        raise KpiBackfillError(
+            f"The papermill execution ended without an outcome: {errors.strip()[-500:]}", code="hand_over"
+        ) from None
+    if "error" in outcome:
+        kind = OutcomeUnknown if child.returncode == OutcomeUnknown.exit_code else KpiBackfillError
+        raise kind(outcome["error"]["message"], code=outcome["error"]["code"])
+    return HandedOver(outcome, RunRecord(run.config.runs_dir, outcome["run_id"]).folder, run.target.four_eyes)
+
+
+def _execute(record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None) -> None:
+    with _private_files(), _kernel() as kernel:
+        _papermill(record, parameters, progress, kernel)
+
+
+def _papermill(
+    record: RunRecord, parameters: Mapping[str, Any], progress: Callable[[str], None] | None, kernel: Any
+) -> None:
+    import logging
+
+    with _without("rfc3987_syntax"):
+        from papermill import execute_notebook
+        from papermill.clientwrap import PapermillNotebookClient
+        from papermill.engines import NBClientEngine, papermill_engines
+
+    class Client(PapermillNotebookClient):  # type: ignore[misc]
+        def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+            content = msg.get("content", {})
+            if progress is not None and METADATA_KEY in content.get("metadata", {}):
+                progress(content["data"]["text/plain"])
+            return super().process_message(msg, cell, cell_index)
+
+        def create_kernel_manager(self) -> Any:
+            return kernel
+
+    class Engine(NBClientEngine):  # type: ignore[misc]
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **_options: Any) -> Any:
+            Client(nb_man, kernel_name=kernel_name, startup_timeout=START_SECONDS).execute()
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    # The tasks that an interrupt leaves behind fail with their kernel, some after the run has said how it ended.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    papermill_engines.register("kpibackfill", Engine)
+    execute_notebook(
+        notebook_path(),
+        record.folder / NOTEBOOK,
+        parameters=dict(parameters),
+        engine_name="kpibackfill",
+        kernel_name="python3",
+        progress_bar=False,
+    )
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Files made meanwhile, papermill's too, are readable by their owner only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def _kernel() -> Iterator[Any]:
+    """A kernel that starts, and imports what the notebook needs, while papermill is imported in this process."""
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+
+    ahead = "--IPKernelApp.exec_lines=['import kpibackfill.apply, kpibackfill.compute, kpibackfill.plots']"
+    # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default. Their
+    # path has at most some 100 bytes.
+    elsewhere = "/tmp" if len(os.fsencode(tempfile.gettempdir())) > 60 else None
+    with tempfile.TemporaryDirectory(prefix="kpibackfill-", dir=elsewhere) as folder:
+        manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
+        arguments = [ahead, "--HistoryManager.hist_file=:memory:"]
+        # What a kernel says there is about itself: its outputs, errors included, come through its sockets.
+        unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        run_sync(manager.start_kernel)(extra_arguments=arguments, **unheard)
+        try:
+            yield manager
+        finally:
+            if manager.has_kernel:
+                run_sync(manager.shutdown_kernel)(now=True)
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let imports go without an optional module. This one takes longer than all of papermill: a grammar by which
+    jsonschema would check internationalized addresses, of which a notebook has none."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in (*values, "JPY_SESSION_NAME")}
+    os.environ.update(values)
+    os.environ.pop("JPY_SESSION_NAME", None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does: the kernel is shut down and the record closed."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,205 @@
+"""The detective matrix: which plausible definitions give exactly what is stored, year by year."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch, Rectangle
+
+from kpibackfill.explaining.sentences import EXACT, ROUNDED, quoted
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.numbers import FEW, FEW_PEOPLE, amount
+from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.style import (
+    COMPUTED,
+    GAP,
+    INK,
+    MARGIN,
+    MUTED,
+    PAPER,
+    RULE,
+    STORED,
+    WIDTH,
+    drawable,
+    fit,
+    sheet,
+    size_for,
+    styled,
+)
+
+ROW, WIDEST, NAMES = 0.27, 0.8, 3.1  # inches: a definition, a year at its widest, the definitions' names
+MIDDLE = 0.52  # of a row
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One stored value, or a year without any."""
+
+    year: int
+    source: str
+    snapshot_id: int | None
+    stored: float | None
+    withheld: bool
+
+
+def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping[str, str]) -> Figures:
+    """Draw a matrix for each KPI that has a stored value: its definitions by year, the matches filled.
+
+    Parameters
+    ----------
+    kpis, matrix, sentences : as ``detect`` returned them.
+
+    Returns
+    -------
+    Figures with one drawing a KPI, named by the KPI's id. A rate that rests on fewer than five people is "< 5".
+    """
+    drawings = []
+    for entry in kpis:
+        rows = matrix[matrix["kpi_id"] == entry.kpi_id]
+        if not rows.empty:
+            drawings.append(_draw(entry, rows, sentences[entry.kpi_id]))
+    return Figures(tuple(drawings))
+
+
+def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
+    columns = _columns(rows)
+    names = list(dict.fromkeys(rows["definition"]))
+    width = min(WIDEST, (WIDTH - NAMES - MARGIN) / len(columns))
+    crowded = len({column.year for column in columns}) < len(columns)
+    head = (0.85 if width < 0.42 else 0.42) + 0.16 * (crowded and width >= 0.42)
+    title, subtitle = _said(entry, rows, drawable(quoted(sentence)))
+    with styled():
+        page = sheet(title, subtitle, _notes(rows, columns, width), body=head + ROW * (len(names) + 0.4) + 0.06)
+        axes = page.axes(NAMES, head, width * len(columns), ROW * (len(names) + 0.4))
+        _head(axes, entry, columns, width)
+        cells = {(row.definition, row.snapshot_id): row for row in rows.itertuples()}
+        own = str(rows.loc[rows["own"], "definition"].iloc[0])
+        for line, name in enumerate(names):
+            mine = name == own
+            room = NAMES - MARGIN - 0.18
+            size = size_for(drawable(name), room, 8.5, least=7, bold=mine)
+            label = fit(drawable(name), room, size, bold=mine)
+            axes.annotate(
+                label, (0, line + MIDDLE), (-7, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                ha="right", va="center_baseline", size=size, color=COMPUTED if mine else INK,
+                weight="bold" if mine else "normal",
+            )  # fmt: skip
+            for number, column in enumerate(columns):
+                if column.snapshot_id is not None:
+                    _cell(axes, entry, number, line, cells[name, column.snapshot_id], width)
+        for number, column in enumerate(columns):
+            if column.snapshot_id is None:
+                axes.add_patch(
+                    Rectangle((number - 0.5 + 0.04, 0), 0.92, len(names) + 0.3, color=GAP, linewidth=0, zorder=0)
+                )
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_ylim(len(names) + 0.4, 0)
+        axes.set_axis_off()
+    return Drawing(entry.kpi_id, page.figure, _alternative(entry, rows, sentence))
+
+
+def _said(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
+    """The finding as the title, where it has room there; otherwise how many values the own definition gives."""
+    label = drawable(entry.label, instead=entry.kpi_id)
+    finding, _, remark = sentence.partition(". ")
+    title = f"{label}: {finding.removesuffix('.')}"
+    if not fit(title, WIDTH - 2 * MARGIN, 13, lines=3, bold=True).endswith("…"):
+        return title, remark
+    own = rows[rows["own"]]
+    fits = int((own["match"] == EXACT).sum())
+    return f"{label}: {fits} of {len(own)} stored values follow what is computed here", sentence
+
+
+def _columns(rows: pd.DataFrame) -> list[_Column]:
+    """The stored values by year, and the years between that have none."""
+    stored = rows.drop_duplicates("snapshot_id").sort_values(["year", "snapshot_id"])
+    found = []
+    for year in range(int(stored["year"].min()), int(stored["year"].max()) + 1):
+        of_year = stored[stored["year"] == year]
+        if of_year.empty:
+            found.append(_Column(year, "", None, None, False))
+        found += [
+            _Column(year, str(row.source), int(row.snapshot_id), float(row.stored), bool(row.withheld))
+            for row in of_year.itertuples()
+        ]
+    return found
+
+
+def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
+    """The years and what is stored, above the definitions."""
+    upright = width < 0.42
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+    several = [column.year for column in columns]
+    for number, column in enumerate(columns):
+        stored = "" if column.stored is None else FEW if column.withheld else amount(column.stored, entry.unit)
+        if upright:
+            text = f"{column.year}   {stored}"
+            axes.annotate(text, (number, 1), (0, 3), va="bottom", size=7, rotation=90, color=STORED, **place)
+            continue
+        size = size_for(stored, width - 0.06, 8.5, bold=True)
+        axes.annotate(stored, (number, 1), (0, 4), va="bottom", size=size, color=STORED, weight="bold", **place)
+        axes.annotate(str(column.year), (number, 1), (0, 18), va="bottom", size=8, color=MUTED, **place)
+        if several.count(column.year) > 1:
+            source = fit(drawable(column.source.replace("_", " ")), width - 0.02, 5.5, lines=2)
+            axes.annotate(source, (number, 1), (0, 29), va="bottom", size=5.5, color=MUTED, linespacing=0.95, **place)
+    axes.annotate(
+        "stored", (0, 1), (-7, 4), xycoords="axes fraction", textcoords="offset points", ha="right", va="bottom",
+        size=8.5, color=STORED, weight="bold",
+    )  # fmt: skip
+    axes.plot([0, 1], [1, 1], transform=axes.transAxes, color=RULE, linewidth=0.8, clip_on=False)
+
+
+def _cell(axes: Axes, entry: Kpi, number: int, line: int, row: Any, width: float) -> None:
+    """What the definition gives: filled where it is what is stored, framed where it is when rounded."""
+    text = FEW if row.withheld and row.value == row.value else amount(row.value, entry.unit)
+    look: dict[str, Any] = {"color": MUTED}
+    if row.match:
+        inset = min(0.025 / width, 0.08)
+        exact = row.match == EXACT
+        box = FancyBboxPatch(
+            (number - 0.5 + inset, line + MIDDLE - 0.41), 1 - 2 * inset, 0.82,
+            boxstyle="square,pad=0", facecolor=STORED if exact else PAPER, edgecolor=STORED, linewidth=1.0,
+            linestyle="-" if exact else (0, (2, 1.5)), zorder=2,
+        )  # fmt: skip
+        axes.add_patch(box)
+        look = {"color": PAPER, "weight": "bold"} if exact else {"color": STORED}
+    if width < 0.3:
+        text = {EXACT: "", ROUNDED: "≈"}.get(row.match, "·")
+    elif row.match == EXACT and row.detail and width > 0.6:
+        text = f"{text} {row.detail[:3]}"
+    size = size_for(text, width - 0.06, 8, bold=True)
+    axes.text(number, line + MIDDLE, text, ha="center", va="center_baseline", size=size, zorder=3, **look)
+
+
+def _notes(rows: pd.DataFrame, columns: list[_Column], width: float) -> list[str]:
+    said = ["Filled: the definition gives exactly what is stored."]
+    if (rows["match"] == ROUNDED).any():
+        said.append("Dashed: it does when rounded.")
+    said.append("Orange: what is computed here.")
+    if any(column.snapshot_id is None for column in columns):
+        said.append("Grey years: nothing stored.")
+    if width < 0.3:
+        said.append("A dot: another value.")
+    details = rows[(rows["match"] == EXACT) & (rows["detail"] != "")].drop_duplicates("year")
+    if len(details):
+        said.append(
+            "Up to the end of: " + ", ".join(f"{row.detail} ({row.year})" for row in details.itertuples()) + "."
+        )
+    if rows["withheld"].any():
+        said.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
+    return [" ".join(said)]
+
+
+def _alternative(entry: Kpi, rows: pd.DataFrame, sentence: str) -> str:
+    exact = rows[rows["match"] == EXACT]
+    stored = rows["snapshot_id"].nunique()
+    fits = exact.groupby("definition", sort=False)["snapshot_id"].nunique()
+    listed = "; ".join(f"{name}: {count}" for name, count in fits.items()) or "none"
+    return (
+        f"Matrix of {rows['definition'].nunique()} definitions of {entry.label} by year, held against {stored} stored "
+        f"values. {quoted(sentence)} Exact matches: {listed}."
+    )

@@ -1,0 +1,89 @@
+"""How an execution of the notebook ended: as its receipt says, and by what was raised where that says too little."""
+
+from __future__ import annotations
+
+import traceback
+
+from kpibackfill.archive import files
+from kpibackfill.archive.run_record import FINAL, NOTEBOOK, RunRecord
+from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
+from kpibackfill.lifecycle import closing
+
+
+def judge(record: RunRecord, raised: BaseException | None) -> list[str]:
+    """Success is what the receipt says, never papermill's word: it calls cells completed that never ran.
+
+    What hit the run once its end was on record is no failure any more, but a remark.
+    """
+    try:
+        closing.finish(record)
+    except KpiBackfillError as unwritten:
+        if record.receipt["state"] == "applied":
+            raise closing.off_record(record, unwritten) from None
+        raise
+    receipt = record.receipt
+    if receipt["state"] == "applying":
+        raise OutcomeUnknown(
+            f"The run ended while it was writing, so that it is unknown whether it wrote. "
+            f"`kpibackfill settle {record.run_id}` finds out; run nothing else before.",
+            code="outcome_unknown",
+        ) from None
+    if receipt["state"] not in FINAL:
+        closing.close_failed(record, _ended_early(raised))
+        receipt = record.receipt
+    if isinstance(raised, KeyboardInterrupt):
+        raise raised
+    error = receipt["error"]
+    if error is not None and error["code"] != "bug":
+        failure = KpiBackfillError(error["message"], code=error["code"])
+        failure.state = receipt["state"]
+        raise failure from None
+    if raised is not None and not (error is None and _is_outside(raised)):
+        raise Bug(_traceback(raised)) from None
+    if error is not None:
+        raise Bug(error["message"])
+    return [] if raised is None else [f"The notebook did not come to its end ({_in_a_line(raised)}), but its run did."]
+
+
+def archived(record: RunRecord) -> list[str]:
+    """Seal the notebook; where that fails, the run's outcome stays what it is, and so does an error under way."""
+    try:
+        if (record.folder / NOTEBOOK).is_file():
+            closing.archive_notebook(record)
+    except (KpiBackfillError, OSError, ValueError, LookupError) as error:
+        return [f"The notebook of {record.run_id} was not archived ({_in_a_line(error)})."]
+    return []
+
+
+def _is_outside(raised: BaseException) -> bool:
+    """Whether it is nothing that our code did wrong: a process that was killed, a disk that is full."""
+    expected = getattr(raised, "ename", "") in ("KpiBackfillError", "Refused", "OutcomeUnknown")
+    return expected or bool(_died(raised)) or isinstance(raised, OSError)
+
+
+def _ended_early(raised: BaseException | None) -> BaseException:
+    what = "The notebook ended before its last step" if raised is None else _died(raised)
+    if raised is not None and not what:
+        return raised
+    return KpiBackfillError(f"{what}; nothing was written. Run again.", code="incomplete")
+
+
+def _died(raised: BaseException) -> str:
+    """What ended a kernel or a cell from outside; empty where nothing did."""
+    if type(raised).__name__ == "CellTimeoutError":
+        return "A cell timed out"
+    # What jupyter_client raises, as a RuntimeError, where the kernel was killed while it started, or could not start.
+    if str(raised).startswith("Kernel didn't respond"):
+        return "The notebook's kernel did not start in time"
+    killed = type(raised).__name__ == "DeadKernelError" or str(raised).startswith("Kernel died before")
+    return "The notebook's kernel died" if killed else ""
+
+
+def _in_a_line(error: BaseException) -> str:
+    said = getattr(error, "evalue", "") or str(error).removesuffix(f"; {files.OF_A_RUN}")
+    return _died(error) or " ".join(said.split())[:300].rstrip(".") or type(error).__name__
+
+
+def _traceback(raised: BaseException) -> str:
+    lines = getattr(raised, "traceback", None)
+    return "\n".join(lines) if lines else "".join(traceback.format_exception(raised))

@@ -1,0 +1,191 @@
+"""The archive in a notebook: what the commands print, as DataFrames, without a database.
+
+``latest`` and shortened run ids are understood wherever a run is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.archive import history as record_history
+from kpibackfill.archive import runs as runs_on_record
+from kpibackfill.archive.diff import compare_runs
+from kpibackfill.archive.verdict import Verdict
+from kpibackfill.archive.verify import verify_all
+from kpibackfill.config import load_config
+from kpibackfill.numbers import FEW, too_few
+from kpibackfill.reporting import terminal
+
+
+@dataclass(frozen=True, repr=False)
+class Shown:
+    """All that is on record of a run: `values` as ``kpibackfill show --json`` prints them, and the text for people."""
+
+    values: Mapping[str, Any]
+    text: str
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def runs(
+    target: str | None = None, year: int | None = None, kpi: str | None = None, state: str | None = None
+) -> pd.DataFrame:
+    """The runs on record, the oldest first; of one target, year, KPI or state where these are given.
+
+    Parameters
+    ----------
+    target, year, kpi : a target's name, a year that was asked for, the id of a KPI that was computed.
+    state : ``applied``, ``dry_run``, ``refused``, ``failed``, ``planned`` or ``unsettled``.
+
+    Returns
+    -------
+    DataFrame, a row per run: `run_id`, `target`, `from_year`, `to_year` (int), `apply` (bool), `state`, `settled`
+    (bool), `started_at`, `ended_at` (UTC; missing while it has not ended), `operator`, `reason`, `revert_of`, `kpis`
+    (list), `planned`, `written` (numbers of rows), `fingerprint`, `notebook` (``as shipped``, ``edited`` or ``not
+    archived``), `cells` (SHA-256), `approvals` (list).
+
+    Raises
+    ------
+    Refused : there is no such state, or neither the configuration nor any run knows such a target.
+    """
+    config = load_config()
+    runs_on_record.refuse_unknown_target(config, target)
+    found = runs_on_record.runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
+    names = ["run_id", "target", "from_year", "to_year", "apply", "state", "settled", "started_at", "ended_at"]
+    names += ["operator", "reason", "revert_of", "kpis", "planned", "written", "fingerprint", "notebook", "cells"]
+    rows = [{**run, "from_year": run["years"][0], "to_year": run["years"][-1]} for run in found]
+    frame = pd.DataFrame(rows, columns=[*names, "approvals"])
+    for name in ("started_at", "ended_at"):
+        frame[name] = pd.to_datetime(frame[name], utc=True)
+    return frame
+
+
+def show(run: str) -> Shown:
+    """All that is on record of one run; as the last expression of a cell its findings, shown as text.
+
+    Parameters
+    ----------
+    run : its id, the beginning or end of it, or ``latest``.
+
+    Returns
+    -------
+    Shown : indexed by the names that ``kpibackfill show --json`` prints.
+
+    Raises
+    ------
+    Refused : there is no such run, or there are several.
+
+    Example: ``kb.show("latest")``
+    """
+    runs_dir = load_config().runs_dir
+    shown = runs_on_record.show(runs_dir, runs_on_record.resolve_run(runs_dir, run))
+    changes = [change for change in record_history.changes(runs_dir) if change["run_id"] == shown["run_id"]]
+    return Shown(shown, terminal.show_text(shown, changes))
+
+
+def diff(one: str, other: str) -> pd.DataFrame:
+    """What differs between two runs.
+
+    Parameters
+    ----------
+    one, other : their ids, the beginnings or ends of them, or ``latest``.
+
+    Returns
+    -------
+    DataFrame, a row per difference: `about` (``computed``, ``stored``, ``status``, ``parameter``, ``setting``,
+    ``database``, ``package``, ``code`` or ``KPI``), `name` (of a row: year, snapshot and KPI), `one`, `other` (the two
+    values; "< 5" for those of a rate that rests on too few people), `why` (of a computed value).
+
+    Raises
+    ------
+    Refused : there is no such run, there are several, or a receipt was altered since it was archived.
+    """
+    found, units = compare_runs(load_config().runs_dir, one, other)
+    rows = list(_differences(found, units))
+    return pd.DataFrame(rows, columns=["about", "name", "one", "other", "why"], dtype=object)
+
+
+def history(
+    kpi: str | None = None, target: str | None = None, year: int | None = None, snapshot_id: int | None = None
+) -> pd.DataFrame:
+    """Every value that a row was ever given; of one KPI, target, year or snapshot where these are given.
+
+    Parameters
+    ----------
+    kpi : its id in the registry, or as it is stored.
+    target, year, snapshot_id : of the row.
+
+    Returns
+    -------
+    DataFrame, a row per value written, the oldest first: `when` (UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as
+    stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float; missing without a row),
+    `basis_before`, `basis` (Int64, what these rest on, missing where unknown), `origin`, `reverts`, `reviewer`,
+    `decision_reason` (of the decision on that row; empty without one), `reason`, `operator` (of the run).
+    ``attrs["kpis"]`` has each KPI's `label` and `unit` (``None`` where it has none).
+    """
+    from kpibackfill.kpis import registry
+
+    config = load_config()
+    found = record_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
+    names = ["when", "run_id", "target", "snapshot_id", "kpi_id", "year", "action", "before", "value", "basis_before"]
+    names += ["basis", "origin", "reverts", "reviewer", "decision_reason", "reason", "operator"]
+    rows = [{**change, "when": change["at"], "value": change["after"]} for change in found]
+    frame = pd.DataFrame(rows, columns=names).astype(
+        {"before": "float64", "value": "float64", "basis_before": "Int64", "basis": "Int64"}
+        | dict.fromkeys(("snapshot_id", "year"), "int64")
+    )
+    frame["when"] = pd.to_datetime(frame["when"], utc=True)
+    known = {config.site.kpi_id_prefix + name: entry for name, entry in registry.load(config.site.kpi_modules).items()}
+    frame.attrs["kpis"] = {
+        change["kpi_id"]: {
+            "label": known[change["kpi_id"]].label if change["kpi_id"] in known else change["kpi_id"],
+            "unit": change["unit"],
+        }
+        for change in found
+    }
+    return frame
+
+
+def verify(head: str = "", target: str | None = None) -> Verdict:
+    """Check the archive against its ledger, and with `target` that database's rows against the archive.
+
+    Parameters
+    ----------
+    head : a head digest that was noted elsewhere: is it still contained?
+    target : a target of ``kpibackfill.toml``.
+
+    Returns
+    -------
+    Verdict : `findings` (none: all is as it was), `notes`, and the `head` to note elsewhere.
+
+    Raises
+    ------
+    Refused : `head` is no digest, there is no ledger to go by, or no such target.
+    """
+    return verify_all(load_config(), head, target)
+
+
+def _differences(found: Mapping[str, Any], units: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    for row in found["rows"]:
+        name = f"{row['year']}, snapshot {row['snapshot_id']}, {row['kpi_id']}"
+        few = any(too_few(units.get(row["kpi_id"]), basis) for basis in row["basis"])
+        for about in ("computed", "stored", "status"):
+            if row[about][0] != row[about][1]:
+                withheld = few and about != "status"
+                pair = [FEW if withheld and value is not None else value for value in row[about]]
+                yield about, name, *pair, row["why"] if about == "computed" else ""
+    for about in ("parameters", "settings", "databases", "packages"):
+        yield from ((about.removesuffix("s"), name, *pair, "") for name, pair in found[about].items())
+    if not found["code"]["same"]:
+        yield from (("code", name, *found["code"][name], "") for name in ("git_commit", "sources_sha256"))
+    for kpi_id, words in found["kpis"].items():
+        other = [name for name in ("definition", "sql", "bound_values", "result") if words[name] == "other"]
+        yield from (("KPI", f"{kpi_id}: {name.replace('_', ' ')}", "–", "other", "") for name in other)

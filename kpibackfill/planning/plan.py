@@ -1,0 +1,135 @@
+"""This step lists exactly what would be written, from what, and gives the list a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.archive import files
+from kpibackfill.archive.changes import PlanRow, databases, row_document
+from kpibackfill.archive.plan_file import fingerprint
+from kpibackfill.archive.run_record import DRIFT, PLAN
+from kpibackfill.compute import Readings
+from kpibackfill.drift import counts, records
+from kpibackfill.errors import Refused
+from kpibackfill.frames import seal_of
+from kpibackfill.kpis.registry import as_dict
+from kpibackfill.planning import candidates, resolve
+from kpibackfill.planning.candidates import Proposal
+from kpibackfill.reporting import markup
+from kpibackfill.reporting.csv_export import drift_csv
+from kpibackfill.run import Run, step
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """The rows to write, ordered by key, and the fingerprint that stands for them and for the databases.
+
+    ``proposals`` are the rows that a person may decide about, planned ones included; ``decided`` is what was decided.
+    """
+
+    rows: tuple[PlanRow, ...]
+    databases: Mapping[str, Mapping[str, Any]]
+    fingerprint: str
+    run: Run
+    proposals: tuple[Proposal, ...] = ()
+    decided: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def frame(self) -> pd.DataFrame:
+        """A row per planned row: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (floats)."""
+        return pd.DataFrame(
+            [
+                (row.snapshot_id, row.kpi_id, row.action, row.year, row.before and row.before.metric_value, row.value)
+                for row in self.rows
+            ],
+            columns=["snapshot_id", "kpi_id", "action", "year", "before", "after"],
+        ).astype({"before": "float64", "after": "float64"})
+
+    def __repr__(self) -> str:
+        return markup.actions_sentence([row.action for row in self.rows])
+
+    def _repr_html_(self) -> str:
+        words = {entry.kpi_id: as_dict(entry) for entry in self.run.kpis}
+        rows = map(row_document, self.rows)
+        return markup.plan_html(rows, words, self.run.site.kpi_id_prefix, self.fingerprint, self.decided, self.notes)
+
+
+@step
+def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
+    """The rows that an apply would write: the new and the changed ones, as limited or added to by decisions.
+
+    In a revert they are the rows that the other run wrote, to be put back as they were before.
+
+    Parameters
+    ----------
+    run : what ``begin`` returned.
+    drift : what ``compare`` returned for that run.
+
+    Returns
+    -------
+    Plan : its rows, each with its before-image, and one `fingerprint`; ``frame()`` has them as a DataFrame.
+
+    Raises
+    ------
+    Refused : `drift` was edited since it was compared, or belongs to another run; or a decision doesn't fit.
+    """
+    seal = seal_of(drift)
+    if seal.run is not run:
+        raise Refused("This drift belongs to another run; nothing was written. Run the cells in order.", code="order")
+    readings: Readings = seal.content
+    if readings.reverted is None:
+        proposed = candidates.of_drift(run, readings, drift)
+    else:
+        proposed = candidates.of_revert(run, readings.reverted)
+    chosen = resolve.choose(run, readings, proposed)
+    notes = (*proposed.notes, *chosen.notes)
+    plan = build_plan(run, chosen.rows, proposals=proposed.proposals, decided=chosen.decided, notes=notes)
+    if run.record is not None:
+        years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
+        run.record.add(DRIFT, drift_csv(drift))
+        run.record.add(PLAN, files.readable(plan_document(plan)))
+        run.record.update(
+            databases=readings.databases,
+            notes=[*run.parameters.notes, *readings.notes, *plan.notes],
+            kpis=[
+                {
+                    **as_dict(entry),
+                    "source_text": entry.source_text,
+                    "source_sha256": hashlib.sha256(entry.source_text.encode()).hexdigest(),
+                    "queries": [asdict(query) for query in readings.queries[entry.kpi_id]],
+                }
+                for entry in run.kpis
+            ],
+            years=years,
+            total_kpi_rows=total,
+            rows=records(drift),
+            plan={"fingerprint": plan.fingerprint, "rows": len(plan)},
+            review=[proposal.document() for proposal in plan.proposals],
+            decisions=list(plan.decided),
+        )
+    return plan
+
+
+def build_plan(run: Run, rows: Iterable[PlanRow], **more: Any) -> Plan:
+    ordered = tuple(sorted(rows, key=lambda row: (row.snapshot_id, row.kpi_id)))
+    where = databases(run.target)
+    return Plan(ordered, where, fingerprint(where, [row_document(row) for row in ordered]), run, **more)
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """``plan.json``: every row with its whole before-image, ``meta`` in base64."""
+    return {
+        "schema": 1,
+        "run_id": plan.run.run_id,
+        "fingerprint": plan.fingerprint,
+        "databases": plan.databases,
+        "rows": [row_document(row) for row in plan.rows],
+    }

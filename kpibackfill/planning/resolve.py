@@ -1,0 +1,192 @@
+"""What becomes the plan: the proposals that are planned, or those that a person decided for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.archive.changes import PlanRow
+from kpibackfill.compute import Readings
+from kpibackfill.database.fact_table import Image
+from kpibackfill.decisions.decisions_file import Decision, Decisions, contradiction, refuse_lines
+from kpibackfill.numbers import same
+from kpibackfill.planning.candidates import Proposal, Proposed
+from kpibackfill.run import Run
+from kpibackfill.wording import some
+
+Key = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of the plan, and for the record each decision with the row that it is about."""
+
+    rows: tuple[PlanRow, ...]
+    decided: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def choose(run: Run, readings: Readings, proposed: Proposed) -> Chosen:
+    """The planned proposals; with a decisions file exactly what it says, all that it does not name being deferred.
+
+    Raises
+    ------
+    Refused : a line is about a row that this run has not, or was decided on numbers that changed since, or two lines
+        contradict each other; the message names the lines, and nothing was written.
+    """
+    decisions = run.decisions
+    if decisions is None:
+        return Chosen(tuple(proposal.row for proposal in proposed.proposals if proposal.planned))
+    desk = _Desk(run, readings, proposed)
+    problems: list[tuple[Decision, str]] = []
+    first: dict[Key, Decision] = {}
+    rows: list[PlanRow] = []
+    already: list[int] = []
+    for decision in decisions.lines:
+        try:
+            keys = list(desk.keys(decision))
+            for key in keys:
+                known = first.setdefault(key, decision)
+                if not known.same_as(decision):
+                    raise contradiction(known, decision, decisions.name)
+                if known is not decision:
+                    continue
+                row = desk.row(decision, key)
+                if row is not None:
+                    rows.append(row)
+                elif decision.word != "reject":
+                    already.append(decision.line)
+        except _Unfit as unfit:
+            problems.append((decision, str(unfit)))
+    refuse_lines(decisions, problems)
+    return Chosen(tuple(rows), tuple(desk.decided(first)), (_told(decisions, rows, first, already),))
+
+
+class _Unfit(Exception):
+    """Why a decision doesn't fit this run."""
+
+
+class _Desk:
+    """A run's proposals and stored rows, laid out for one decision after the other."""
+
+    def __init__(self, run: Run, readings: Readings, proposed: Proposed) -> None:
+        self._run, self._readings = run, readings
+        self._settled = proposed.settled
+        self._by_key = {proposal.key: proposal for proposal in proposed.proposals}
+        snapshots = readings.snapshots
+        self._snapshots: dict[int, tuple[int, str]] = {
+            snapshot_id: (year, date)
+            for snapshot_id, year, date in zip(
+                snapshots["snapshot_id"].tolist(),
+                snapshots["year"].tolist(),
+                snapshots["snapshot_date"].tolist(),
+                strict=True,
+            )
+        }
+
+    def keys(self, decision: Decision) -> Iterator[Key]:
+        if decision.snapshot_id is None:
+            found = [snapshot_id for snapshot_id, (year, _) in self._snapshots.items() if year == decision.year]
+            if not found:
+                raise _Unfit(f"this run has no target snapshot of {decision.year}")
+            yield from ((snapshot_id, decision.kpi_id) for snapshot_id in found)
+            return
+        key = (decision.snapshot_id, decision.kpi_id)
+        proposal = self._by_key.get(key)
+        if decision.snapshot_id not in self._snapshots and proposal is None:
+            raise _Unfit(f"snapshot {decision.snapshot_id} is none of this run's target snapshots")
+        year = proposal.row.year if proposal else self._snapshots[decision.snapshot_id][0]
+        if decision.year is not None and decision.year != year:
+            raise _Unfit(f"snapshot {decision.snapshot_id} is of {year}, not of {decision.year}")
+        yield key
+
+    def row(self, decision: Decision, key: Key) -> PlanRow | None:
+        """The row that the decision puts into the plan; ``None`` where there is nothing to write."""
+        if self._run.parameters.revert_of and decision.word in ("set", "remove"):
+            raise _Unfit(f"a revert only puts rows back; {decision.word} is for another run")
+        if self._is_done(decision, key):
+            return None
+        proposal = self._by_key.get(key)
+        if decision.numbers and proposal is None:
+            raise _Unfit("this run has nothing to decide there: its numbers changed since, or its KPI is not computed")
+        if decision.numbers and proposal and proposal.numbers != decision.numbers:
+            raise _Unfit("decided on numbers that have changed since; review a new dry run")
+        if decision.word == "set":
+            return self._set(decision, key)
+        assert proposal is not None
+        if decision.word == "remove":
+            return self._removal(proposal)
+        if decision.word == "accept" and proposal.status == "unsupported":
+            raise _Unfit("nothing was computed for that row, so there is nothing to accept; remove it, or set a value")
+        return proposal.row if decision.word == "accept" else None
+
+    def _is_done(self, decision: Decision, key: Key) -> bool:
+        """Whether what is stored is what was decided already, as it is once the decisions were applied."""
+        before = self._readings.stored.get(key)
+        if decision.word == "set":
+            assert decision.value is not None
+            period = self._period(key)
+            return (
+                before is not None
+                and same(before.metric_value, decision.value)
+                and (before.period_year, before.period_month) == period
+            )
+        if decision.word == "remove":
+            return before is None
+        return key in self._settled
+
+    @staticmethod
+    def _removal(proposal: Proposal) -> PlanRow:
+        row = proposal.row
+        return replace(row, action="delete", value=None, period_year=None, period_month=None, origin="remove")
+
+    def _period(self, key: Key) -> tuple[int, int]:
+        _, date = self._snapshots[key[0]]
+        return int(date[:4]), int(date[5:7])
+
+    def _set(self, decision: Decision, key: Key) -> PlanRow:
+        before: Image | None = self._readings.stored.get(key)
+        year, month = self._period(key)
+        computed = self._readings.computed
+        rows = computed[(computed["snapshot_id"] == key[0]) & (computed["kpi_id"] == key[1])]
+        basis, population = (
+            None if rows.empty or pd.isna(rows[name].iloc[0]) else int(rows[name].iloc[0])
+            for name in ("basis", "population")
+        )
+        return PlanRow(
+            snapshot_id=key[0],
+            kpi_id=self._run.site.kpi_id_prefix + key[1],
+            action="insert" if before is None else "update",
+            value=decision.value,
+            period_year=year,
+            period_month=month,
+            year=self._snapshots[key[0]][0],
+            basis=basis,
+            population=population,
+            before=before,
+            origin="set",
+        )
+
+    def decided(self, first: Mapping[Key, Decision]) -> Iterator[dict[str, Any]]:
+        for (snapshot_id, _), decision in first.items():
+            proposal = self._by_key.get((snapshot_id, decision.kpi_id))
+            year = proposal.row.year if proposal else self._snapshots[snapshot_id][0]
+            told = asdict(decision) | {"snapshot_id": snapshot_id, "year": year}
+            told["decision"] = told.pop("word")
+            yield told
+
+
+def _told(decisions: Decisions, rows: Sequence[PlanRow], first: Mapping[Key, Decision], already: Iterable[int]) -> str:
+    words = [decision.word for decision in first.values()]
+    past = {"accept": "accepted", "set": "set", "remove": "to remove", "reject": "rejected"}
+    counts = ", ".join(f"{words.count(word)} {text}" for word, text in past.items() if word in words) or "none"
+    lines = ", ".join(map(str, dict.fromkeys(already)))
+    nothing = f" Nothing is left to do for line{'s' * (',' in lines)} {lines}." if lines else ""
+    ignored = f" Columns without a meaning here: {some(decisions.ignored)}." if decisions.ignored else ""
+    return (
+        f"By the decisions in {decisions.name}: {counts}; {len(rows)} row{'s' * (len(rows) != 1)} in the plan, every "
+        f"row that it does not name is deferred.{nothing}{ignored}"
+    )

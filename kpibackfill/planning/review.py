@@ -1,0 +1,260 @@
+"""A decisions file as its reviewer handles it: written for a run, filled in and checked, also beside the table.
+
+The file lies where the reviewer works, never in the run's own folder, which is closed; a run that goes by it keeps a
+copy.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kpibackfill.archive import files
+from kpibackfill.archive import runs as runs_on_record
+from kpibackfill.archive.run_record import RunRecord
+from kpibackfill.archive.vouching import refuse_altered
+from kpibackfill.config import Config, load_config
+from kpibackfill.decisions import decisions_file
+from kpibackfill.decisions.decisions_file import COLUMNS, TOLD, Decision, Decisions
+from kpibackfill.decisions.number_parsing import spelled
+from kpibackfill.errors import Refused
+from kpibackfill.kpis import registry
+from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, Unit, amount, too_few
+from kpibackfill.reporting import markup
+from kpibackfill.reporting.csv_export import MARK, no_formula
+from kpibackfill.run import decidable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kpibackfill.planning.plan import Plan
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Review:
+    """A decisions file: where it lies, and what stands in it."""
+
+    path: Path
+    frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        count = len(self.frame)
+        return f"{self.path}: {count} row{'s' * (count != 1)}"
+
+    def _repr_html_(self) -> str:
+        words = {kpi_id: registry.as_dict(entry) for kpi_id, entry in registry.load().items()}
+        here = self.path.resolve().is_relative_to(Path.cwd())
+        return markup.block(
+            "{{ t.style() }}{{ t.review(path, rows, decided) }}",
+            path=os.path.relpath(self.path) if here else str(self.path),
+            rows=[_shown(line, words) for line in self.frame.to_dict("records")],
+            decided=sum(text != "" for text in self.frame["decision"]),
+        )
+
+
+def review(run: str | Plan, output: str | Path | None = None, *, config: Config | None = None) -> Review:
+    """Write the decisions file of a dry run: a line per planned or unsupported row, to be decided by a person.
+
+    Of the plan on screen, and without an `output`, the file that is there already is given as it was filled in, or the
+    one that the plan goes by, so that a notebook with this call can be run all over again.
+
+    Parameters
+    ----------
+    run : the dry run's id, its beginning or end, or ``latest``; or in a session the plan on screen.
+    output : where to write it; by default ``decisions-<run>.csv`` in the current folder.
+    config : the configuration instead of the nearest one.
+
+    Returns
+    -------
+    Review : `path` and `frame`, and in a notebook a table with what is decided so far and a link that opens the file.
+
+    Raises
+    ------
+    Refused : it is no dry run that has ended, or the file is there already; nothing was overwritten.
+    """
+    config = config or load_config()
+    if isinstance(run, str):
+        run_id = runs_on_record.resolve_run(config.runs_dir, run)
+        rows, units = _archived(config, run_id)
+    else:
+        if output is None and run.run.parameters.decisions:
+            return _read(run.run.parameters.decisions)
+        run_id = run.run.run_id or f"{run.run.target.name}-{run.fingerprint[:8]}"
+        rows, units = [proposal.document() for proposal in run.proposals], decidable(config)
+    path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
+    _refuse_archived(path, config)
+    if os.path.lexists(path.resolve()):  # one that is too long is not: writing it is told
+        if output is None and not isinstance(run, str):
+            return _read(path)
+        raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
+    lines = [_line(row, units.get(row["kpi_id"], "")) for row in rows]
+    _write(path, _csv(COLUMNS, lines))
+    return Review(path, _frame(COLUMNS, lines))
+
+
+def decide(
+    path: str | Path,
+    kpi_id: str,
+    decision: str,
+    *,
+    snapshot_id: int | None = None,
+    year: int | None = None,
+    value: float | None = None,
+    reason: str = "",
+    reviewer: str = "",
+) -> Review:
+    """Fill in a decision in a decisions file; for a ``set``, a file or a line that is not there yet is added.
+
+    To accept, reject or remove a row that the file does not have, as once that was applied, leaves the file as it is
+    and warns, so that a notebook with this call can be run all over again.
+
+    Parameters
+    ----------
+    path : the file, as `review` or a spreadsheet wrote it.
+    kpi_id : one of the registry, or of the site's ``manual_kpis``.
+    decision : ``accept``, ``reject``, ``defer``, ``set`` or ``remove``.
+    snapshot_id, year : of the row; a ``set`` may give the year alone, for all target snapshots of it.
+    value, reason, reviewer : the value to set, why, and who decided.
+
+    Returns
+    -------
+    Review : the file as it is now, as `review` gives it.
+
+    Raises
+    ------
+    Refused : the file with this decision would not be accepted; it was left as it is.
+
+    Example: ``kb.decide("decisions.csv", "education_nps", "accept", snapshot_id=283, reviewer="Ann")``
+    """
+    config = load_config()
+    path, raw = decisions_file.content(path, new=True)
+    _refuse_archived(path, config)
+    header, lines, delimiter = decisions_file.table(raw, path.name) if raw else (list(COLUMNS), [], ",")
+    header += [name for name in COLUMNS if name not in header]
+    given = {"kpi_id": kpi_id, "decision": decision, "reason": reason, "reviewer": reviewer}
+    given |= {"value": "" if value is None else spelled(value, decimal_comma=delimiter != ",")}
+    key = {"snapshot_id": snapshot_id, "year": year}
+    given |= {name: "" if whole is None else str(whole) for name, whole in key.items()}
+    meant = [
+        line
+        for line in lines
+        if line.get("kpi_id") == kpi_id
+        and decisions_file.same_whole(line.get("snapshot_id", ""), snapshot_id)
+        and (snapshot_id is not None or decisions_file.same_whole(line.get("year", ""), year))
+    ]
+    known = decidable(config)
+    if (
+        decision.lower() in decisions_file.ON_NUMBERS
+        and raw
+        and not meant
+        and kpi_id in known
+        and snapshot_id is not None
+    ):
+        warnings.warn(
+            f"{path.name} has no row of snapshot {snapshot_id}, {kpi_id}: this run has nothing to decide there, "
+            "so nothing was.",
+            stacklevel=2,
+        )
+        return Review(path, _frame(header, lines))
+    changed = {name: text for name, text in given.items() if name != "year" or text}
+    filled = [{**line, **changed} if line in meant else line for line in lines] + ([] if meant else [given])
+    text = _csv(header, filled, delimiter)
+    decisions_file.parse(text.encode(), path.name, known)
+    _write(path, text)
+    return Review(path, _frame(header, filled))
+
+
+def check_decisions(path: str | Path) -> pd.DataFrame:
+    """Read a decisions file as a run would, without a database.
+
+    Parameters
+    ----------
+    path : the file.
+
+    Returns
+    -------
+    DataFrame, a row per line that decides anything: `line`, `kpi_id`, `decision`, `snapshot_id`, `year` (Int64,
+    missing where not given), `value` (float), `reason`, `reviewer`.
+
+    Raises
+    ------
+    Refused : a line is unknown, incomplete or contradicts another; the message names it.
+    """
+    import pandas as pd
+
+    found: Decisions = decisions_file.read(path, decidable(load_config()))
+    names = [field.name for field in fields(Decision)]
+    frame = pd.DataFrame([[getattr(told, name) for name in names] for told in found.lines], columns=names)
+    frame = frame.rename(columns={"word": "decision"}).drop(columns="numbers")
+    return frame.astype({"line": "int64", "snapshot_id": "Int64", "year": "Int64", "value": "float64"})
+
+
+def _read(file: str | Path) -> Review:
+    path, raw = decisions_file.content(file)
+    header, lines, _ = decisions_file.table(raw, path.name)
+    return Review(path, _frame(header, lines))
+
+
+def _refuse_archived(path: Path, config: Config) -> None:
+    if path.resolve().is_relative_to(config.runs_dir):
+        raise Refused(f"{path} is in the archive, whose files are closed; name another file.", code="decisions")
+
+
+def _archived(config: Config, run_id: str) -> tuple[list[Mapping[str, Any]], Mapping[str, str]]:
+    record = RunRecord(config.runs_dir, run_id)
+    receipt = record.receipt
+    if receipt["state"] != "dry_run" or not record.closed:
+        raise Refused(f"{run_id} is no dry run that has ended; only those are reviewed.", code="decisions")
+    refuse_altered(record)
+    return receipt["review"], {entry["kpi_id"]: entry["unit"] for entry in receipt["kpis"]}
+
+
+def _line(row: Mapping[str, Any], unit: str) -> dict[str, str]:
+    """A row for people: where a rate rests on fewer than five, its numbers are withheld, as everywhere."""
+    line = {name: "" if row[name] is None else str(row[name]) for name in TOLD}
+    remarks = list(row["warnings"])
+    if row["computed"] is not None and unit == "fraction" and too_few("fraction", row["basis"]):
+        line |= {"stored": FEW if line["stored"] else "", "computed": FEW, "basis": FEW, "population": FEW}
+        remarks.insert(0, NOT_FOR_PUBLICATION)
+    return line | {"remarks": "; ".join(remarks), "numbers": row["numbers"]}
+
+
+def _shown(told: Mapping[str, str], words: markup.Words) -> dict[str, Any]:
+    """A line as people read it; a column that the file lacks is empty."""
+    line = {**dict.fromkeys(COLUMNS, ""), **told}
+    unit = markup.unit_of(line["kpi_id"], words)
+    texts = {f"{name}_text": _amount(line[name], unit) for name in ("stored", "computed", "value")}
+    return {**line, **texts, "label": words.get(line["kpi_id"], {}).get("label", line["kpi_id"])}
+
+
+def _amount(text: str, unit: Unit | None) -> str:
+    """A number of the file in its unit; what is none, such as one withheld, as it stands."""
+    try:
+        return amount(float(text), unit)
+    except ValueError:
+        return text
+
+
+def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]], delimiter: str = ",") -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, header, delimiter=delimiter, restval="", extrasaction="ignore", lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: no_formula(line.get(name, "")) for name in header} for line in lines)
+    return MARK + text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    # A link stays one: the file that it leads to is replaced.
+    files.write(path.resolve(), text, then="nothing else was touched. Make room, give rights, or name another file.")
+
+
+def _frame(header: Sequence[str], lines: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([[line.get(name, "") for name in header] for line in lines], columns=list(header), dtype=str)

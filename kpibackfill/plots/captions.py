@@ -1,0 +1,191 @@
+"""What the figures of the drift say in words: titles that state the finding, notes, alternative texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.numbers import FEW, FEW_PEOPLE
+from kpibackfill.plots.layout import Arranged, drift_text, rows
+from kpibackfill.plots.style import drawable
+from kpibackfill.wording import some
+
+COMPARED = ("differs", "period", "agrees")
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def finding(arranged: Arranged) -> str:
+    """What the drift shows, in one sentence."""
+    differ, both, new = arranged.count("differs"), arranged.count(*COMPARED), arranged.count("new")
+    if differ:
+        largest = next(rows(ordered(arranged)))
+        verb = "differs" if differ == 1 else "differ"
+        named = _named(arranged, largest, "label")
+        if both == 1:
+            return f"The one stored value differs: {named}"
+        return f"{differ:,} of {both:,} stored values {verb}{'; the largest' if differ > 1 else ''}: {named}"
+    if both:
+        return (
+            f"{every(both)} stored values agree with the computed ones" if both > 1 else "The one stored value agrees"
+        )
+    if new:
+        return f"Nothing is stored yet: {new:,} new {'value' if new == 1 else 'values'}"
+    if arranged.places.empty:
+        return "No snapshots in these years: nothing to compare"
+    return "No value is both stored and computed: nothing to compare"
+
+
+def every(number: int) -> str:
+    """``Both``, or ``All 1,024``."""
+    return "Both" if number == 2 else f"All {number:,}"
+
+
+def tally(arranged: Arranged) -> str:
+    """How many values are of the other kinds, for the line under a title."""
+    named = {
+        "new": "new",
+        "unsupported": "stored with nothing to compute from",
+        "period": "with a different period only",
+        "no_data": "without data",
+        "withheld": f"withheld ({FEW} people)",
+    }
+    if not arranged.count(*COMPARED):
+        del named["new"]  # the title says it
+    counted = [(arranged.count(kind), words) for kind, words in named.items()]
+    return " · ".join(f"{number:,} {words}" for number, words in counted if number)
+
+
+def series_title(arranged: Arranged) -> str:
+    """Which KPIs differ, and which most often."""
+    per_kpi = arranged.places.loc[arranged.places["kind"] == "differs", "kpi_id"].value_counts()
+    if per_kpi.empty or len(arranged.entries) == 1:
+        return finding(arranged)
+    several, all_ = len(per_kpi), len(arranged.entries)
+    who = f"{every(all_)} KPIs differ" if several == all_ else f"{several} of {all_} KPIs differ{'s' * (several == 1)}"
+    most = max(arranged.entries, key=lambda entry: per_kpi.get(entry.kpi_id, 0))
+    times = per_kpi[most.kpi_id]
+    if several == 1:
+        who += f" from what is stored: {most.label}"
+        return f"{who}, in {times} of {_compared(arranged, most.kpi_id)} values" if times > 1 else who
+    if times == 1:
+        return f"{who} from what is stored, each in one value"
+    return f"{who} from what is stored; most often {most.label} ({times} of {_compared(arranged, most.kpi_id)})"
+
+
+def series_notes(arranged: Arranged) -> list[str]:
+    """How to read the marks that occur."""
+    if arranged.places.empty:
+        return []
+    lines = len(arranged.slots) > 1
+    marks = {
+        f"Ring{', dashed line' * lines}: stored.": arranged.places["stored"].notna().any(),
+        f"Dot{', full line' * lines}: computed.": arranged.places["computed"].notna().any(),
+        "A dot in a ring: they agree.": arranged.count("agrees", "period"),
+    }
+    notes = [text for text, drawn in marks.items() if drawn]
+    if any(arranged.gaps(entry.kpi_id) for entry in arranged.entries):
+        notes.append("Grey: no value then.")
+    if arranged.count("unsupported"):
+        notes.append("Crossed: stored, with nothing to compute from.")
+    if arranged.count("withheld"):
+        notes.append(
+            f"{FEW.replace(' ', NBSP)}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication."
+        )
+    further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
+    if not further.empty:
+        which = (f"{place.period} ({drawable(place.source)})" for place in rows(further))
+        notes.append(f"Diamonds: further snapshots of {', '.join(dict.fromkeys(which))}.")
+    return [" ".join(notes)]
+
+
+def thinned_note(whole: Arranged, drawn: Arranged) -> list[str]:
+    """That not all snapshots are drawn, where that is so."""
+    if drawn is whole:
+        return []
+    all_, some = (arranged.places["snapshot_id"].nunique() for arranged in (whole, drawn))
+    return [f"Of {all_:,} snapshots {some:,} are drawn, one of each period; the table has them all."]
+
+
+def series_alternative(arranged: Arranged) -> str:
+    """The finding, and which KPIs lack which values when."""
+    if arranged.places.empty:
+        return f"An empty figure. {finding(arranged)}."
+    panels, slots = len(arranged.entries), arranged.slots
+    period = slots[0] if len(slots) == 1 else f"{slots[0]} to {slots[-1]}"
+    said = [
+        f"{'One panel' if panels == 1 else f'{panels} panels, one a KPI'}: stored and computed values, {period}.",
+        f"{series_title(arranged)}.",
+    ]
+    for name in ("stored", "computed"):
+        said += _listed(
+            f"No {name} value",
+            {entry.kpi_id: arranged.without(entry.kpi_id, name) for entry in arranged.entries},
+            arranged,
+        )
+    for words, kind in (
+        ("Stored with nothing to compute from", "unsupported"),
+        ("Withheld, fewer than five people", "withheld"),
+    ):
+        of_kind = arranged.places[arranged.places["kind"] == kind]
+        said += _listed(words, {str(kpi_id): set(slot) for kpi_id, slot in of_kind.groupby("kpi_id")["slot"]}, arranged)
+    return " ".join(said)
+
+
+def heatmap_alternative(arranged: Arranged) -> str:
+    """The finding, the five largest drifts, and what else there is."""
+    said = [f"Heat map of drift by KPI and year. {finding(arranged)}."]
+    largest = [_named(arranged, place, "name") for place in rows(ordered(arranged).head(5))]
+    if len(largest) > 1:
+        said.append(f"The {len(largest)} largest: {'; '.join(largest)}.")
+    if counted := tally(arranged):
+        said.append(f"Besides: {counted}.")
+    return " ".join(said)
+
+
+def ordered(arranged: Arranged, kpi_id: str | None = None) -> pd.DataFrame:
+    """The differing places, the largest drift first; those from a stored 0, of which it is no share, last."""
+    places = arranged.places if kpi_id is None else arranged.of(kpi_id)
+    differing = places[places["kind"] == "differs"]
+    return differing.loc[differing["size"].abs().fillna(-1.0).sort_values(ascending=False, kind="stable").index]
+
+
+def spans(wanted: Iterable[int], labels: tuple[str, ...]) -> str:
+    """Slots in words, runs of three or more as ``2016–2019``."""
+    runs: list[list[int]] = []
+    for slot in sorted(wanted):
+        if runs and runs[-1][-1] == slot - 1:
+            runs[-1].append(slot)
+        else:
+            runs.append([slot])
+    return ", ".join(
+        f"{labels[run[0]]}–{labels[run[-1]]}" if len(run) > 2 else ", ".join(labels[slot] for slot in run)
+        for run in runs
+    )
+
+
+def _compared(arranged: Arranged, kpi_id: str) -> int:
+    return int(arranged.of(kpi_id)["kind"].isin(COMPARED).sum())
+
+
+def _named(arranged: Arranged, place: Any, words: str) -> str:
+    entry = next(entry for entry in arranged.entries if entry.kpi_id == place.kpi_id)
+    return f"{getattr(entry, words)} {place.period}, {drift_text(place, entry.unit)}"
+
+
+def _listed(words: str, slots_by_kpi: dict[str, set[int]], arranged: Arranged, most: int = 6) -> list[str]:
+    """One sentence: KPIs that share the same periods together, at most so many groups and names a group."""
+    names = {entry.kpi_id: entry.name for entry in arranged.entries}
+    groups: dict[str, list[str]] = {}
+    for kpi_id, slots in slots_by_kpi.items():
+        if slots:
+            groups.setdefault(spans(slots, arranged.slots), []).append(names[kpi_id])
+    if not groups:
+        return []
+    parts = []
+    for when, members in groups.items():
+        every = len(members) == len(names) > 1
+        who = "every KPI" if every else ", ".join(members) if len(members) <= most else f"{len(members)} KPIs"
+        parts.append(f"{who}: {when}")
+    return [f"{words} – {some(parts, most, '; ')}."]

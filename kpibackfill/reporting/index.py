@@ -1,0 +1,80 @@
+"""``runs/index.html``: every run and every row's history, for people with nothing but a browser.
+
+It is made from the ledger after each run and vouches for nothing: it is in no line of the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kpibackfill.archive import files, history, ledger
+from kpibackfill.archive import runs as runs_on_record
+
+FILE_NAME = "index.html"
+
+
+def write(runs_dir: Path) -> None:
+    """Make the page anew; where that is not possible the old one stays, since nothing rests on it."""
+    path = runs_dir / ledger.FILE_NAME
+    with suppress(Exception):
+        size = -1
+        # A run that ended while the page was made belongs on it.
+        while size != path.stat().st_size:
+            size = path.stat().st_size
+            files.write(runs_dir / FILE_NAME, render(runs_dir))
+
+
+def render(runs_dir: Path) -> str:
+    from kpibackfill.reporting.markup import templates
+
+    events = list(ledger.entries(runs_dir))
+    found = runs_on_record.read_runs(events, runs_dir)
+    changes = history.changes_of(events, runs_dir)
+    return templates().get_template("index.html").render(data=_embedded(_data(found, changes)))
+
+
+def _data(found: Mapping[str, Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Lists rather than objects, and runs by their place, since there may be tens of thousands of rows."""
+    place = {run_id: number for number, run_id in enumerate(found)}
+    return {
+        "runs": [
+            [
+                run["run_id"],
+                run["started_at"][:16].replace("T", "\u00a0"),
+                run["target"],
+                "–".join(dict.fromkeys(map(str, run["years"]))),
+                run["state"].replace("_", " ") + (" (settled)" if run["settled"] else ""),
+                run["planned"],
+                run["written"],
+                run["operator"],
+                run["reason"],
+                run["notebook"],
+                ", ".join(str(approval["by"]) for approval in run["approvals"]),
+                run["revert_of"],
+            ]
+            for run in found.values()
+        ],
+        "history": [
+            [
+                place[change["run_id"]],
+                change["year"],
+                change["snapshot_id"],
+                change["kpi_id"],
+                change["action"],
+                *history.shown(change),
+                history.origin_words(change),
+            ]
+            for change in changes
+            if change["run_id"] in place
+        ],
+    }
+
+
+def _embedded(document: Any) -> str:
+    """JSON that can stand inside a script element: nothing in it ends the element or begins a comment."""
+    text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,88 @@
+"""Lists in a notebook: the KPIs, and the archive's runs and histories as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from kpibackfill.archive import history as record_history
+from kpibackfill.config import load_config
+from kpibackfill.drift import Table
+from kpibackfill.frames import Lines
+from kpibackfill.kpis import registry
+from kpibackfill.reporting import markup
+from kpibackfill.reporting.terminal import state_words
+
+
+def list_kpis() -> pd.DataFrame:
+    """The KPIs that there are, the site's own included, in the order in which they are shown.
+
+    Returns
+    -------
+    DataFrame, a row per KPI: `kpi_id`, `label`, `unit` (``count``, ``points`` or ``fraction``), `family`, `risky`
+    (bool: computed only on request), `description`, `sources` (list of tables), `cadences` (list: ``annual``,
+    ``quarterly``, ``monthly``).
+
+    Raises
+    ------
+    Refused : there is no configuration, or a module of `kpi_modules` can't be imported.
+
+    Example: ``kb.list_kpis().set_index("kpi_id")["description"]``
+    """
+    return Lines([registry.as_dict(entry) for entry in registry.load(load_config().site.kpi_modules).values()])
+
+
+def runs_table(runs: pd.DataFrame) -> Table:
+    """Runs as a table: when, by whom and why, how each ended, and how many rows it planned and wrote.
+
+    Parameters
+    ----------
+    runs : what ``runs`` returned.
+
+    Returns
+    -------
+    Table for the last expression of a cell.
+
+    Example: ``kb.runs_table(kb.runs(target="live", year=2019))``
+    """
+    rows = [{**run, "when": f"{run['started_at']:%Y-%m-%d %H:%M}", "state": state_words(run)} for run in _records(runs)]
+    sentence = f"{len(rows):,} run{'s' * (len(rows) != 1)}." if rows else "No run is like that."
+    return _table("runs", rows, sentence)
+
+
+def history_table(history: pd.DataFrame) -> Table:
+    """A history as a table: when, by which run, which row, from what to what, why and by whom.
+
+    Parameters
+    ----------
+    history : what ``history`` returned.
+
+    Returns
+    -------
+    Table for the last expression of a cell. A rate that rests on fewer than five people is "< 5".
+
+    Example: ``kb.history_table(kb.history(kpi="education_nps"))``
+    """
+    rows = []
+    for change in _records(history):
+        unknown = {"label": change["kpi_id"], "unit": None}
+        words = history.attrs.get("kpis", {}).get(change["kpi_id"], unknown)
+        before, after = record_history.shown({**change, "after": change["value"], "unit": words["unit"]})
+        why = [text for text in (record_history.origin_words(change), change["reason"]) if text]
+        told = {"when": f"{change['when']:%Y-%m-%d %H:%M}", "label": words["label"], "why": "; ".join(why)}
+        rows.append({**change, **told, "from_text": before, "to_text": after})
+    values, runs = len(rows), len({row["run_id"] for row in rows})
+    sentence = f"{values:,} value{'s' * (values != 1)}, written by {runs:,} run{'s' * (runs != 1)}."
+    return _table("history", rows, sentence if rows else "No run has written such a row.")
+
+
+def _records(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    found: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return found
+
+
+def _table(macro: str, rows: list[dict[str, Any]], sentence: str) -> Table:
+    source = "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if rows %}{{ t[macro](rows) }}{% endif %}</div>"
+    return Table(markup.block(source, macro=macro, rows=rows, sentence=sentence), sentence)

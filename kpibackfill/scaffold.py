@@ -1,0 +1,62 @@
+"""What is shipped beside the code: copy the notebooks into a folder, with a configuration to start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpibackfill.archive.provenance import notebook_path
+from kpibackfill.config import FILE_NAME
+from kpibackfill.errors import KpiBackfillError
+
+STARTER = """\
+# Targets and site settings of kpibackfill. Passwords come from the environment: ${NAME} is filled in from there.
+
+[targets.demo]
+store = "sqlite:///demo.sqlite"        # a makerspace to try everything on; `kpibackfill demo` builds it
+timezone = "America/New_York"
+
+# [targets.live]
+# store = "mysql+pymysql://kpi_writer:${LIVE_DB_PASSWORD}@db.example.org/drupal"
+# timezone = "America/New_York"
+# require_approval = true
+
+# [site]
+# kpi_modules = []                     # Python modules that register more KPIs
+"""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The folder, the files that were laid down in it, and those that were there already and were left alone."""
+
+    folder: Path
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def copy_notebooks(folder: Path) -> Copied:
+    """Copy the notebooks to `folder`, and a starter configuration where it has none. Nothing is ever overwritten.
+
+    Raises
+    ------
+    KpiBackfillError : the folder can't be made or written to.
+    """
+    written, kept = [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sources = {source.name: source.read_bytes() for source in notebook_path().parent.glob("*.ipynb")}
+        for name, content in sorted((sources | {FILE_NAME: STARTER.encode()}).items()):
+            try:
+                with (folder / name).open("xb") as file:
+                    file.write(content)
+                written.append(name)
+            except FileExistsError:
+                kept.append(name)
+    except OSError as error:
+        done = f"Written so far: {', '.join(written)}." if written else "Nothing was written."
+        raise KpiBackfillError(
+            f"{error.filename or folder} can't be written ({error.strerror}). {done} Name another folder.",
+            code="notebooks_not_written",
+        ) from None
+    return Copied(folder, tuple(written), tuple(kept))

@@ -1,0 +1,180 @@
+"""Accounts made by the very SQL of docs/connecting.md may do what they must, and no more."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from pandas.testing import assert_frame_equal
+
+import kpibackfill as kb
+from kpibackfill.checks import check_target
+from kpibackfill.errors import KpiBackfillError
+from tests.databases import Database, add_cachetags, both_layouts, connect, dump, on
+from tests.workbench import Workbench
+
+PAGE = (Path(__file__).parents[2] / "docs" / "connecting.md").read_text(encoding="utf-8")
+BLOCKS = {
+    (engine, name): sql
+    for engine, name, sql in re.findall(r"<!-- (\w+) (\w+) -->\n```sql\n(.*?)```", PAGE, flags=re.DOTALL)
+}
+OPTIONAL = ("cachetags", "civicrm_value_demographics_15")
+"""Tables that a site may lack; each has a statement of its own, so that the others are in force without it."""
+servers = on("mariadb", "postgresql")
+Account = Callable[..., Workbench]
+
+
+def statements(database: Database, account: str, civicrm: str = "") -> list[str]:
+    """The page's statements for `kpi_reader` or `kpi_writer`, for this database and CiviCRM's own, if it has one."""
+    names = [account.removeprefix("kpi_")]
+    if account == "kpi_writer":
+        names += ["cachetags"]
+        if database.name == "postgresql" and database.layout == "surrogate":
+            names += ["surrogate"]
+    sql = "".join(BLOCKS[database.name, name] for name in names)
+    if civicrm:
+        sql = re.sub(r"(drupal\.)?\b(civicrm_[a-z0-9_]+?)(?=[ ,\n])(?<!instructor)", rf"{civicrm}.\2", sql)
+        if database.name == "postgresql":
+            sql += BLOCKS["postgresql", "schema"].replace("SCHEMA civicrm", f"SCHEMA {civicrm}")
+    return [part for part in re.split(r";\n", sql) if account in part]
+
+
+def execute(connection: sa.Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+@pytest.fixture
+def account(bench: Workbench) -> Iterator[Account]:
+    """Makes an account of the page, less the tables that the database lacks, and configures the bench to use it."""
+    database, name = bench.database, f"kpi_{secrets.token_hex(4)}"
+    url = sa.make_url(database.url)
+
+    def use(kind: str, civicrm: str = "") -> Workbench:
+        with connect(database.url) as connection:
+            inspector = sa.inspect(connection)
+            there = inspector.get_table_names() + (inspector.get_table_names(civicrm) if civicrm else [])
+            for statement in statements(database, kind, civicrm):
+                if all(table in there or table not in statement for table in OPTIONAL):
+                    execute(connection, statement.replace("drupal.", f"{url.database}.").replace(kind, name))
+        bench.database = replace(
+            database,
+            url=url.set(username=name, password="choose-a-password").render_as_string(hide_password=False),
+        )
+        bench.configure()
+        return bench
+
+    yield use
+    bench.database = database
+    with connect(database.url) as connection:
+        if database.name == "postgresql":
+            execute(connection, f"DROP OWNED BY {name}")
+            execute(connection, f"DROP ROLE {name}")
+        else:
+            execute(connection, f"DROP USER '{name}'@'%'")
+
+
+@servers
+@both_layouts
+def test_the_reader_computes_what_an_administrator_computes(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    expected = bench.steps(include_risky=True)
+    steps = account("kpi_reader").steps(include_risky=True)
+    assert_frame_equal(steps.readings.computed, expected.readings.computed)
+    assert len(steps.plan) == len(expected.plan) > 0
+    assert steps.plan.fingerprint == expected.plan.fingerprint
+
+
+@servers
+def test_the_reader_is_refused_an_apply_and_nothing_is_written(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    admin, before = bench.database, dump(bench.database)
+    steps = account("kpi_reader").steps(record=True, apply=True)
+    with pytest.raises(KpiBackfillError, match=r"could not be written: .*denied.*nothing was written"):
+        kb.apply_plan(steps.run, steps.plan)
+    assert dump(admin) == before
+    assert steps.run.record is not None
+    assert steps.run.record.receipt["state"] == "failed"
+
+
+@servers
+@both_layouts
+def test_the_writer_applies(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    admin, before = bench.database, dump(bench.database)
+    receipt = account("kpi_writer").finish(apply=True, include_risky=True)
+    assert receipt["state"] == "applied"
+    after = dump(admin)
+    assert {table for table in after if after[table] != before[table]} == {"ms_fact_kpi_snapshot", "cachetags"}
+    again = bench.finish(apply=True, include_risky=True)
+    assert again["plan"]["rows"] == 0
+
+
+@servers
+def test_tables_that_a_site_lacks_need_no_grants(bench: Workbench, account: Account) -> None:
+    with connect(bench.database.url) as connection:
+        connection.exec_driver_sql("DROP TABLE civicrm_value_demographics_15")
+    receipt = account("kpi_writer").finish(apply=True, from_year=2024, to_year=2024)
+    assert receipt["state"] == "applied"
+
+
+@servers
+def test_where_cache_tags_are_not_in_the_database_the_server_answers_as_the_page_says(bench: Workbench) -> None:
+    name = bench.database.name
+    says = {"mariadb": "1146", "postgresql": 'relation "cachetags" does not exist'}[name]
+    assert says in PAGE
+    grant = BLOCKS[name, "cachetags"].replace("drupal.", f"{sa.make_url(bench.database.url).database}.")
+    with connect(bench.database.url) as connection, pytest.raises(sa.exc.DBAPIError, match=says):
+        execute(connection, grant)
+
+
+@servers
+def test_check_says_that_the_reader_may_not_apply(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    config = account("kpi_reader").config
+    findings = check_target(config, config.target("test"))
+    assert not [finding for finding in findings if finding.level == "wrong"]
+    (rights,) = [finding for finding in findings if "The account may not" in finding.text]
+    assert (rights.level, "INSERT, UPDATE, DELETE on ms_fact_kpi_snapshot" in rights.text) == ("note", True)
+    assert "GRANT it these rights" in rights.text
+
+
+@servers
+@both_layouts
+def test_check_says_that_the_writer_may_apply(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    config = account("kpi_writer").config
+    texts = [finding.text for finding in check_target(config, config.target("test")) if finding.level == "ok"]
+    assert "The account may INSERT, UPDATE and DELETE KPI rows: an apply is possible." in texts
+    assert "The account may invalidate Drupal's cache tags (cachetags)." in texts
+
+
+@servers
+def test_with_civicrm_in_a_database_of_its_own_the_reader_needs_rights_on_both(
+    bench: Workbench, account: Account
+) -> None:
+    url = sa.make_url(bench.database.url)
+    schema = f"{url.database}_civicrm"
+    with connect(bench.database.url) as connection:
+        expected = bench.steps(from_year=2024, to_year=2024, include_risky=True).readings.computed
+        execute(connection, f"CREATE SCHEMA {schema}")
+        try:
+            for name in sa.inspect(connection).get_table_names():
+                if name.startswith("civicrm_") and "__" not in name:
+                    move = {
+                        "mariadb": f"RENAME TABLE {name} TO {schema}.{name}",
+                        "postgresql": f"ALTER TABLE {name} SET SCHEMA {schema}",
+                    }
+                    execute(connection, move[bench.database.name])
+            account("kpi_reader", schema)
+            config = bench.configure(site={"civicrm_schema": schema})
+            assert not [one for one in check_target(config, config.target("test")) if one.level == "wrong"]
+            computed = bench.steps(from_year=2024, to_year=2024, include_risky=True).readings.computed
+            assert_frame_equal(computed, expected)
+        finally:
+            cascade = " CASCADE" if bench.database.name == "postgresql" else ""
+            execute(connection, f"DROP SCHEMA {schema}{cascade}")
