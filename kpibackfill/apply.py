@@ -28,7 +28,7 @@ from kpibackfill.reporting import markup
 from kpibackfill.reporting.next_steps import ways_to_apply
 from kpibackfill.run import RUN_VARIABLE, Run, step
 from kpibackfill.tables import cachetags, kpi_fact
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,7 +14,7 @@ from kpibackfill.archive.vouching import refuse_altered
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import one_line, system_user
 from kpibackfill.run import Run
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config

@@ -15,7 +15,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import MONTHS, Cadence, Window
 from kpibackfill.parameters import CADENCES, Parameters
 from kpibackfill.tables import snapshot
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period", "window_id"]
 

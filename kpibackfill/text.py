@@ -1,9 +1,9 @@
-"""Text from the archive or a database as a terminal may show it: with nothing that would steer it."""
+"""Text for people: values shown with nothing that would steer a terminal, and the pieces that many sentences share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # Control characters other than the end of a line, what turns the direction of text, and what is no character.
@@ -29,3 +29,15 @@ def shown(value: Any) -> Any:
 def json_escape(character: str) -> str:
     """As JSON writes a character that it escapes."""
     return f"\\u{ord(character):04x}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: ``1 row``, ``1,234 rows``; `plural` where it takes more than an *s*."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def some(items: Iterable[object], most: int = 5, between: str = ", ") -> str:
+    """The first few items, and how many more there are: ``a, b and 3 more``."""
+    found = [str(item) for item in items]
+    more = f"{between.rstrip(', ')} and {len(found) - most} more" if len(found) > most else ""
+    return between.join(found[:most]) + more

@@ -13,7 +13,7 @@ from kpibackfill.archive import ledger
 from kpibackfill.archive.run_record import SUMS, RunRecord, open_record, receipt_of
 from kpibackfill.archive.vouching import altered
 from kpibackfill.errors import Refused
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 if TYPE_CHECKING:
     from kpibackfill.config import Config

@@ -9,7 +9,7 @@ import click
 
 from kpibackfill.cli import completing, main
 from kpibackfill.cli.base import begin, config_of, json_option, narrowing, print_json
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 
 def _warn(runs_dir: Path) -> None:

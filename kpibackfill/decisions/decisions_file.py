@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from kpibackfill.decisions.number_parsing import number
 from kpibackfill.errors import Refused
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 Word = Literal["accept", "reject", "defer", "set", "remove"]
 WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")

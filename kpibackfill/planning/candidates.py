@@ -15,7 +15,7 @@ from kpibackfill.database.fact_table import Image
 from kpibackfill.drift import records
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 Key = tuple[int, str]
 

@@ -15,7 +15,7 @@ from kpibackfill.decisions.decisions_file import Decision, Decisions, contradict
 from kpibackfill.numbers import same
 from kpibackfill.planning.candidates import Proposal, Proposed
 from kpibackfill.run import Run
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 Key = tuple[int, str]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from kpibackfill.numbers import FEW, FEW_PEOPLE
 from kpibackfill.plots.layout import Arranged, drift_text, rows
 from kpibackfill.plots.style import drawable
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 COMPARED = ("differs", "period", "agrees")
 NBSP = "\N{NO-BREAK SPACE}"

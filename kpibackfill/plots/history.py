@@ -31,7 +31,7 @@ from kpibackfill.plots.style import (
     sheet,
     styled,
 )
-from kpibackfill.wording import some
+from kpibackfill.text import some
 
 NAMES, END, ROW, FOOT = 1.1, 0.75, 0.62, 0.36  # inches: the rows' names, the last values, a row, the dates
 APART = 0.12  # inches at least between two writes of a row on a scale of time
