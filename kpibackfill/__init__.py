@@ -7,7 +7,44 @@ so that the command line starts at once.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kpibackfill.apply import apply_plan as apply_plan
+    from kpibackfill.beginning import begin as begin
+    from kpibackfill.checks import check as check
+    from kpibackfill.compute import compute_kpis as compute_kpis
+    from kpibackfill.drift import compare as compare
+    from kpibackfill.drift import drift_table as drift_table
+    from kpibackfill.drift import review_figures as review_figures
+    from kpibackfill.errors import KpiBackfillError as KpiBackfillError
+    from kpibackfill.explaining.coverage import coverage as coverage
+    from kpibackfill.explaining.coverage_figure import plot_coverage as plot_coverage
+    from kpibackfill.explaining.detection import detect as detect
+    from kpibackfill.explaining.explanation import explain as explain
+    from kpibackfill.explaining.parts import Explained as Explained
+    from kpibackfill.explaining.parts import Parts as Parts
+    from kpibackfill.explaining.parts import explains as explains
+    from kpibackfill.kpis.registry import Value as Value
+    from kpibackfill.kpis.registry import Window as Window
+    from kpibackfill.kpis.registry import kpi as kpi
+    from kpibackfill.notebook_actions import approve as approve
+    from kpibackfill.notebook_actions import replay as replay
+    from kpibackfill.notebook_actions import settle as settle
+    from kpibackfill.notebook_api import diff as diff
+    from kpibackfill.notebook_api import history as history
+    from kpibackfill.notebook_api import runs as runs
+    from kpibackfill.notebook_api import show as show
+    from kpibackfill.notebook_api import verify as verify
+    from kpibackfill.planning.plan import make_plan as make_plan
+    from kpibackfill.planning.review import check_decisions as check_decisions
+    from kpibackfill.planning.review import decide as decide
+    from kpibackfill.planning.review import review as review
+    from kpibackfill.plots import plot_drift as plot_drift
+    from kpibackfill.plots import plot_history as plot_history
+    from kpibackfill.reporting.notebook_tables import history_table as history_table
+    from kpibackfill.reporting.notebook_tables import list_kpis as list_kpis
+    from kpibackfill.reporting.notebook_tables import runs_table as runs_table
 
 __version__ = "0.1.0"
 
@@ -52,10 +89,12 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'kpibackfill' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for public
+
+    def __getattr__(name: str) -> Any:
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'kpibackfill' has no attribute {name!r}")
+        return getattr(import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

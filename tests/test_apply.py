@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
+from kpibackfill.apply import Receipt
 from kpibackfill.database import php_serialize
 from kpibackfill.errors import KpiBackfillError, Refused
 from tests.databases import Database, add_cachetags, both_layouts, connect, dump, on
@@ -54,6 +55,7 @@ def test_only_the_planned_rows_and_the_cache_tags_change(bench: Workbench, layou
     steps = recorded(bench, include_risky=True)
     assert dump(bench.database) == before
     receipt = kb.apply_plan(steps.run, steps.plan)
+    assert isinstance(receipt, Receipt)
     after = dump(bench.database)
 
     planned = {(row.snapshot_id, row.kpi_id): row for row in steps.plan.rows}

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_a_decision_is_taken_beside_the_table(tmp_path: Path, monkeypatch: pytes
     build_demo(tmp_path / "demo.sqlite", until_year=2025)
     run = kb.begin(target="demo", from_year=2018)
     plan = kb.make_plan(run, kb.compare(kb.compute_kpis(run)))
-    names = {"kb": kb, "plan": plan}
+    names: dict[str, Any] = {"kb": kb, "plan": plan}
     exec(of(text_of("reviewing.md"), "python")[0], names)
     with Path(names["review"].path).open(encoding="utf-8-sig", newline="") as file:
         decided = [row for row in csv.DictReader(file) if row["decision"]]

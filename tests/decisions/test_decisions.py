@@ -238,7 +238,7 @@ def test_a_run_plans_exactly_what_was_decided(bench: Workbench) -> None:
     bench.configure(site={"manual_kpis": ["retention"]})
     path = reviewed(bench)
     before = dump(bench.database)
-    by = {"reviewer": "Ann", "reason": "as agreed"}
+    by: dict[str, Any] = {"reviewer": "Ann", "reason": "as agreed"}
     kb.decide(path, "education_nps", "remove", snapshot_id=270, **by)  # a false 0: there is no answer in 2016
     kb.decide(path, "education_nps", "accept", snapshot_id=278, **by)
     kb.decide(path, "workshop_attendees", "reject", snapshot_id=277, **by)
@@ -483,7 +483,7 @@ def test_deciding_and_checking_beside_the_table_needs_no_terminal(bench: Workben
 
 @on("sqlite")
 def test_a_cell_that_decides_may_stay_once_its_row_is_gone(bench: Workbench) -> None:
-    decision = {"snapshot_id": 270, "reason": "no answers", "reviewer": "Ann"}
+    decision: dict[str, Any] = {"snapshot_id": 270, "reason": "no answers", "reviewer": "Ann"}
     path = reviewed(bench)
     kb.decide(path, "education_nps", "remove", **decision)
     bench.finish(**KPIS, apply=True, decisions=str(path))
@@ -509,8 +509,9 @@ def test_a_file_keeps_its_delimiter_and_so_the_readings_of_its_numbers(bench: Wo
     path = bench.folder / "d.csv"
     head = "kpi_id;year;decision;value;reason;reviewer\r\n".replace(";", delimiter)
     path.write_text(head + "by_hand;2018;set;-0,5;why;Ann\r\n".replace(";", delimiter), newline="")
-    by = {"reason": "why", "reviewer": "Ann"}
-    for year, value in ((2019, np.float64(12.5)), (2020, np.float32(0.25)), (2021, 1.234), (2022, -2), (2023, 1e-7)):
+    by: dict[str, Any] = {"reason": "why", "reviewer": "Ann"}
+    values: tuple[Any, ...] = (np.float64(12.5), np.float32(0.25), 1.234, -2, 1e-7)
+    for year, value in enumerate(values, start=2019):
         kb.decide(path, "by_hand", "set", year=year, value=value, **by)
     assert path.read_text("utf-8-sig").splitlines()[0].startswith(head.rstrip())
     assert kb.check_decisions(path)["value"].tolist() == [-0.5, 12.5, 0.25, 1.234, -2.0, 1e-7]
