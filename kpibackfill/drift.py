@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,21 +14,8 @@ from kpibackfill.compute import Readings
 from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
 from kpibackfill.reporting import markup
+from kpibackfill.reporting.markup import Table
 from kpibackfill.run import step
-
-
-@dataclass(frozen=True, repr=False)
-class Table:
-    """HTML for a notebook, with a sentence for where there is none."""
-
-    html: str
-    sentence: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.sentence
 
 
 @step

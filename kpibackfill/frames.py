@@ -1,4 +1,4 @@
-"""DataFrames between the steps: each carries a digest, so that the next step refuses one that was edited; and lists."""
+"""DataFrames between the steps: each carries a digest, so that the next step refuses one that was edited."""
 
 from __future__ import annotations
 
@@ -12,14 +12,6 @@ from kpibackfill.errors import Refused
 from kpibackfill.run import Run
 
 KEY = "kpibackfill"
-
-
-class Lines(pd.DataFrame):  # type: ignore[misc]
-    """Shows its sentences at their full length."""
-
-    def _repr_html_(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
-            return str(super()._repr_html_())
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,8 @@ from kpibackfill.config import Config, Target, load_config, masked_url
 from kpibackfill.database.engine import reading
 from kpibackfill.database.inspection import server_name, server_version
 from kpibackfill.errors import KpiBackfillError
-from kpibackfill.frames import Lines
 from kpibackfill.kpis import registry
+from kpibackfill.reporting.notebook_tables import Lines
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -6,6 +6,7 @@ Every value is escaped by the templates. Where a rate rests on fewer than five p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,20 @@ STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 DIFFERS = STATUSES[:3]
 MOVED = ("source", "store", "both", "vanished")
 Words = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """HTML for a notebook, with a sentence for where there is none."""
+
+    html: str
+    sentence: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.sentence
 
 
 def readings_html(

@@ -9,11 +9,18 @@ import pandas as pd
 
 from kpibackfill.archive import history as record_history
 from kpibackfill.config import load_config
-from kpibackfill.drift import Table
-from kpibackfill.frames import Lines
 from kpibackfill.kpis import registry
 from kpibackfill.reporting import markup
+from kpibackfill.reporting.markup import Table
 from kpibackfill.reporting.terminal import state_words
+
+
+class Lines(pd.DataFrame):  # type: ignore[misc]
+    """Shows its sentences at their full length."""
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return str(super()._repr_html_())
 
 
 def list_kpis() -> pd.DataFrame:
