@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ import pandas as pd
 from kpibackfill.explaining.parts import Explained
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, too_few
-from kpibackfill.reporting.markup import style
+from kpibackfill.reporting.markup import block
 from kpibackfill.text import one_line
 
 NO_PARTS = "Its module gives no parts."
@@ -116,17 +115,14 @@ def _text(account: Account) -> str:
 
 
 def _html(account: Account) -> str:
-    """The same as HTML, every text escaped."""
-    first, *rest = [_headline(account), *_stored_lines(account)]
-    said = "".join(f"<p>{escape(line)}</p>" for line in rest)
-    said += "".join(f"<div class='kb-note'>{escape(line)}</div>" for line in _remarks(account))
-    tables = "".join(
-        f"<table><thead><tr><th colspan='2'>{escape(title)}</th></tr></thead><tbody>"
-        + "".join(f"<tr><td class='kb-l'>{escape(label)}</td><td>{number}</td></tr>" for label, number in rows)
-        + "</tbody></table>"
-        for title, rows in _tables_of(account)
+    """The same as HTML."""
+    return block(
+        "{{ t.style() }}{{ t.explanation(first, lines, remarks, tables) }}",
+        first=_headline(account),
+        lines=_stored_lines(account),
+        remarks=_remarks(account),
+        tables=_tables_of(account),
     )
-    return f"{style()}<div class='kb'><p><b>{escape(first)}</b></p>{said}{tables}</div>"
 
 
 def _headline(account: Account) -> str:

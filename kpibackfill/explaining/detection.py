@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,7 +16,7 @@ from kpibackfill.explaining.reading import Opened, opened, year_window
 from kpibackfill.explaining.sentences import EXACT, ROUNDED, sentence
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import Unit, rounded, same, too_few
-from kpibackfill.reporting.markup import style
+from kpibackfill.reporting.markup import block
 
 if TYPE_CHECKING:
     from kpibackfill.plots import Figures
@@ -70,11 +69,8 @@ class Detection:
 
     def _repr_html_(self) -> str:
         labels = {entry.kpi_id: entry.label for entry in self.kpis}
-        said = "".join(
-            f"<p><b>{escape(labels[kpi_id])}</b>: {_italic(escape(sentence))}</p>"
-            for kpi_id, sentence in self.sentences.items()
-        )
-        return f"{style()}<div class='kb'>{said}</div>"
+        pieces = [(labels[kpi_id], re.split(r"\*([^*]+)\*", text)) for kpi_id, text in self.sentences.items()]
+        return block("{{ t.style() }}{{ t.detection(found) }}", found=pieces)
 
 
 def detect(
@@ -173,7 +169,3 @@ def _rounded(value: float, stored: float, unit: Unit) -> bool:
     if unit == "count" and abs(value) < 100:
         return False
     return any(same(rounded(value, number), stored) for number in digits)
-
-
-def _italic(sentence: str) -> str:
-    return re.sub(r"\*([^*]+)\*", r"<i>\1</i>", sentence)
