@@ -1,4 +1,4 @@
-"""The command line: it executes the notebook and reads the archive; each command wraps one function thinly."""
+"""The command line: executes the notebook and reads the archive; each command is a thin wrapper around one function."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from kpibackfill.cli.base import (
     target_option,
 )
 from kpibackfill.errors import Refused
-from kpibackfill.text import printable
+from kpibackfill.text import count, printable
 
 
 @click.group(cls=Cli, context_settings=HELP)
 @click.version_option(__version__, prog_name="kpibackfill")
-@click.option("--config", type=click.Path(path_type=Path), help="The configuration file instead of the nearest one.")
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration file to use instead of the nearest one.")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
     """Recompute a makerspace's KPIs, see how they differ from the stored rows, and correct those on the record.
@@ -40,32 +40,36 @@ def main(ctx: click.Context, config: Path | None) -> None:
       kpibackfill demo                             build the demo makerspace
       kpibackfill run --from-year 2015             dry run of 2015 on the demo
       kpibackfill run --target live --from-year 2015 --to-year 2024
-      kpibackfill check --target live              is everything in place?
+      kpibackfill check --target live              check that everything is in place
     """
     ctx.obj["config"] = config
     if os.environ.get("NO_COLOR"):
         ctx.color = False
 
 
-@main.command(short_help="Execute the notebook: a dry run, or --apply.")
+@main.command(short_help="Execute the notebook: a dry run unless --apply is given.")
 @target_option
-@click.option("--from-year", type=int, help="First year, inclusive; by default last year.")
-@click.option("--to-year", type=int, help="Last year, inclusive; by default the first.")
-@click.option("--snapshot-types", default="annually,annual", show_default=True, help="Kinds of snapshot, with commas.")
-@narrowing("--kpis", "KPI ids instead of the default set, with commas.", shell_complete=completing.kpi_ids)
-@click.option("--include-risky", is_flag=True, help="Add the risky KPIs to the default set.")
-@click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
+@click.option("--from-year", type=int, help="First year, inclusive (default: last year).")
+@click.option("--to-year", type=int, help="Last year, inclusive (default: --from-year).")
+@click.option(
+    "--snapshot-types", default="annually,annual", show_default=True, help="Snapshot types, separated by commas."
+)
+@narrowing(
+    "--kpis", "KPI ids to compute instead of the default set, separated by commas.", shell_complete=completing.kpi_ids
+)
+@click.option("--include-risky", is_flag=True, help="Also compute the risky KPIs.")
+@click.option("--apply", is_flag=True, help="Write the planned rows. Without it, nothing is written.")
 @narrowing("--approved-plan", "Fingerprint or run id of the reviewed dry run to apply.", shell_complete=completing.run)
 @decisions_option
-@narrowing("--revert-of", "Run id whose before-images are to be restored.", shell_complete=completing.run)
-@click.option("--reason", default="", help="Why, in a sentence.")
-@click.option("--operator", default="", help="Who; by default the system's user.")
-@click.option("--as-of", help="The instant that “last year” goes by; by default now.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 after a dry run whose plan is not empty.")
+@narrowing("--revert-of", "Id of the run whose before-images to restore.", shell_complete=completing.run)
+@click.option("--reason", default="", help="Why you run this, in one sentence.")
+@click.option("--operator", default="", help="Who runs this (default: the system user).")
+@click.option("--as-of", help="Instant that decides which year is “last year” (default: now).")
+@click.option("--exit-code", is_flag=True, help="Exit with status 1 after a dry run whose plan is not empty.")
 @json_option
 @click.pass_context
 def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) -> None:
-    """Execute the notebook by papermill: a dry run, unless --apply is given.
+    """Execute the notebook with papermill: a dry run unless --apply is given.
 
     \b
     Examples:
@@ -78,7 +82,7 @@ def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) ->
 
 
 def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_code: bool) -> None:
-    """Run the notebook with these parameters and print how it ended."""
+    """Execute the notebook with these parameters and print how the run ended."""
     from kpibackfill.archive.run_record import as_json as document
     from kpibackfill.execution.papermill import run_notebook
 
@@ -101,11 +105,11 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
 
 
 @main.command(short_help="Build the demo makerspace.")
-@click.option("--replace", is_flag=True, help="Build it anew where it is there already.")
+@click.option("--replace", is_flag=True, help="Rebuild it if it already exists.")
 @json_option
 @click.pass_context
 def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
-    """Build the demo makerspace, a SQLite database with ten years of data and a story in it.
+    """Build the demo makerspace: a SQLite database with ten years of data that tell a story.
 
     \b
     Examples:
@@ -121,13 +125,13 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
     url = target.store_url
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         raise Refused(
-            "targets.demo is no SQLite file, which the demo is built as. Nothing was built; name another file as its "
-            "store, or give your own target another name.",
+            "targets.demo is not a SQLite file, but the demo has to be one. Nothing was built; set its store to a "
+            "SQLite file, or give your own target another name.",
             code="demo_target",
         )
     path = Path(url.database)
     if path.exists() and not replace:
-        click.echo(f"The demo makerspace is there already: {path}", err=True)
+        click.echo(f"The demo makerspace already exists: {path}", err=True)
         if as_json:
             print_json({"path": str(path), "built": False})
         return
@@ -138,8 +142,9 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
         )
         return
     click.echo(
-        f"Built {path}: {summary.registrations:,} registrations for {summary.events:,} events, "
-        f"{summary.evaluations:,} evaluations, {summary.snapshots} snapshots, {summary.kpi_rows} KPI rows."
+        f"Built {path}: {count(summary.registrations, 'registration')} for {count(summary.events, 'event')}, "
+        f"{count(summary.evaluations, 'evaluation')}, {count(summary.snapshots, 'snapshot')}, "
+        f"{count(summary.kpi_rows, 'KPI row')}."
     )
     click.echo(f"Next: kpibackfill run --from-year {summary.from_year} --to-year {summary.until_year}")
 
@@ -148,7 +153,7 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def kpis(ctx: click.Context, as_json: bool) -> None:
-    """List the KPIs with their descriptions, the site's own included.
+    """List the KPIs with their descriptions, including the site's own.
 
     \b
     Examples:
@@ -163,18 +168,18 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
         print_json([registry.as_dict(entry) for entry in found.values()])
         return
     for entry in found.values():
-        mark = click.style("  risky: only on request", fg="yellow") if entry.risky else ""
+        mark = click.style("  risky: computed only on request", fg="yellow") if entry.risky else ""
         click.echo(f"{click.style(entry.kpi_id, bold=True)}  ({entry.family}, {entry.unit}){mark}")
         click.echo(f"    {entry.label}. {entry.description}")
         click.echo(f"    reads {', '.join(entry.sources)}")
 
 
-@main.command(short_help="Look whether everything is in place.")
+@main.command(short_help="Check that everything is in place.")
 @target_option
 @json_option
 @click.pass_context
 def check(ctx: click.Context, target: str, as_json: bool) -> None:
-    """Look whether everything is in place: configuration, connection, rights, tables, snapshots.
+    """Check that everything is in place: configuration, connection, privileges, tables, snapshots.
 
     \b
     Examples:
@@ -205,6 +210,6 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
         ctx.exit(2)
 
 
-# Each of these modules adds its commands to `main`.
+# Importing each of these modules adds its commands to `main`.
 for _name in ("archive", "review", "explain"):
     importlib.import_module(f"kpibackfill.cli.{_name}")

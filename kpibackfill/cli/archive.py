@@ -13,20 +13,21 @@ from kpibackfill.text import some
 
 
 def _warn(runs_dir: Path) -> None:
-    """Say what the ledger could not be relied on for."""
+    """Say which lines of the ledger could not be used."""
     from kpibackfill.archive import ledger
 
     numbers = ledger.passed_over(runs_dir)
     if numbers:
         click.echo(
-            f"Left out: line {some(numbers)} of the ledger, altered or cut off; `kpibackfill verify` says more.",
+            f"Left out: {'line' if len(numbers) == 1 else 'lines'} {some(numbers)} of the ledger, altered or cut off. "
+            "Run `kpibackfill verify` for details.",
             err=True,
         )
 
 
 @main.command(short_help="List the runs on record.")
 @click.option("--target", shell_complete=completing.target, help="Only runs of this target.")
-@click.option("--year", type=int, help="Only runs that asked for this year.")
+@click.option("--year", type=int, help="Only runs that cover this year.")
 @click.option("--kpi", shell_complete=completing.kpi_ids, help="Only runs that computed this KPI.")
 @click.option(
     "--state",
@@ -38,7 +39,7 @@ def _warn(runs_dir: Path) -> None:
 def runs(
     ctx: click.Context, target: str | None, year: int | None, kpi: str | None, state: str | None, as_json: bool
 ) -> None:
-    """List the runs on record, the oldest first, with their states.
+    """List the runs on record and their states, oldest first.
 
     \b
     Examples:
@@ -59,14 +60,14 @@ def runs(
         click.echo(terminal.runs_text(found))
 
 
-@main.command(short_help="Show a run: findings, rows, who and why.")
+@main.command(short_help="Show a run: results, rows, who and why.")
 @click.argument("run", shell_complete=completing.run_to_read)
 @json_option
 @click.pass_context
 def show(ctx: click.Context, run: str, as_json: bool) -> None:
-    """Show a run: findings first, then what it wrote, who and why, and how the values were computed.
+    """Show a run: its results, what it wrote, who ran it and why, and how the values were computed.
 
-    RUN is a run's id, its beginning or end, or `latest`.
+    RUN is a run id, the beginning or end of one, or `latest`.
 
     \b
     Examples:
@@ -87,15 +88,15 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
         click.echo(terminal.show_text(shown, changes))
 
 
-@main.command(short_help="Compare two runs, and say why they differ.")
+@main.command(short_help="Compare two runs and say why they differ.")
 @click.argument("one", shell_complete=completing.run_to_read)
 @click.argument("other", shell_complete=completing.run_to_read)
 @json_option
 @click.pass_context
 def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
-    """Compare two runs: which rows differ and why, parameters, code, SQL and packages.
+    """Compare two runs: which rows differ and why, and their parameters, code, SQL and packages.
 
-    ONE and OTHER are runs' ids, their beginnings or ends, or `latest`.
+    ONE and OTHER are run ids, the beginning or end of one, or `latest`.
 
     \b
     Examples:
@@ -113,7 +114,7 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
         click.echo(terminal.diff_text(found, units))
 
 
-@main.command(short_help="List every value that a row was ever given.")
+@main.command(short_help="List every value written to a row.")
 @click.option("--target", shell_complete=completing.target, help="Only rows of this target.")
 @click.option("--year", type=int, help="Only rows of this year.")
 @click.option("--kpi", shell_complete=completing.kpi_ids, help="Only rows of this KPI.")
@@ -128,7 +129,7 @@ def history(
     snapshot_id: int | None,
     as_json: bool,
 ) -> None:
-    """List every value that a row was ever given: when, by which run, from what, and why.
+    """List every value that was ever written to a row: when, by which run, what it replaced, and why.
 
     \b
     Examples:
@@ -150,19 +151,19 @@ def history(
 
 
 @main.command(short_help="Check the archive, or a target against it.")
-@narrowing("--head", "A head that was noted elsewhere: is it still contained?", metavar="DIGEST")
+@narrowing("--head", "Head digest noted earlier: check that the ledger still contains it.", metavar="DIGEST")
 @click.option(
     "--target",
     shell_complete=completing.target,
-    help="Also hold the rows in this target's database against the archive.",
+    help="Also reconcile this target's database rows with the archive.",
 )
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> None:
-    """Check the archive against its ledger, name each file or line that is not as it was, and print the head digest.
+    """Check the archive against its ledger, name each file or line that has changed, and print the head digest.
 
-    Note the head somewhere else: with --head it shows later that nothing noted then was taken away or rewritten.
-    Exits with 2 when there is a finding.
+    Keep the head somewhere else: passing it later with --head shows that nothing recorded by then was removed or
+    rewritten. Exits with status 2 if there are findings.
 
     \b
     Examples:
@@ -183,12 +184,12 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
         ctx.exit(2)
 
 
-@main.command(short_help="Bring in the notebook of plain papermill.")
+@main.command(short_help="Import a notebook executed by plain papermill.")
 @click.argument("notebook", type=click.Path(path_type=Path))
 @json_option
 @click.pass_context
 def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
-    """Bring the output notebook of a plain papermill execution into the record of its run.
+    """Import the output notebook of a plain papermill execution into the record of its run.
 
     \b
     Examples:
@@ -202,4 +203,4 @@ def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
     if as_json:
         print_json({"run_id": record.run_id, "run_dir": str(record.folder)})
     else:
-        click.echo(f"{record.run_id} has its notebook now: {record.folder / 'notebook.ipynb'}")
+        click.echo(f"Added the notebook to {record.run_id}: {record.folder / 'notebook.ipynb'}")

@@ -1,4 +1,4 @@
-"""What all commands share: expected failures in one or two lines, exit statuses, JSON, progress."""
+"""What all commands share: how failures are printed, exit statuses, JSON, progress."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from kpibackfill.config import Config
 
 PROGRESS_SECONDS = 15
-# What is known of the command under way: of a run its id, its receipt's state, what is no failure of it, and the exit
-# status where only telling of it fails.
-_TOLD = {"config": None, "json": False, "run_id": None, "state": None, "remarks": (), "status": 2}
+# What is known about the current command: of a run its id, its receipt's state and its remarks, and the exit status if
+# only printing the outcome fails.
+_INITIAL_STATE = {"config": None, "json": False, "run_id": None, "state": None, "remarks": (), "status": 2}
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Cli(click.Group):
-    """Tells expected failures in one or two lines and gives every ending its exit status."""
+    """Prints expected failures in one or two lines and gives every outcome its exit status."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         _keep_off_standard_streams()
@@ -38,13 +38,13 @@ class Cli(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        # How failures are to be told has to be known before the options are read, since that may fail as well.
-        extra.setdefault("obj", {**_TOLD, "json": "--json" in args})
+        # Reading the options may fail, too, and that failure has to be printed as requested.
+        extra.setdefault("obj", {**_INITIAL_STATE, "json": "--json" in args})
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             return self._misused(extra["obj"], error)
-        except OSError as error:  # help and version were to be printed
+        except OSError as error:  # from printing help or the version
             if not _unheard(error):
                 raise
             raise click.exceptions.Exit(2) from None
@@ -56,68 +56,69 @@ class Cli(click.Group):
             self._misused(ctx.obj, error)
         except KpiBackfillError as error:
             click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(error.message)}", err=True)
-            self._told(ctx.obj, error.code, error.message, error.state)
+            self._print_failure(ctx.obj, error.code, error.message, error.state)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("kpibackfill: interrupted; what the run's record says holds.", err=True)
-            self._told(ctx.obj, "interrupted", "The run was interrupted.", "failed")
+            click.echo("kpibackfill: interrupted. The run's record says what was done.", err=True)
+            self._print_failure(ctx.obj, "interrupted", "The run was interrupted.", "failed")
             ctx.exit(130)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
-        except Exception as error:  # noqa: BLE001  the last resort, told as a bug with its traceback
+        except Exception as error:  # noqa: BLE001  the last resort: a bug, printed with its traceback
             if isinstance(error, OSError) and _unheard(error):
                 ctx.exit(ctx.obj["status"])
             if isinstance(error, PermissionError) and error.filename is not None:
-                # An archive is its owner's: others are told, not shown a traceback.
-                message = f"{error.filename}: this account may not read or write it. Take the account of its owner."
+                # The archive belongs to another account; that is not a bug.
+                message = f"{error.filename}: this account may not read or write it. Use its owner's account."
                 click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
-                self._told(ctx.obj, "rights", message, "failed")
+                self._print_failure(ctx.obj, "rights", message, "failed")
                 ctx.exit(2)
             text = str(error) if isinstance(error, Bug) else traceback.format_exc()
             click.echo(printable(click.unstyle(text)), err=True)
             click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
-            self._told(ctx.obj, "bug", type(error).__name__, "failed")
+            self._print_failure(ctx.obj, "bug", type(error).__name__, "failed")
             ctx.exit(70)
 
-    def _misused(self, told: Mapping[str, Any], error: click.UsageError) -> NoReturn:
+    def _misused(self, command_state: Mapping[str, Any], error: click.UsageError) -> NoReturn:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             raise error
         command = error.ctx.command_path if error.ctx else "kpibackfill"
         problem = error.format_message().rstrip(".")
         problem = problem if len(problem) <= 300 else f"{problem[:200]} … {problem[-60:]}"
-        message = f"{problem}. Nothing was read or written; `{command} --help` shows what there is."
+        message = f"{problem}. Nothing was read or written. For usage, see `{command} --help`."
         click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
-        self._told(told, "usage", message, "refused")
+        self._print_failure(command_state, "usage", message, "refused")
         raise click.exceptions.Exit(2)
 
-    def _told(self, told: Mapping[str, Any], code: str, message: str, state: str) -> None:
-        """The document of a failure; what a receipt says of a run's end holds, however the command ended."""
-        if not told["json"]:
+    def _print_failure(self, command_state: Mapping[str, Any], code: str, message: str, state: str) -> None:
+        """Print a failure as JSON if requested; if the receipt says how the run ended, that is its state."""
+        if not command_state["json"]:
             return
-        state = {None: state, "planned": state, "applying": "unknown"}.get(told["state"], told["state"])
+        recorded = command_state["state"]
+        state = {None: state, "planned": state, "applying": "unknown"}.get(recorded, recorded)
         try:
-            print_json({"run_id": told["run_id"], "state": state, "error": {"code": code, "message": message}})
+            print_json({"run_id": command_state["run_id"], "state": state, "error": {"code": code, "message": message}})
         except OSError as error:
             if not _unheard(error):
                 raise
 
 
 def _keep_off_standard_streams() -> None:
-    """Let no file that is opened later get the number of a stream that was closed, and with it what is printed."""
+    """Keep files opened later from getting the descriptor of a closed standard stream, and with it what is printed."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
 
 
 def _unheard(error: OSError) -> bool:
-    """Whether it is printing that failed, on a full disk or a closed pipe; told in a line then."""
+    """Whether printing itself failed, on a full disk or a closed pipe; if so, say that in a line."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if frame.f_code is not click.echo.__code__:
         return False
-    # Python would try once more when it ends, and end with a status of its own.
+    # Otherwise Python would try again on exit and set an exit status of its own.
     os.dup2(os.open(os.devnull, os.O_WRONLY), frame.f_locals["file"].fileno())
-    if not isinstance(error, BrokenPipeError):  # whoever closes a pipe has read enough
-        with suppress(OSError):  # where nothing can be said at all, the exit status still tells
+    if not isinstance(error, BrokenPipeError):  # the reader of a closed pipe has read enough
+        with suppress(OSError):  # if nothing can be printed at all, the exit status remains
             click.echo(f"kpibackfill: the output could not be written ({error.strerror}).", err=True)
     return True
 
@@ -127,34 +128,36 @@ target_option = click.option(
     shell_complete=completing.target,
     default="demo",
     show_default=True,
-    help="A target of kpibackfill.toml.",
+    help="Target in kpibackfill.toml.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to standard output.")
 
 
 def narrowing(name: str, text: str, **more: Any) -> Callable[[Any], Any]:
-    """An option that narrows what a command does. A shell variable that is not set leaves it empty, which must not pass
-    for an option that was left out."""
+    """An option that narrows what a command does; refused if empty, as an unset shell variable leaves it, for then it
+    would not narrow anything."""
     return click.option(name, callback=_given, default="", help=text, **more)
 
 
 def _given(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
     typed = ctx.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
     if typed and not value.strip():
-        raise click.BadParameter("it is empty, as where a variable is not set; give it a value or leave it out")
+        raise click.BadParameter("it is empty, perhaps because a variable is not set; give it a value or leave it out")
     return value
 
 
-decisions_option = narrowing("--decisions", "CSV file with decisions on single rows.", shell_complete=completing.file)
+decisions_option = narrowing(
+    "--decisions", "CSV file with decisions about individual rows.", shell_complete=completing.file
+)
 
 
 def begin(ctx: click.Context, as_json: bool) -> None:
-    """Say at once whether failures, too, are to be told as JSON."""
+    """Note whether failures, too, are to be printed as JSON."""
     ctx.obj["json"] = as_json
 
 
 def config_of(ctx: click.Context) -> Config:
-    """The configuration that --config, the environment or the folder names."""
+    """The configuration named by --config or the environment, or the nearest one."""
     from kpibackfill.config import load_config
 
     return load_config(ctx.obj["config"])
@@ -164,12 +167,12 @@ def absolute(path: str) -> str:
     try:
         return str(Path(path).expanduser().resolve()) if path else ""
     except (RuntimeError, ValueError):  # ~nobody, a NUL
-        return path  # which opening it will tell of
+        return path  # opening it will report the error
 
 
 def progress_line() -> Callable[[str], None]:
-    """Writes one line that is renewed on a terminal; where the output goes to a file, a line at a time of long work."""
-    terminal = sys.stderr is not None and sys.stderr.isatty()  # none where it was closed from the beginning
+    """Show progress: one line that is overwritten on a terminal; in a file, a line now and then during long work."""
+    terminal = sys.stderr is not None and sys.stderr.isatty()  # None if it was closed at the start
     last: float | None = None
 
     def show(text: str) -> None:

@@ -1,6 +1,7 @@
-"""What the shell completes values to: targets, KPI ids, runs and their states.
+"""Shell completion of values: targets, KPI ids, runs and their states.
 
-Whoever presses Tab wants a word or nothing, so nothing is raised or printed here, whatever state a configuration is in.
+A person who presses Tab expects a word or nothing, so nothing is raised or printed here, even if the configuration is
+broken.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _from(words: Callable[[Config], Iterable[str]]) -> Complete:
-    """Those of the words that begin with what is typed; in a list with commas with what is typed after the last."""
+    """Complete with those words that start with what was typed, in a list with what was typed after its last comma."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, begun = incomplete.rpartition(",")
@@ -29,7 +30,7 @@ def _from(words: Callable[[Config], Iterable[str]]) -> Complete:
                 from kpibackfill.config import load_config
 
                 found = list(words(load_config(ctx.find_root().params.get("config"))))
-        except Exception:  # noqa: BLE001  of whatever kind, as said above
+        except Exception:  # noqa: BLE001  of any kind: see the first lines
             return []
         return [CompletionItem(f"{before}{comma}{word}") for word in found if word.startswith(begun)]
 
@@ -60,5 +61,5 @@ state = _from(_states)
 
 
 def file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave it to the shell, which knows its files."""
+    """Leave files to the shell, which knows them."""
     return [CompletionItem(incomplete, type="file")]

@@ -13,18 +13,18 @@ from kpibackfill.cli import completing, main
 from kpibackfill.cli.base import begin, config_of, json_option, print_json, target_option
 
 
-@main.command(short_help="Tell how a value comes about.")
+@main.command(short_help="Explain how a value is computed.")
 @click.argument("kpi", metavar="KPI", shell_complete=completing.kpi_ids)
 @click.option("--year", type=int, required=True, help="The year to explain.")
 @target_option
-@click.option("--as-of", help="The instant that the current month goes by; by default now.")
+@click.option("--as-of", help="Instant that decides which month is the current one (default: now).")
 @json_option
 @click.pass_context
 def explain(ctx: click.Context, kpi: str, year: int, target: str, as_of: str | None, as_json: bool) -> None:
-    """Tell how the value of KPI for a year comes about, and what was left out and why.
+    """Explain how the value of KPI for a year is computed, and what was left out and why.
 
-    It reads only, and leaves no record. A rate that rests on fewer than five people is shown as "< 5"; --json keeps
-    the numbers.
+    This only reads, and leaves no record. A rate based on fewer than five people is shown as "< 5"; --json keeps the
+    numbers.
 
     \b
     Examples:
@@ -47,9 +47,9 @@ def explain(ctx: click.Context, kpi: str, year: int, target: str, as_of: str | N
 @json_option
 @click.pass_context
 def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """Copy the notebooks to the folder DIR, with a kpibackfill.toml to start from where it has none.
+    """Copy the notebooks to the folder DIR, with a starter kpibackfill.toml if it has none.
 
-    Files that are there already are left as they are.
+    Existing files are left as they are.
 
     \b
     Examples:
@@ -67,13 +67,13 @@ def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
     for name in copied.written:
         click.echo(f"Copied {one_line(copied.folder / name)}")
     for name in copied.kept:
-        click.echo(f"Left as it is: {one_line(copied.folder / name)}")
+        click.echo(f"Kept {one_line(copied.folder / name)}, which was already there")
     go = "" if copied.folder.resolve() == Path.cwd() else f"cd {shlex.quote(one_line(copied.folder))} && "
     click.echo(f"Next: {go}{shlex.quote(_jupyter())} lab kpi_backfill.ipynb")
 
 
 def _jupyter() -> str:
-    """The JupyterLab that came with this package, as a shell finds it: pipx and uv put only `kpibackfill` on PATH."""
+    """The command of the JupyterLab installed with this package: pipx and uv put only `kpibackfill` on PATH."""
     own, found = Path(sys.executable).with_name("jupyter"), shutil.which("jupyter")
     on_path = found is not None and Path(found).resolve() == own.resolve()
     return "jupyter" if on_path or not own.exists() else str(own)

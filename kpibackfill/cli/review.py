@@ -1,4 +1,4 @@
-"""Commands around a run's review: review, approve, settle, revert, replay."""
+"""Commands that follow up on a run: review, approve, settle, revert, replay."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import click
 
 from kpibackfill.cli import completing, execute, main
 from kpibackfill.cli.base import begin, config_of, decisions_option, json_option, narrowing, print_json, progress_line
+from kpibackfill.text import count
 
 
 @main.command(short_help="Write the decisions file of a dry run.")
 @click.argument("run", shell_complete=completing.run_to_read)
-@click.option("--output", type=click.Path(path_type=Path), help="The file to write instead of decisions-RUN.csv here.")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of ./decisions-RUN.csv.")
 @json_option
 @click.pass_context
 def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> None:
-    """Write the decisions file of a dry run: a line per planned or unsupported row, for a person to fill in.
+    """Write the decisions file of a dry run: one line per planned or unsupported row, for you to fill in.
 
-    In the column decision stands accept, reject, defer, set (with a value) or remove; what is empty is deferred.
-    RUN is a run's id, its beginning or end, or `latest`.
+    The column decision takes accept, reject, defer, set (with a value) or remove; an empty cell defers. RUN is a run
+    id, the beginning or end of one, or `latest`.
 
     \b
     Examples:
@@ -40,16 +41,16 @@ def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> 
     )
 
 
-@main.command(short_help="Put your approval of a dry run on record.")
+@main.command(short_help="Approve the plan of a dry run, on record.")
 @click.argument("run", shell_complete=completing.run)
-@click.option("--note", required=True, help="Why, in a sentence.")
-@click.option("--by", default="", help="Who approves; by default the system's user.")
+@click.option("--note", required=True, help="Why you approve, in one sentence.")
+@click.option("--by", default="", help="Who approves (default: the system user).")
 @json_option
 @click.pass_context
 def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> None:
-    """Put on record that you looked at a dry run and approve of its plan.
+    """Record that you reviewed a dry run and approve its plan.
 
-    RUN is the whole id of a dry run.
+    RUN is the full id of a dry run.
 
     \b
     Examples:
@@ -65,19 +66,19 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{found['by']} approved the plan of {run}: {found['rows']} row{'s' * (found['rows'] != 1)}.")
+        click.echo(f"{found['by']} approved the plan of {run}: {count(found['rows'], 'row')}.")
         receipt = RunRecord(config.runs_dir, run).receipt
         click.echo(f"Next: {apply_command(receipt['parameters'], receipt['target'], run)}")
 
 
-@main.command(short_help="Find out whether a run that was cut off wrote.")
+@main.command(short_help="Find out whether an interrupted run wrote.")
 @click.argument("run", shell_complete=completing.run)
 @json_option
 @click.pass_context
 def settle(ctx: click.Context, run: str, as_json: bool) -> None:
-    """Find out whether a run that was cut off while it was writing has written, and put that on record.
+    """Find out whether a run that was interrupted while writing did write, and record the answer.
 
-    RUN is the run's whole id.
+    RUN is the full id of the run.
 
     \b
     Examples:
@@ -94,20 +95,20 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
         click.echo(settlement_sentence(document))
 
 
-@main.command(short_help="Put the rows that a run wrote back.")
+@main.command(short_help="Undo the rows a run wrote.")
 @click.argument("run", shell_complete=completing.run)
-@click.option("--apply", is_flag=True, help="Write. Without it nothing is written.")
+@click.option("--apply", is_flag=True, help="Write the planned rows. Without it, nothing is written.")
 @narrowing("--approved-plan", "Fingerprint or run id of the revert's reviewed dry run.", shell_complete=completing.run)
 @decisions_option
-@click.option("--reason", default="", help="Why, in a sentence.")
-@click.option("--operator", default="", help="Who; by default the system's user.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 after a dry run whose plan is not empty.")
+@click.option("--reason", default="", help="Why you run this, in one sentence.")
+@click.option("--operator", default="", help="Who runs this (default: the system user).")
+@click.option("--exit-code", is_flag=True, help="Exit with status 1 after a dry run whose plan is not empty.")
 @json_option
 @click.pass_context
 def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **values: Any) -> None:
-    """Put the rows that a run wrote back as they were before: a dry run, unless --apply is given.
+    """Undo the rows a run wrote, restoring what was stored before: a dry run unless --apply is given.
 
-    A row that somebody changed since is left alone and reported. RUN is the run's whole id.
+    A row that someone has changed since is left alone and reported. RUN is the full id of the run.
 
     \b
     Examples:
@@ -121,14 +122,14 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
     execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
 
 
-@main.command(short_help="Ask a run again, and compare.")
+@main.command(short_help="Re-run a past run and compare.")
 @click.argument("run", shell_complete=completing.run)
 @json_option
 @click.pass_context
 def replay(ctx: click.Context, run: str, as_json: bool) -> None:
-    """Ask a run again: its parameters, as of its own instant, as a dry run; and compare the numbers.
+    """Re-run a past run with its parameters, as of its own instant, as a dry run; then compare the numbers.
 
-    Exits with 2 when a number differs. RUN is the run's whole id.
+    Exits with status 2 if a number differs. RUN is the full id of the run.
 
     \b
     Examples:

@@ -41,7 +41,7 @@ def test_what_is_there_already_is_never_overwritten(tmp_path: Path) -> None:
     assert "kpi_backfill.ipynb" in document["written"]
     assert (tmp_path / "kpi_explain.ipynb").read_text("utf-8") == "mine"
     assert (tmp_path / "kpibackfill.toml").read_text("utf-8") == "also mine"
-    assert "Left as it is" in command("notebooks", str(tmp_path)).stdout
+    assert "Kept " in command("notebooks", str(tmp_path)).stdout
 
 
 def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path: Path) -> None:
