@@ -104,33 +104,6 @@ class contains(FunctionElement[bool]):
     inherit_cache = True
 
 
-class _without_nul(FunctionElement[bytes]):
-    """Bytes less NUL, or other bytes that compare like these. PostgreSQL's texts hold none."""
-
-    type = _Bytes()
-    inherit_cache = True
-
-
-def ranked(text: sa.ColumnElement[str]) -> sa.ColumnElement[bytes]:
-    """A text behind a key, so that the greatest is the one that MariaDB's collation would choose, or close to it: it
-    passes over control characters and case, and has an order of its own for what stands between words, before digits
-    and letters; where a text ends, it goes on with spaces. `unranked` takes the key off again."""
-    key: sa.ColumnElement[str] = sa.type_coerce(text, sa.String()).concat("\x15")
-    for character in "\x01\x02\x03":
-        key = sa.func.replace(key, character, "", type_=sa.String())
-    order = "\x10\x11\x12\x13\x14\x16\x17\x18\x19\x1a\x1b\x1c\x1d"
-    for character, instead in zip("\t\n\v\f\r _-,;'/|", order, strict=True):
-        key = sa.func.replace(key, character, instead, type_=sa.String())
-    # Bytes are put behind bytes: converted once more as a whole, MariaDB 10.11 overwrites the first of them.
-    behind = sa.type_coerce(_without_nul(folded(key)), sa.String()).concat("\x03")
-    return sa.type_coerce(behind.concat(sa.type_coerce(exact(text), sa.String())), exact.type)
-
-
-def unranked(answer: bytes | None) -> bytes:
-    """The text that `ranked` put behind a key; empty for NULL."""
-    return (answer or b"").partition(b"\x03")[2]
-
-
 def in_any_case(column: sa.ColumnElement[str], texts: Iterable[str]) -> sa.ColumnElement[bool]:
     """Whether the column is one of the texts, whatever their ASCII case."""
     return folded(column).in_([folded(sa.literal(text)) for text in texts])
@@ -276,7 +249,6 @@ def _arguments(element: FunctionElement[Any], compiler: Any, options: Any) -> li
 
 
 @compiles(exact)
-@compiles(_without_nul)
 @compiles(local_time)
 @compiles(one_spelling)
 @compiles(flag)
@@ -328,19 +300,6 @@ def _folded_mariadb(element: folded, compiler: Any, **options: Any) -> str:
     # byte a character that has no case but ASCII's, folded, and taken as bytes again.
     (text,) = _arguments(element, compiler, options)
     return f"CAST(LOWER(CONVERT(CAST(CONVERT({text} USING utf8mb4) AS BINARY) USING hebrew)) AS BINARY)"
-
-
-@compiles(_without_nul, "sqlite")
-def _without_nul_sqlite(element: _without_nul, compiler: Any, **options: Any) -> str:
-    # Its replace() finds no NUL. Where no other byte begins with the digit 0, every 00 may go, also across two bytes.
-    (text,) = _arguments(element, compiler, options)
-    return f"replace(hex({text}), '00', '')"
-
-
-@compiles(_without_nul, "mysql", "mariadb")
-def _without_nul_mariadb(element: _without_nul, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return f"replace({text}, CHAR(0), '')"
 
 
 @compiles(local_time, "duckdb", "spark")

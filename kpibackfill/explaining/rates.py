@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import exact, flag, ranked, same_text, start, unranked, windowed
+from kpibackfill.database.expressions import exact, flag, same_text, start, windowed
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.months import local_spans
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import EventTypes, counts
 from kpibackfill.kpis import ethnicity, instructors
-from kpibackfill.kpis.ethnicity import Answers, is_bipoc, plain
+from kpibackfill.kpis.ethnicity import Answers, is_bipoc
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import (
     contact,
@@ -165,7 +165,7 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         .distinct()
         .subquery("roles")
     )
-    answer = _greatest(answers, ranked)
+    answer = _greatest(answers)
     known = sa.case((flag(contact.c.is_deleted) == 0, answer.c.answer))
     held = [named.c[name] for name in conditions]
     states = {
@@ -185,7 +185,7 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         .group_by(named.c.window_id, named.c.uid, *held, exact(user.c.name), exact(contact.c.display_name))
         .subquery("person")
     )
-    return _people(connection, person, instructors.SEPARATORS, unranked)
+    return _people(connection, person, instructors.SEPARATORS)
 
 
 def _flags(conditions: Mapping[str, sa.ColumnElement[bool]]) -> list[sa.ColumnElement[int]]:
@@ -193,22 +193,17 @@ def _flags(conditions: Mapping[str, sa.ColumnElement[bool]]) -> list[sa.ColumnEl
     return [sa.func.max(sa.case((condition, 1), else_=0)).label(name) for name, condition in conditions.items()]
 
 
-def _greatest(answers: Answers, order: Callable[..., sa.ColumnElement[bytes]] = exact) -> sa.Subquery:
-    """Each contact's answer, the greatest in the KPI's order where there are several: ``entity_id``, ``answer``."""
+def _greatest(answers: Answers) -> sa.Subquery:
+    """Each contact's answer, the greatest by bytes where there are several: ``entity_id``, ``answer``."""
     entity, text = answers.table.c
     return (
-        sa.select(entity, sa.func.max(order(text), type_=exact.type).label("answer"))
+        sa.select(entity, sa.func.max(exact(text), type_=exact.type).label("answer"))
         .group_by(entity)
         .subquery("greatest")
     )
 
 
-def _people(
-    connection: RecordedConnection,
-    person: sa.Subquery,
-    separators: re.Pattern[bytes],
-    text_of: Callable[[bytes | None], bytes] = plain,
-) -> list[People]:
+def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.Pattern[bytes]) -> list[People]:
     """The people counted by all that they have in common; their answers stay in here."""
     flags = [column for column in person.c if column.name not in ("window_id", "answer")]
     columns = (person.c.window_id, person.c.answer, *flags)
@@ -216,7 +211,7 @@ def _people(
     for window_id, answer, *values, number in connection.execute(
         sa.select(*columns, sa.func.count()).group_by(*columns)
     ):
-        text = text_of(answer)
+        text = answer or b""
         meets = frozenset(flag.name for flag, value in zip(flags, values, strict=True) if value)
         bipoc = is_bipoc(text, separators)
         found[window_id, meets, bipoc, bool(text.strip()), bool(_WHITE_TOO.search(text))] += number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -99,11 +99,13 @@ class Answers:
         self.table = demographics(name, column)
         self._text = sa.null() if column is None else self.table.c[column]
 
-    def greatest(
-        self, contact_id: sa.ColumnElement[int], order: Callable[..., sa.ColumnElement[bytes]] = exact
-    ) -> sa.ScalarSelect[bytes]:
-        """The contact's answer, the greatest if there are several, which CiviCRM itself never lets happen."""
-        answer = sa.select(sa.func.max(order(self._text), type_=exact.type))
+    def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.ScalarSelect[bytes]:
+        """The contact's answer.
+
+        CiviCRM's unique key leaves a contact one row of answers; where a table has several, the greatest by bytes
+        counts.
+        """
+        answer = sa.select(sa.func.max(exact(self._text), type_=exact.type))
         return answer.where(self.table.c.entity_id == contact_id).scalar_subquery()
 
 
@@ -112,17 +114,11 @@ def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
     return [Value(window.window_id, None, warnings=[answers.missing]) for window in windows]
 
 
-def plain(answer: bytes | None) -> bytes:
-    """The text of an answer; empty for NULL."""
-    return answer or b""
-
-
 def rates(
     connection: RecordedConnection,
     windows: Iterable[Window],
     person: sa.Subquery,
     separators: re.Pattern[bytes],
-    text_of: Callable[[bytes | None], bytes] = plain,
 ) -> list[Value]:
     """People who are BIPOC out of those who reported, from a row for each person: ``window_id`` and ``answer``."""
     people = in_order(sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")))
@@ -130,7 +126,7 @@ def rates(
     counts: dict[int, dict[bool | None, int]] = {}
     for row in connection.execute(people):
         of_window = counts.setdefault(row.window_id, {})
-        kind = is_bipoc(text_of(row.answer), separators)
+        kind = is_bipoc(row.answer or b"", separators)
         of_window[kind] = of_window.get(kind, 0) + row.number
     return [_rate(window, counts.get(window.window_id, {})) for window in windows]
 

@@ -13,10 +13,8 @@ from kpibackfill.database.expressions import (
     flag,
     in_any_case,
     is_type,
-    ranked,
     same_text,
     start,
-    unranked,
     windowed,
 )
 from kpibackfill.database.query_log import RecordedConnection
@@ -50,7 +48,7 @@ SEPARATORS = re.compile(rb"[\0\x01\x02|,;]")
 def active_instructors_bipoc(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]
 ) -> Iterable[Value]:
-    """Rests on the people who reported, out of the instructors."""
+    """Rests on the people who reported, out of the instructors. Of several answers the greatest by bytes counts."""
     answers = Answers(connection, site)
     if not windows or answers.missing:
         return no_answers(windows, answers)
@@ -76,7 +74,7 @@ def active_instructors_bipoc(
             user.c.uid,
             exact(user.c.name).label("name"),
             exact(contact.c.display_name).label("display_name"),
-            answers.greatest(contact.c.id, ranked).label("answer"),
+            answers.greatest(contact.c.id).label("answer"),
         )
         .join_from(taught_in, user, user.c.uid == taught_in.c.uid)
         .join(uf_match, uf_match.c.uf_id == user.c.uid)
@@ -84,7 +82,7 @@ def active_instructors_bipoc(
         .where(flag(user.c.status) == 1, flag(contact.c.is_deleted) == 0, user.c.uid.in_(instructors))
         .subquery("answering")
     )
-    # An account may belong to two contacts of one name: the command takes the greatest of their answers.
+    # An account may belong to two contacts of one name: the greatest of their answers counts.
     *who, answer = answering.c
     person = sa.select(answering.c.window_id, sa.func.max(answer, type_=answer.type).label("answer"))
-    return rates(connection, windows, person.group_by(*who).subquery("person"), SEPARATORS, unranked)
+    return rates(connection, windows, person.group_by(*who).subquery("person"), SEPARATORS)

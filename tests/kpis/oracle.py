@@ -163,18 +163,13 @@ def reported_values(text: str, separators: str) -> list[str]:
     return [value for value in values if value and not any(part in value for part in dropped.split("|"))]
 
 
-def collated(text: str) -> tuple[bytes, bytes]:
-    """Near enough to MariaDB's order: it passes over separators and case, puts a bar before letters, and goes on with
-    spaces where a text ends."""
-    key = (text + " ").replace("|", "!").translate(dict.fromkeys((0, 1, 2, 3)))
-    return lower(key).encode(), text.encode()
-
-
-def rate(answers: Iterable[Sequence[str | None]], separators: str, order: Callable[[str], Any] = str.encode) -> Result:
+def rate(answers: Iterable[Sequence[str | None]], separators: str) -> Result:
     bipoc = reported = people = 0
     for texts in answers:
         people += 1
-        values = reported_values(max([text for text in texts if text is not None], key=order, default=""), separators)
+        values = reported_values(
+            max([text for text in texts if text is not None], key=str.encode, default=""), separators
+        )
         reported += bool(values)
         bipoc += any("white" not in value and "caucasian" not in value for value in values)
     return (bipoc / reported if reported else None), reported, people
@@ -226,7 +221,7 @@ def instructors_bipoc(tables: Tables, window: Window, zone: ZoneInfo, as_of: dat
                 if match["uf_id"] == account["uid"] and match["contact_id"] in contacts:
                     name = contacts[match["contact_id"]]["display_name"]
                     people[account["uid"], account["name"], name] += texts[match["contact_id"]]
-    return rate(people.values(), "\0\x01\x02|;", collated)
+    return rate(people.values(), "\0\x01\x02|;")
 
 
 ORACLE: dict[str, Callable[[Tables, Window, ZoneInfo, datetime], Result]] = {

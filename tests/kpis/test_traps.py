@@ -361,19 +361,17 @@ def test_the_greatest_of_several_answers_counts(makerspace: Makerspace) -> None:
 @pytest.mark.parametrize(
     ("answers", "bipoc"),
     [
-        (["\x01white\x01", "asian"], 0),  # a separator in front sorts before no letter
-        (["White", "black"], 0),  # nor does a capital
-        (["Declined to answer", "black"], None),
-        (["|", "black"], 1),
+        (["\x01white\x01", "asian"], 1),
+        (["White", "black"], 1),
+        (["Declined to answer", "black"], 1),
+        (["|", "black"], None),
         ([None, "\x01white\x01asian\x01"], 1),
         (["", "hispanic"], 1),
-        (["|", "\x01islander\x01"], 1),
-        (["white_european", "white,black"], 1),
-        (["white/asian", "white;black"], 0),
-        (["white\tblack", "white"], 0),  # nor does a tab in a text that is longer
+        (["white_european", "white,black"], 0),
+        (["white\tblack", "white"], 0),
     ],
 )
-def test_an_account_with_two_contacts_of_one_name_goes_by_the_answer_that_mariadb_calls_the_greatest(
+def test_an_account_with_two_contacts_of_one_name_goes_by_the_greatest_answer_by_bytes(
     makerspace: Makerspace, answers: list[str | None], bipoc: float | None
 ) -> None:
     tables = people(answers)
