@@ -190,7 +190,7 @@ def values_of(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows:
     """One KPI's values by window, held to the contract."""
     known = {window.window_id for window in windows}
     values: dict[int, Value] = {}
-    with _told(entry):
+    with as_kpi_error(entry):
         given = entry.compute(connection, site, windows)
         if not isinstance(given, Iterable):
             raise _broken(entry, f"gave {type(given).__name__} instead of one kb.Value per window")
@@ -203,7 +203,7 @@ def values_of(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows:
 
 
 @contextmanager
-def _told(entry: Kpi) -> Iterator[None]:
+def as_kpi_error(entry: Kpi) -> Iterator[None]:
     """Say of a site's own KPI where it broke, without its error's text, which may quote an answer.
 
     The error itself is the cause: Python and pytest show it with its traceback. Those of the built-in KPIs are ours.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from kpibackfill.compute import as_kpi_error
 from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.explaining.account import Account
@@ -71,7 +72,8 @@ def explain(
         window = year_window(parameters.from_year)
         value = found.values(entry, [window]).get(window.window_id, Value(window.window_id, None))
         explaining = explanation_of(entry.kpi_id)
-        explained = explaining(found.connection(entry), found.site, window) if explaining else None
+        with as_kpi_error(entry):
+            explained = explaining(found.connection(entry), found.site, window) if explaining else None
         stored = found.stored_rows(entry.kpi_id)
     columns = ["snapshot_id", "snapshot_date", "source", "value"]
     return Explanation(
