@@ -1,18 +1,18 @@
-"""Looks whether everything is in place for a target: each line is fine, or says what to do.
+"""Checks that everything is in place for a target: each line is fine or says what to do.
 
-Nothing is written, and an account that may only SELECT suffices.
+Nothing is written; an account that may only SELECT is enough.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kpibackfill.checks.finding import Finding, note, ok, wrong
+from kpibackfill.checks.finding import Finding, next_command, note, ok, wrong
 from kpibackfill.checks.snapshots import check_snapshots
 from kpibackfill.checks.sources import check_sources
 from kpibackfill.checks.store import check_store
@@ -22,6 +22,7 @@ from kpibackfill.database.inspection import server_name, server_version
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.kpis import registry
 from kpibackfill.reporting.notebook_tables import Lines
+from kpibackfill.text import count
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -33,7 +34,7 @@ _VARIABLE = re.compile(r"\$\{\w+\}")
 
 
 def check(target: str = "demo") -> pd.DataFrame:
-    """Look whether everything is in place for a target; nothing is written.
+    """Check that everything is in place for a target; nothing is written.
 
     Parameters
     ----------
@@ -41,8 +42,8 @@ def check(target: str = "demo") -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with a row per line: `level` (``ok``, ``note`` or ``wrong``), `text`, and `command`, the next one to
-    type ("" for none).
+    DataFrame with one row per finding: `level` (``ok``, ``note`` or ``wrong``), `text`, and `command`, the next command
+    to type ("" for none).
 
     Raises
     ------
@@ -53,43 +54,34 @@ def check(target: str = "demo") -> pd.DataFrame:
 
 
 def check_target(config: Config, target: Target) -> list[Finding]:
-    """The findings for a target in the order in which one would mend them; a database that is down is one of them."""
+    """The findings for a target, in the order in which to fix them; a database that is down is one of them."""
     findings: list[Finding] = []
     try:
         findings.extend(_configuration(config, target))
         for finding in _databases(config, target):
-            findings.append(finding)  # noqa: PERF402  one by one, so that those before a failure stay
+            findings.append(finding)  # noqa: PERF402  one by one, to keep those found before a failure
     except KpiBackfillError as error:
         findings.append(_failed(error, target))
     return findings
 
 
-def next_command(findings: Sequence[Finding], target_name: str) -> str:
-    """The line that ends a check: what to type next."""
-    if any(finding.level == "wrong" for finding in findings):
-        command = next((finding.command for finding in findings if finding.level == "wrong" and finding.command), "")
-        return f"Next: {command}" if command else f"Next: mend that, then kpibackfill check --target {target_name}"
-    command = next((finding.command for finding in reversed(findings) if finding.command), "")
-    return f"Next: {command or f'kpibackfill run --target {target_name}'}"
-
-
 def _configuration(config: Config, target: Target) -> Iterator[Finding]:
     _ = target.store_url, target.sources_url
     kpis = registry.load(config.site.kpi_modules)
-    yield ok(f"{config.path}: the target {target.name!r}, and {len(kpis)} KPIs.")
+    yield ok(f"{config.path}: target {target.name!r}, {count(len(kpis), 'KPI')}.")
     for key, url in (("store", target.store), ("sources", target.sources)):
         if url is not None and _PASSWORD.search(_VARIABLE.sub("", url.get_secret_value())):
             yield note(
-                f"targets.{target.name}.{key} holds a password in {config.path.name} itself. Write ${{VARIABLE}} in "
-                "its place, and set that variable in the environment."
+                f"targets.{target.name}.{key} has a password in {config.path.name} itself. Write ${{VARIABLE}} instead "
+                "and set that variable in the environment."
             )
     now = f"{datetime.now(target.zone):%Y-%m-%d %H:%M}"
     if "timezone" in target.model_fields_set:
-        yield ok(f"Time zone {target.timezone}: it is {now} there.")
+        yield ok(f"Time zone {target.timezone}, where it is {now}.")
     else:
         yield note(
-            f"No time zone is set, so UTC is used (it is {now}). Set targets.{target.name}.timezone to the site's, as "
-            "Drupal shows it under Configuration, Regional settings: years begin and end by it."
+            f"No time zone is set, so UTC is used (it is {now}). Years begin and end by it: set "
+            f"targets.{target.name}.timezone to the site's, which Drupal shows under Configuration, Regional settings."
         )
 
 
@@ -119,9 +111,9 @@ def _connected(key: str, connection: Connection, target: Target) -> Finding:
 
 
 def _failed(error: KpiBackfillError, target: Target) -> Finding:
-    text = error.message.removesuffix(" `kpibackfill check` says what is missing.")
+    text = re.sub(r" `kpibackfill check` [^`]*$", "", error.message)  # what it recommends is running now
     for secret in target.secrets() if error.code != "configuration" else ():
         text = text.replace(secret, "***")
     if error.code == "database":
-        return wrong(f"{text} Is the server up, the tunnel open, the host, account and password right?")
+        return wrong(f"{text} Is the server up, is the tunnel open, and are host, account and password right?")
     return wrong(text, "kpibackfill demo" if error.code == "database_missing" and target.name == "demo" else "")

@@ -1,4 +1,4 @@
-"""Looks at the snapshots: how many each year has, and what their dates stand for."""
+"""Checks the snapshots: how many each year has, and which periods their dates stand for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from kpibackfill.kpis.registry import Cadence
 from kpibackfill.parameters import CADENCES
 from kpibackfill.snapshots import day, window
 from kpibackfill.tables import snapshot
+from kpibackfill.text import some
 
 SLACK = timedelta(days=2)
 
@@ -34,7 +35,7 @@ class _Snapshot(NamedTuple):
 
     @property
     def early(self) -> bool:
-        """Whether it was made before the period of its date was over, so that it can't stand for that."""
+        """Whether it was made before the period of its date was over, and so can't stand for that period."""
         return self.created is not None and self.created + SLACK < window(self.dated, self.cadence)[1]
 
 
@@ -50,8 +51,8 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
     if not rows:
         there = connection.scalars(sa.select(snapshot.c.definition).distinct().limit(20)).all()
         yield note(
-            f"There is no snapshot of the definition {site.definition!r}. Set definition in [site] to one of those "
-            f"there are: {', '.join(sorted(there)) or 'none'}."
+            f"There is no snapshot with the definition {site.definition!r}. Set definition in [site] to one that "
+            f"exists: {', '.join(sorted(there)) or 'there are none'}."
         )
         return
     found: list[_Snapshot] = []
@@ -68,7 +69,7 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
             found.append(_Snapshot(CADENCES[kind], dated, made))
     if odd:
         yield wrong(
-            f"Dates of snapshots that are no day of the calendar: {', '.join(map(repr, sorted(odd)[:5]))}. Mend them."
+            f"Some snapshots have dates that don't exist: {some(map(repr, sorted(odd)))}. Fix them in ms_snapshot."
         )
     yield _counts(
         site, target, [one for one in found if one.cadence == "annual"], Counter(row.type.lower() for row in rows)
@@ -78,30 +79,30 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
 
 def _counts(site: Site, target: Target, annual: Sequence[_Snapshot], types: Counter[str]) -> Finding:
     per_year = Counter(window(one.dated, "annual", site.dated)[0].year for one in annual)
-    others = ", ".join(f"{count} {name}" for name, count in sorted(types.items()) if CADENCES.get(name) != "annual")
-    beside = f" Beside them: {others}." if others else ""
+    others = ", ".join(f"{rows} {name}" for name, rows in sorted(types.items()) if CADENCES.get(name) != "annual")
+    also = f" Also: {others}." if others else ""
     if not per_year:
-        return note(f"There is no annual snapshot of {site.definition!r}, so a run finds nothing to compare.{beside}")
+        return note(f"There is no annual snapshot of {site.definition!r}, so a run would compare nothing.{also}")
     years = ", ".join(f"{year}: {per_year[year]}" for year in range(min(per_year), max(per_year) + 1))
     over = [year for year in per_year if year < datetime.now(target.zone).year] or list(per_year)
     return ok(
-        f"Annual snapshots by year: {years}.{beside}",
+        f"Annual snapshots by year: {years}.{also}",
         f"kpibackfill run --target {target.name} --from-year {max(over)}",
     )
 
 
 def _dated(site: Site, found: Iterable[_Snapshot]) -> Iterator[Finding]:
-    """Whether the dates lie in the periods that they stand for, or on the first day after them."""
+    """Whether snapshots are dated within the periods they stand for, or on the first day after them."""
     if site.dated == "first_of_next_month":
         odd = [one for one in found if not one.begins]
         if odd:
             yield note(
-                f'dated = "first_of_next_month", but {len(odd)} snapshots are not dated on the first day of a period, '
-                f'such as the {odd[-1].cadence} one of {odd[-1].dated}. Set dated = "period" in [site] if they lie in '
-                "the periods that they stand for."
+                'dated = "first_of_next_month", but some snapshots are not dated on the first day of a period '
+                f"({len(odd)}, such as the {odd[-1].cadence} one of {odd[-1].dated}). If snapshots are dated within "
+                'the periods they stand for, set dated = "period" in [site].'
             )
         else:
-            yield ok("Each snapshot is dated on the first day after its period, as dated has it.")
+            yield ok('Snapshots are dated on the first day after their periods, as dated = "first_of_next_month" says.')
         return
     annual = [one for one in found if one.cadence == "annual"]
     after = [one for one in annual if one.begins]
@@ -111,13 +112,13 @@ def _dated(site: Site, found: Iterable[_Snapshot]) -> Iterator[Finding]:
     if len(after) * 2 > len(annual):
         last = max(one.dated for one in after)
         yield note(
-            f"{len(after)} of {len(annual)} annual snapshots are dated on 1 January. If that of {last} stands for "
-            f"{last.year - 1}, as where snapshots are dated on the first of the following month, {set_it}"
+            f"Annual snapshots dated 1 January: {len(after)} of {len(annual)}. If the one of {last} stands for "
+            f"{last.year - 1}, {set_it}"
         )
     elif early and len(early) * 2 > len(monthly):
         yield note(
-            f"{len(early)} of {len(monthly)} monthly and quarterly snapshots were made before the period of their date "
-            f"was over, so they stand for the one before: {set_it}"
+            f"Monthly and quarterly snapshots made before the period of their date was over: {len(early)} of "
+            f"{len(monthly)}. They stand for the period before: {set_it}"
         )
     else:
-        yield ok('Snapshots are dated inside their periods, as dated = "period" has it.')
+        yield ok('Snapshots are dated within their periods, as dated = "period" says.')

@@ -1,4 +1,4 @@
-"""Looks at the source tables: those that the KPIs read, the site's labels and names in them, and their indexes."""
+"""Checks the source tables: that the KPIs can read them, that they have the site's labels and names, and indexes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from kpibackfill.tables import (
     submission_data,
     user_role,
 )
+from kpibackfill.text import count
 
 _TABLES = {table.name: table for part in (civicrm, drupal) for table in part.tables.values()}
 DEMOGRAPHICS = Site().demographics_table
 LARGE = 200_000
-"""Rows from which on a missing index costs more than seconds."""
+"""From this many rows on, a missing index costs more than a few seconds."""
 _INDEXES = (
-    (participant, ("event_id", "contact_id", "status_id"), "registrations are then read from the index alone"),
-    (submission_data, ("sid", "name"), "the answers of a form's submissions are else looked for in all answers"),
+    (participant, ("event_id", "contact_id", "status_id"), "with it, registrations are read from the index alone"),
+    (submission_data, ("sid", "name"), "without it, all answers are searched for those of one form"),
 )
 
 
@@ -49,10 +50,10 @@ def check_sources(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> It
         if not reason:
             readable.add(name)
             continue
-        text = f"{name} can't be used: {reason}. It is read by {', '.join(entry.kpi_id for entry in entries)}."
-        # A run computes risky KPIs on request only.
+        text = f"{name} can't be used: {reason}. KPIs that read it: {', '.join(entry.kpi_id for entry in entries)}."
+        # A run computes risky KPIs only on request.
         yield note(text) if all(entry.risky for entry in entries) else wrong(text)
-    yield ok(f"{len(readable)} source tables are there with the columns that the KPIs read, and may be read.")
+    yield ok(f"{count(len(readable), 'source table')} can be read, with the columns that the KPIs need.")
     if DEMOGRAPHICS in readers:
         yield _demographics(connection, site)
     yield from _names(connection, site, readable)
@@ -62,7 +63,7 @@ def check_sources(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> It
 def _refused(connection: Connection, name: str) -> str:
     if name in _TABLES:
         return inspection.reading_refused(connection, _TABLES[name], _TABLES[name].c.keys())
-    # A table that only the site's own KPIs read: in CiviCRM's schema or beside it.
+    # A table that only the site's own KPIs read, in Drupal's schema or CiviCRM's.
     places = [sa.table(name, sa.column("*", is_literal=True), schema=schema) for schema in (None, CIVICRM)]
     reasons = [
         inspection.refusal(connection, sa.select(sa.text("*")).select_from(place).where(sa.false())) for place in places
@@ -74,18 +75,18 @@ def _demographics(connection: Connection, site: Site) -> Finding:
     name = site.demographics_table
     reason = inspection.reading_refused(connection, demographics(name), ["entity_id"])
     if reason:
-        return note(
-            f"{name} can't be used: {reason}. Rates by ethnicity are no data then; demographics_table names it."
-        )
+        return note(f"{name} (demographics_table) can't be used: {reason}. Rates by ethnicity will have no data.")
     for column in site.ethnicity_columns:
         if inspection.has_column(connection, demographics(name, column), column):
             return ok(f"Ethnicity is read from {name}.{column}.")
     columns = ", ".join(site.ethnicity_columns)
-    return note(f"{name} has none of the columns {columns}, so rates by ethnicity are no data: set ethnicity_columns.")
+    return note(
+        f"{name} has none of the columns {columns}, so rates by ethnicity will have no data. Set ethnicity_columns."
+    )
 
 
 def _names(connection: Connection, site: Site, readable: set[str]) -> Iterator[Finding]:
-    """Whether the labels, form, field and role of the settings occur in the sources."""
+    """Whether the labels, form, field and role named in the settings occur in the sources."""
     missing: list[str] = []
     if {option_group.name, option_value.name} <= readable:
         missing += _labels(connection, site)
@@ -95,9 +96,9 @@ def _names(connection: Connection, site: Site, readable: set[str]) -> Iterator[F
     if user_role.name in readable and not _any(connection, sa.select(user_role.c.entity_id).where(role)):
         missing.append(f"Nobody has the role {site.instructor_role!r} (instructor_role).")
     for text in missing:
-        yield note(f"{text} The KPIs that need it are 0 or no data: see [site] in kpibackfill.toml.")
+        yield note(f"{text} The KPIs that need it will be 0 or have no data: see [site] in kpibackfill.toml.")
     if not missing:
-        yield ok("The labels, form, field and role of the settings occur in the sources.")
+        yield ok("The labels, form, field and role named in the settings occur in the sources.")
 
 
 def _labels(connection: Connection, site: Site) -> Iterator[str]:
@@ -109,11 +110,11 @@ def _labels(connection: Connection, site: Site) -> Iterator[str]:
     )
     labels = {bytes(label).decode("utf-8", "replace") for label in connection.scalars(statement)}
     lower = {label.lower() for label in labels}
-    there = f"there are: {', '.join(sorted(map(repr, labels))) or 'none'}."
+    there = f"labels in use: {', '.join(sorted(map(repr, labels))) or 'none'}."
     if site.attendance_label not in labels:
-        yield f"No event type is labelled {site.attendance_label!r} (attendance_label); {there}"
+        yield f"No event type is labeled {site.attendance_label!r} (attendance_label); {there}"
     if not any(site.workshop_word.lower() in label for label in lower):
-        yield f"No event type's label holds {site.workshop_word!r} (workshop_word); {there}"
+        yield f"No event type's label contains {site.workshop_word!r} (workshop_word); {there}"
     if not lower & {label.lower() for label in site.instructor_labels}:
         yield f"No event type has one of the instructor_labels; {there}"
 
@@ -128,7 +129,7 @@ def _form(connection: Connection, site: Site) -> Iterator[str]:
     if not _any(connection, sa.select(submission.c.sid).where(form)):
         forms = connection.scalars(sa.select(submission.c.webform_id).distinct().limit(20)).all()
         yield (
-            f"No submission is of the form {site.evaluation_webform!r} (evaluation_webform); there are: "
+            f"The form {site.evaluation_webform!r} (evaluation_webform) has no submissions; forms in use: "
             f"{', '.join(sorted(forms)) or 'none'}."
         )
     elif not _any(connection, answers):
@@ -145,8 +146,8 @@ def _indexes(connection: Connection, readable: set[str]) -> Iterator[Finding]:
         )
         if rows >= LARGE and not served:
             yield note(
-                f"{table.name} has some {rows:,} rows and no index on ({', '.join(columns)}): {why}. "
-                "An administrator may create it; kpibackfill never does."
+                f"{table.name} has about {rows:,} rows and no index on ({', '.join(columns)}): {why}. "
+                "An administrator can create one; kpibackfill never does."
             )
 
 

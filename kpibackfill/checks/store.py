@@ -1,4 +1,4 @@
-"""Looks at the store: its tables, the fact table's layout, the ids in use, and what the account may write."""
+"""Checks the store: its tables, the fact table's layout, the ids in use, and what the account may write."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kpibackfill.database import fact_table, inspection
 from kpibackfill.database.expressions import exact
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.tables import cachetags, kpi_fact, org_fact, snapshot
+from kpibackfill.text import count
 
 FACT = ["snapshot_id", "kpi_id", "metric_value", "period_year", "period_month", "meta"]
 TAGS = ["tag", "invalidations"]
@@ -29,7 +30,7 @@ def check_store(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iter
         if reason:
             yield wrong(f"{table.name} can't be used: {reason}. Is this the database of Drupal's snapshot module?")
     if not any(refused.values()):
-        yield ok("ms_snapshot, ms_fact_org_snapshot and ms_fact_kpi_snapshot are there and may be read.")
+        yield ok("ms_snapshot, ms_fact_org_snapshot and ms_fact_kpi_snapshot can be read.")
     if not refused[kpi_fact]:
         yield from _layout(connection, site, kpis)
         yield from _ids(connection, site, kpis)
@@ -40,28 +41,30 @@ def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator
     surrogate = fact_table.layout(connection).surrogate
     layout = "a surrogate id" if surrogate else "no surrogate id"
     if inspection.unique_key(connection, kpi_fact, ("snapshot_id", "kpi_id")):
-        yield ok(f"The fact table has {layout}, and a unique key on (snapshot_id, kpi_id).")
+        yield ok(f"The fact table has {layout} and a unique key on (snapshot_id, kpi_id).")
     else:
         yield note(
-            f"The fact table has {layout}, and no unique key on (snapshot_id, kpi_id), so other programs could store a "
-            "key twice. kpibackfill writes under a lock and refuses a key that is there twice."
+            f"The fact table has {layout} and no unique key on (snapshot_id, kpi_id), so other programs could store "
+            "duplicate keys. kpibackfill writes under a lock and refuses duplicate keys."
         )
     length = inspection.text_length(connection, kpi_fact, "kpi_id")
     for entry in kpis:
         if length is not None and len(site.kpi_id_prefix + entry.kpi_id) > length:
-            yield wrong(f"{site.kpi_id_prefix + entry.kpi_id} is longer than the {length} characters of kpi_id.")
+            yield wrong(
+                f"{site.kpi_id_prefix + entry.kpi_id} is longer than the {length} characters that kpi_id can hold."
+            )
     for table in (kpi_fact, cachetags):
         if not fact_table.transactional(connection, table):
             yield wrong(
-                f"{table.name} is a view, or on a storage engine that can't roll back, so an apply is refused. "
-                f"ALTER TABLE {table.name} ENGINE=InnoDB makes a table fit."
+                f"{table.name} is a view or uses a storage engine that can't roll back, so an apply would be refused. "
+                f"For a table, ALTER TABLE {table.name} ENGINE=InnoDB fixes that."
             )
         elif table is kpi_fact and connection.dialect.name in ("mysql", "mariadb"):
             yield ok("The fact table's storage engine is InnoDB.")
 
 
 def _ids(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
-    """How the stored ids are spelled, and whether a key is there twice."""
+    """How the stored ids are spelled, and whether there are duplicate keys."""
     own = {site.kpi_id_prefix + entry.kpi_id for entry in kpis}
     other = {entry.kpi_id if site.kpi_id_prefix else f"kpi_{entry.kpi_id}" for entry in kpis}
     spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
@@ -74,8 +77,8 @@ def _ids(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Fi
     rows = {bytes(row.kpi_id).decode("utf-8", "replace"): int(row.rows) for row in found}
     for text in sorted(set(rows) - own - other):
         yield wrong(
-            f"{rows[text]} stored rows have the id {text!r}, which differs from a KPI's by case or blanks only, and a "
-            "run that meets them is refused. Rename or delete them."
+            f"{count(rows[text], 'stored row')} with id {text!r}, which differs from a KPI's only in case or spaces. "
+            "A run that meets them is refused. Rename or delete them."
         )
     twice = connection.execute(
         sa.select(kpi_fact.c.snapshot_id, spelled.label("kpi_id"))
@@ -87,7 +90,7 @@ def _ids(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Fi
     if twice:
         keys = ", ".join(f"({row.snapshot_id}, {row.kpi_id})" for row in twice)
         yield wrong(
-            f"Keys that the fact table holds twice: {keys}. A run of their years is refused: delete one of each."
+            f"The fact table has duplicate keys: {keys}. A run of their years is refused: delete all but one of each."
         )
     yield _prefix(site.kpi_id_prefix, sum(rows.get(text, 0) for text in own), sum(rows.get(text, 0) for text in other))
 
@@ -97,37 +100,43 @@ def _prefix(prefix: str, own: int, other: int) -> Finding:
     as_other = "without a prefix" if prefix else "with the prefix 'kpi_'"
     setting = f'kpi_id_prefix = "{"" if prefix else "kpi_"}" in [site]'
     if not other:
-        return ok(f"{own} rows of these KPIs are stored {as_set}, as kpi_id_prefix has it.")
+        return ok(f"Stored rows of these KPIs: {own:,}, {as_set}, as kpi_id_prefix says.")
     if not own:
-        return note(f"All {other} rows of these KPIs are stored {as_other}. Set {setting}, or each would be new.")
+        return note(
+            f"Stored rows of these KPIs: {other:,}, all {as_other}. Set {setting}, or each value would count as new."
+        )
     return note(
-        f"{own} rows of these KPIs are stored {as_set}, and {other} {as_other}; newer dashboards read prefixed ids. "
-        f"This configuration writes ids {as_set}: set {setting} if your dashboards read the others."
+        f"Stored rows of these KPIs: {own:,} {as_set}, {other:,} {as_other}. This configuration writes ids {as_set}. "
+        f"Newer dashboards read prefixed ids: set {setting} if yours read the others."
     )
 
 
 def _rights(connection: Connection) -> Iterator[Finding]:
     if inspection.is_replica(connection):
-        yield note("This server takes no writes, since it follows another one: dry runs only.")
+        yield note("This server is a read-only replica: dry runs only.")
         return
     denied = inspection.denied(connection, kpi_fact, FACT)
     if denied == ["DELETE"]:
-        yield note("The account may INSERT and UPDATE KPI rows: an apply works, but for reverts and removals (DELETE).")
+        yield note(
+            "The account may INSERT and UPDATE KPI rows, not DELETE: an apply works, except for reverts and removals."
+        )
     elif denied:
         yield note(
-            f"The account may not {', '.join(denied)} on {kpi_fact.name}: dry runs work, an apply is refused by the "
-            "database. To apply with this target, GRANT it these rights, or name an account that has them."
+            f"The account may not {', '.join(denied)} on {kpi_fact.name}: dry runs work, but the database will refuse "
+            "an apply. To apply with this target, GRANT these privileges or use an account that has them."
         )
     else:
         yield ok("The account may INSERT, UPDATE and DELETE KPI rows: an apply is possible.")
     reason = inspection.reading_refused(connection, cachetags, TAGS)
     if reason:
         yield note(
-            f"cachetags is not in use: {reason}. After an apply clear Drupal's caches, for example by after_apply."
+            f"cachetags is not in use: {reason}. After an apply, clear Drupal's caches, for example with after_apply."
         )
         return
     locked = [right for right in inspection.denied(connection, cachetags, TAGS) if right != "DELETE"]
     if not locked:
         yield ok("The account may invalidate Drupal's cache tags (cachetags).")
     elif not denied:
-        yield note(f"The account may not {', '.join(locked)} on cachetags, so an apply fails. GRANT it.")
+        yield note(
+            f"The account may not {', '.join(locked)} on cachetags, so an apply would fail. GRANT these privileges."
+        )

@@ -198,14 +198,14 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
                 "target": target,
                 "ok": not failed,
                 "findings": [finding.as_dict() for finding in findings],
-                "next": next_command(findings, target).removeprefix("Next: "),
+                "next": next_command(findings, target),
             }
         )
     else:
         colours = {"ok": "green", "note": "yellow", "wrong": "red"}
         for finding in findings:
             click.echo(f"{click.style(f'{finding.level:5}', fg=colours[finding.level])}  {finding.text}")
-        click.echo(next_command(findings, target))
+        click.echo(f"Next: {next_command(findings, target)}")
     if failed:
         ctx.exit(2)
 
