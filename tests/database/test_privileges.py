@@ -23,24 +23,21 @@ BLOCKS = {
     (engine, name): sql
     for engine, name, sql in re.findall(r"<!-- (\w+) (\w+) -->\n```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 }
-OPTIONAL = ("cachetags", "civicrm_value_demographics_15")
-"""Tables that a site may lack; each has a statement of its own, so that the others are in force without it."""
+OPTIONAL = ("cachetags", "civicrm_value_demographics_15", "ms_fact_kpi_snapshot_id_seq")
+"""What a site may lack; each has a statement of its own, so that the others are in force without it."""
 servers = on("mariadb", "postgresql")
 Account = Callable[..., Workbench]
 
 
 def statements(database: Database, account: str, civicrm: str = "") -> list[str]:
     """The page's statements for `kpi_reader` or `kpi_writer`, for this database and CiviCRM's own, if it has one."""
-    names = [account.removeprefix("kpi_")]
+    sql = BLOCKS[database.name, "reader"].replace("kpi_reader", account)
     if account == "kpi_writer":
-        names += ["cachetags"]
-        if database.name == "postgresql" and database.layout == "surrogate":
-            names += ["surrogate"]
-    sql = "".join(BLOCKS[database.name, name] for name in names)
+        sql += BLOCKS[database.name, "writer"]
     if civicrm:
         sql = re.sub(r"(drupal\.)?\b(civicrm_[a-z0-9_]+?)(?=[ ,\n])(?<!instructor)", rf"{civicrm}.\2", sql)
         if database.name == "postgresql":
-            sql += BLOCKS["postgresql", "schema"].replace("SCHEMA civicrm", f"SCHEMA {civicrm}")
+            sql += BLOCKS["postgresql", "schema"].replace(" civicrm ", f" {civicrm} ").replace("kpi_reader", account)
     return [part for part in re.split(r";\n", sql) if account in part]
 
 
@@ -50,7 +47,7 @@ def execute(connection: sa.Connection, statement: str) -> None:
 
 @pytest.fixture
 def account(bench: Workbench) -> Iterator[Account]:
-    """Makes an account of the page, less the tables that the database lacks, and configures the bench to use it."""
+    """Makes an account of the page, less what the database lacks, and configures the bench to use it."""
     database, name = bench.database, f"kpi_{secrets.token_hex(4)}"
     url = sa.make_url(database.url)
 
@@ -58,8 +55,10 @@ def account(bench: Workbench) -> Iterator[Account]:
         with connect(database.url) as connection:
             inspector = sa.inspect(connection)
             there = inspector.get_table_names() + (inspector.get_table_names(civicrm) if civicrm else [])
+            if database.name == "postgresql":
+                there += inspector.get_sequence_names()
             for statement in statements(database, kind, civicrm):
-                if all(table in there or table not in statement for table in OPTIONAL):
+                if all(optional in there or optional not in statement for optional in OPTIONAL):
                     execute(connection, statement.replace("drupal.", f"{url.database}.").replace(kind, name))
         bench.database = replace(
             database,
@@ -127,7 +126,8 @@ def test_where_cache_tags_are_not_in_the_database_the_server_answers_as_the_page
     name = bench.database.name
     says = {"mariadb": "1146", "postgresql": 'relation "cachetags" does not exist'}[name]
     assert says in PAGE
-    grant = BLOCKS[name, "cachetags"].replace("drupal.", f"{sa.make_url(bench.database.url).database}.")
+    [grant] = [part for part in statements(bench.database, "kpi_writer") if "cachetags" in part]
+    grant = grant.replace("drupal.", f"{sa.make_url(bench.database.url).database}.")
     with connect(bench.database.url) as connection, pytest.raises(sa.exc.DBAPIError, match=says):
         execute(connection, grant)
 
