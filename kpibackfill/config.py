@@ -1,4 +1,4 @@
-"""Targets and site settings from ``kpibackfill.toml``; passwords come from the environment and are shown nowhere."""
+"""Targets and site settings from ``kpibackfill.toml``; passwords come from the environment and are never shown."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 FILE_NAME = "kpibackfill.toml"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _EXTRAS = {"mysql": "mariadb", "mariadb": "mariadb", "postgresql": "postgresql", "spark": "spark", "duckdb": "duckdb"}
-"""What brings an engine's driver."""
-# Options that change how a driver ends transactions, or what it makes of values.
+"""The extra of this package that installs an engine's driver."""
+# Options that change how a driver ends transactions, or how it converts values.
 _UNFIT = frozenset(
     ("autocommit", "conv", "use_unicode", "cursorclass", "cursor_factory", "row_factory", "prepare_threshold")
 )
@@ -52,7 +52,7 @@ class _Strict(BaseModel):
 
 
 class Site(_Strict):
-    """What differs from site to site in the sources; the defaults are the snapshot module's own names."""
+    """What differs between sites in the sources; the defaults are the snapshot module's own names."""
 
     definition: str = "membership_totals"
     attendance_label: str = "Ticketed Workshop"
@@ -71,7 +71,7 @@ class Site(_Strict):
 
 
 class Target(_Strict):
-    """A database whose KPI rows are kept. Its URLs hold passwords: read them only to connect."""
+    """A database with KPI rows to maintain. Its URLs hold passwords: read them only to connect."""
 
     store: SecretStr = Field(min_length=1)
     sources: SecretStr | None = Field(None, min_length=1)
@@ -89,7 +89,7 @@ class Target(_Strict):
 
     @property
     def wants_approval(self) -> bool:
-        # Without an approval to look at, four eyes would guard nothing, and nobody would notice.
+        # Without a required approval, four_eyes would silently check nothing.
         return self.require_approval or self.four_eyes
 
     @property
@@ -98,12 +98,12 @@ class Target(_Strict):
 
     @property
     def store_url(self) -> URL:
-        """The URL of the store with its variables filled in; it is kept nowhere, so that nothing can show it."""
+        """The URL of the store with its variables filled in; it is stored nowhere, so that nothing can show it."""
         return self._url("store", self.store.get_secret_value())
 
     @property
     def sources_url(self) -> URL:
-        """The URL of the database where the source tables are read: the store's where no other is set."""
+        """The URL of the database with the source tables: the store's unless another one is set."""
         return self._url("sources", self.sources.get_secret_value()) if self.sources else self.store_url
 
     @property
@@ -111,14 +111,14 @@ class Target(_Strict):
         return self.sources is None or self.sources_url == self.store_url
 
     def secrets(self) -> list[str]:
-        """Every text of the URLs that must be shown nowhere, the longest first."""
+        """Every part of the URLs that must never be shown, longest first."""
         found: set[str] = set()
         for url in (self.store_url, self.sources_url):
             found.update(text for text in (str(url.password or ""), *_query_values(url)) if text)
         return sorted(found, key=len, reverse=True)
 
     def _url(self, key: str, text: str) -> URL:
-        """Parse first and fill in the variables after: a password may hold ``@``, ``/`` or ``#``."""
+        """Parse first, then fill in the variables: a password may contain ``@``, ``/`` or ``#``."""
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -126,7 +126,7 @@ class Target(_Strict):
         text = _PORT_VARIABLE.sub(lambda match: ":" + _expand(match[1], where), text)
         scheme = text.partition(":")[0]
         extra = _EXTRAS.get(scheme.partition("+")[0])
-        brings = f"; `pip install 'kpibackfill[{extra}]'` brings it" if extra else ""
+        install = f"; `pip install 'kpibackfill[{extra}]'` installs it" if extra else ""
         try:
             url = make_url(text)
             url = url.set(
@@ -142,23 +142,23 @@ class Target(_Strict):
             dialect = url.get_dialect()
             dialect.import_dbapi()
         except NoSuchModuleError:
-            raise _config_error(f"{where}: there is no database driver {scheme!r} here{brings}") from None
+            raise _config_error(f"{where}: there is no database driver {scheme!r} here{install}") from None
         except (ArgumentError, ValueError):
             example = "mysql+pymysql://user:${PASSWORD}@host/db"
             raise _config_error(f"{where} is not a database URL such as {example}") from None
         except ImportError as error:
-            raise _config_error(f"{where}: the driver of {scheme!r} is not installed ({error.name}){brings}") from None
+            raise _config_error(f"{where}: the driver of {scheme!r} is not installed ({error.name}){install}") from None
         for name in sorted(_UNFIT & set(url.query)):
-            raise _config_error(f"{where}: the option {name} after the question mark is kpibackfill's own to set")
+            raise _config_error(f"{where}: remove the option {name} after the question mark; kpibackfill sets it")
         if url.get_backend_name() in ("sqlite", "duckdb") and url.database not in (None, "", ":memory:"):
             if "\0" in url.database:
-                raise _config_error(f"{where} holds a NUL, which no path can")
+                raise _config_error(f"{where} contains a NUL character, which no path can")
             url = url.set(database=str((self._folder / url.database).resolve()))
         return url
 
 
 class Config(_Strict):
-    """The whole of ``kpibackfill.toml``."""
+    """The contents of ``kpibackfill.toml``."""
 
     runs: Annotated[str, Field(pattern=r"^[^\x00]+$")] = "runs"
     targets: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")], Target] = Field(min_length=1)
@@ -171,10 +171,10 @@ class Config(_Strict):
 
     @property
     def runs_dir(self) -> Path:
-        return Path(os.path.realpath(self._path.parent / self.runs))  # resolve() fails on a link that leads to itself
+        return Path(os.path.realpath(self._path.parent / self.runs))  # resolve() fails on a link to itself
 
     def target(self, name: str) -> Target:
-        """The target of that name, or an error that lists the names there are."""
+        """The target of that name; if there is none, the error lists the targets there are."""
         if name not in self.targets:
             raise Refused(
                 f"There is no target {name!r} in {self._path.name}; nothing was read or written. "
@@ -185,15 +185,15 @@ class Config(_Strict):
 
 
 def load_config(path: str | Path | None = None) -> Config:
-    """Read the configuration: `path`, or ``KPIBACKFILL_CONFIG``, or the nearest ``kpibackfill.toml`` upwards from here.
+    """Read the configuration: `path`, or ``KPIBACKFILL_CONFIG``, or the nearest ``kpibackfill.toml`` here or above.
 
     Raises
     ------
-    Refused : there is none, it can't be read, or a key in it is unknown or wrong; the message names the key.
+    Refused : there is none, it can't be read, or a key is unknown or has a wrong value; the message names the key.
     """
     found = _find(path)
     if found.exists() and not found.is_file():
-        raise _config_error(f"{found} can't be read (it is no regular file)")  # a pipe may have no end
+        raise _config_error(f"{found} can't be read (it is not a regular file)")  # a pipe may never end
     try:
         text = found.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -209,12 +209,12 @@ def load_config(path: str | Path | None = None) -> Config:
     for name, target in config.targets.items():
         target._name, target._folder = name, found.parent
     if config.site.kpi_modules and str(found.parent) not in sys.path:
-        sys.path.append(str(found.parent))  # the site's own modules lie beside its configuration
+        sys.path.append(str(found.parent))  # the site's own modules are next to its configuration
     return config
 
 
 def masked_url(url: URL) -> str:
-    """A URL for people: no password, and no query, since a driver takes passwords there too."""
+    """A URL to show to people: without password and query, since drivers accept passwords there, too."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
@@ -223,17 +223,17 @@ def _find(path: str | Path | None) -> Path:
     if named:
         try:
             return Path(named).expanduser().resolve()
-        except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a link that leads to itself
-            raise _config_error(f"{str(named)!r} is not the path of a configuration ({error})") from None
+        except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a link to itself
+            raise _config_error(f"{str(named)!r} is not a path to a configuration ({error})") from None
     try:
         here = Path.cwd()
     except OSError:  # the folder was removed under this shell
-        raise _config_error("The current folder is not there any more") from None
+        raise _config_error("The current folder no longer exists") from None
     for folder in (here, *here.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
     raise _config_error(
-        f"No {FILE_NAME} in {here} or above; `kpibackfill notebooks DIR` lays one down with the notebooks"
+        f"No {FILE_NAME} in {here} or above; `kpibackfill notebooks DIR` copies one there with the notebooks"
     )
 
 
@@ -271,7 +271,7 @@ def plain_settings(site: Site) -> dict[str, Any]:
 
 
 def web_address(text: str | None) -> str | None:
-    """An http or https address without a login, a query or a fragment; ``None`` where the text is no such address."""
+    """An http or https address without login, query and fragment; ``None`` if the text is not such an address."""
     try:
         address = urlsplit(text or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a run was asked for: every parameter of the notebook, checked and resolved."""
+"""The parameters of a run: those of the notebook, checked and resolved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import Cadence
 from kpibackfill.text import printable
 
-# The notebook's table of parameters, which is closed; the command line has the same names with dashes.
+# All parameters of the notebook; the command line has the same names with dashes.
 DEFAULTS: Mapping[str, Any] = {
     "target": "demo",
     "from_year": None,
@@ -42,7 +42,7 @@ CADENCES: Mapping[str, Cadence] = {
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The parameters as resolved: years known, lists split, `as_of` an instant with its zone."""
+    """Resolved parameters: years known, lists split, `as_of` an instant with its zone."""
 
     target: str
     from_year: int
@@ -60,7 +60,7 @@ class Parameters:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def as_notebook(self) -> dict[str, Any]:
-        """The same as plain values that papermill can write into a cell."""
+        """Return the same as plain values that papermill can write into a cell."""
         values: dict[str, Any] = {name: getattr(self, name) for name in DEFAULTS}
         values["snapshot_types"] = ",".join(self.snapshot_types)
         values["kpis"] = ",".join(self.kpis)
@@ -69,11 +69,11 @@ class Parameters:
 
 
 def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
-    """Check every value's type and range and fill in the defaults.
+    """Check the type and range of every value and fill in the defaults.
 
     Raises
     ------
-    Refused : a name that there is not, or a value of the wrong type or out of range; the message names it.
+    Refused : a name is unknown, or a value has the wrong type or is out of range; the message names it.
     """
     for name in values:
         if name not in DEFAULTS:
@@ -83,16 +83,16 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
     as_of = _instant(given["as_of"], target)
     from_year, to_year = _year("from_year", given["from_year"]), _year("to_year", given["to_year"])
     if from_year is None and to_year is not None:
-        raise _refused("to_year", "stands alone; give from_year as well")
+        raise _refused("to_year", "was given without from_year; give both")
     from_year = as_of.astimezone(target.zone).year - 1 if from_year is None else from_year
     to_year = from_year if to_year is None else to_year
     if from_year > to_year:
-        notes.append(f"The years {from_year} to {to_year} were reversed; they were put in order.")
+        notes.append(f"The years {from_year} to {to_year} were given in reverse order and have been swapped.")
         from_year, to_year = to_year, from_year
     types = tuple(dict.fromkeys(name.lower() for name in _names("snapshot_types", given["snapshot_types"])))
     for name in types:
         if name not in CADENCES:
-            raise _refused("snapshot_types", f"has {name!r}, which is none of {', '.join(CADENCES)}")
+            raise _refused("snapshot_types", f"has {name!r}, which is not one of {', '.join(CADENCES)}")
     if not types:
         raise _refused("snapshot_types", "is empty; the default is annually,annual")
     return Parameters(
@@ -114,9 +114,9 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
 
 
 def injected_names(executed: Iterable[str]) -> list[str]:
-    """The names that the last executed cell starting with ``# Parameters`` assigns, in order.
+    """Return the names that the last executed cell starting with ``# Parameters`` assigns, in order.
 
-    papermill only warns about a parameter that a notebook doesn't know, so that a mistyped one would be ignored.
+    papermill only warns about a parameter that a notebook doesn't know, so a mistyped one would be ignored.
     """
     cells = [source for source in executed if source.lstrip().startswith("# Parameters")]
     if not cells:
@@ -126,8 +126,8 @@ def injected_names(executed: Iterable[str]) -> list[str]:
         statements = ast.parse(cells[-1]).body
     except SyntaxError:
         raise Refused(
-            "The cell of parameters holds more than Python's name = value; nothing was read or written. "
-            "Keep other lines in cells of their own.",
+            "The parameters cell is not valid Python; nothing was read or written. Keep only lines such as "
+            "name = value in it.",
             code="parameter",
         ) from None
     for statement in statements:
@@ -147,19 +147,19 @@ def unknown_name(name: str) -> Refused:
     import difflib
 
     near = difflib.get_close_matches(name, DEFAULTS, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(DEFAULTS)}."
+    hint = f"Did you mean {near[0]!r}?" if near else f"Parameters: {', '.join(DEFAULTS)}."
     return Refused(f"There is no parameter {name!r}; nothing was read or written. {hint}", code="unknown_parameter")
 
 
 def system_user() -> str:
     try:
         return " ".join(printable(getpass.getuser()).split())[:200]
-    except (OSError, KeyError):  # a container's user may have no name
+    except (OSError, KeyError):  # a user in a container may have no name
         return f"uid {os.getuid()}"
 
 
 def command_options(parameters: Mapping[str, Any]) -> list[str]:
-    """The command line's options that ask for these parameters; those at their default are left out."""
+    """Return the command-line options for these parameters, without those at their default."""
     options: list[str] = []
     for name, default in DEFAULTS.items():
         value = parameters[name]
@@ -175,10 +175,10 @@ def _refused(name: str, problem: str) -> Refused:
 
 
 def shown(value: object) -> str:
-    """What was given instead of a parameter's value; it may be anything."""
+    """Show in an error what was given as a parameter's value, which may be anything."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001  such as a number of 5,000 digits
+    except Exception:  # noqa: BLE001  for example a number of 5,000 digits
         text = f"that {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -200,18 +200,18 @@ def _year(name: str, value: Any) -> int | None:
 def _flag(name: str, value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
-    hint = "; papermill passes any word after -p as text: write -p apply True" if name == "apply" else ""
+    hint = "; papermill passes any other word after -p as text: write -p apply True" if name == "apply" else ""
     raise _refused(name, f"must be exactly True or False, not {shown(value)}{hint}")
 
 
 def one_line(name: str, value: Any) -> str:
-    """A text that a person gave, without the space around it; refused where it is no single line of text."""
+    """Return a text that a person gave, without surrounding spaces; refuse it unless it is one line of text."""
     if not isinstance(value, str):
-        raise _refused(name, f"must be text, not {shown(value)} (papermill's -r passes text as it is)")
+        raise _refused(name, f"must be text, not {shown(value)} (papermill's -r passes it as text)")
     if len(value) > 2000 or "\n" in value:
         raise _refused(name, "must be one line of at most 2,000 characters")
     if printable(value) != value:
-        raise _refused(name, "must be one line of text, without characters that steer how text is shown")
+        raise _refused(name, "must be one line of text, without control characters")
     return value.strip()
 
 
@@ -219,7 +219,7 @@ def _names(name: str, value: Any) -> list[str]:
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise _refused(name, f"must be text with commas or a list of texts, not {shown(value)}")
+        raise _refused(name, f"must be text separated by commas, or a list of texts, not {shown(value)}")
     return [text for text in (one_line(name, item) for item in value) if text]
 
 

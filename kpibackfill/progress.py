@@ -1,4 +1,4 @@
-"""Progress of long work: one line that is renewed, in the notebook and, through it, in the terminal."""
+"""Progress of long work: one line that is overwritten, in the notebook and, through it, in the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ METADATA_KEY = "kpibackfill_progress"
 
 
 class Progress:
-    """``Computing Workshop attendees (2 of 5)``, shown in a notebook's cell; outside a notebook nothing is shown."""
+    """Shows ``Computing Workshop attendees (2 of 5)`` in a notebook's cell; outside a notebook it shows nothing."""
 
     def __init__(self, verb: str, total: int) -> None:
         self._verb, self._total, self._done = verb, total, 0

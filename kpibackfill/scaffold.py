@@ -1,4 +1,4 @@
-"""What is shipped beside the code: copy the notebooks into a folder, with a configuration to start from."""
+"""Copies the notebooks that come with the package to a folder, with a starter configuration."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kpibackfill.config import FILE_NAME
 from kpibackfill.errors import KpiBackfillError
 
 STARTER = """\
-# Targets and site settings of kpibackfill. Passwords come from the environment: ${NAME} is filled in from there.
+# Targets and site settings of kpibackfill. Passwords come from the environment: ${NAME} is replaced by that variable.
 
 [targets.demo]
-store = "sqlite:///demo.sqlite"        # a makerspace to try everything on; `kpibackfill demo` builds it
+store = "sqlite:///demo.sqlite"        # a makerspace to try things out on; `kpibackfill demo` builds it
 timezone = "America/New_York"
 
 # [targets.live]
@@ -28,7 +28,7 @@ timezone = "America/New_York"
 
 @dataclass(frozen=True)
 class Copied:
-    """The folder, the files that were laid down in it, and those that were there already and were left alone."""
+    """The folder, the files that were copied to it, and those that were already there and were left alone."""
 
     folder: Path
     written: tuple[str, ...]
@@ -36,11 +36,11 @@ class Copied:
 
 
 def copy_notebooks(folder: Path) -> Copied:
-    """Copy the notebooks to `folder`, and a starter configuration where it has none. Nothing is ever overwritten.
+    """Copy the notebooks to `folder`, with a starter configuration if it has none. Existing files are left alone.
 
     Raises
     ------
-    KpiBackfillError : the folder can't be made or written to.
+    KpiBackfillError : the folder can't be created or written to.
     """
     written, kept = [], []
     try:
@@ -54,9 +54,9 @@ def copy_notebooks(folder: Path) -> Copied:
             except FileExistsError:
                 kept.append(name)
     except OSError as error:
-        done = f"Written so far: {', '.join(written)}." if written else "Nothing was written."
+        done = f"Copied so far: {', '.join(written)}." if written else "Nothing was written."
         raise KpiBackfillError(
-            f"{error.filename or folder} can't be written ({error.strerror}). {done} Name another folder.",
+            f"{error.filename or folder} can't be written ({error.strerror}). {done} Choose another folder.",
             code="notebooks_not_written",
         ) from None
     return Copied(folder, tuple(written), tuple(kept))

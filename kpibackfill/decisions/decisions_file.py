@@ -1,6 +1,6 @@
-"""What a person decided about single rows: the decisions file, as spreadsheets save it, read and held to its rules.
+"""Reads and checks the decisions file: what a person decided about individual rows, as spreadsheets save it.
 
-Here the file stands alone; what its lines mean for the rows of a run is worked out in ``deciding``.
+This is about the file alone; ``planning.resolve`` works out what its lines mean for the rows of a run.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from kpibackfill.text import some
 
 Word = Literal["accept", "reject", "defer", "set", "remove"]
 WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")
-ON_NUMBERS = ("accept", "reject", "remove")  # only with the numbers that they were decided on
+ON_NUMBERS = ("accept", "reject", "remove")  # only together with the numbers they were based on
 LARGEST = 16 * 2**20
 
-TOLD = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "computed", "basis", "population")
-COLUMNS = (*TOLD, "remarks", "numbers", "decision", "value", "reason", "reviewer")
-"""The columns of a file that `kpibackfill review` writes: what it tells about a row, and what is decided."""
+ROW_COLUMNS = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "computed", "basis", "population")
+COLUMNS = (*ROW_COLUMNS, "remarks", "numbers", "decision", "value", "reason", "reviewer")
+"""The columns of a file that `kpibackfill review` writes: what is known about a row, and what is decided."""
 
 _REQUIRED = ("kpi_id", "decision")
 _KNOWN = (*_REQUIRED, "snapshot_id", "year", "numbers", "value", "reason", "reviewer")
 _DELIMITERS = (",", ";", "\t")
-_WHOLE = re.compile(r"(\d{1,18})(?:[.,]0{1,2})?", re.ASCII)  # three noughts may be thousands
+_WHOLE = re.compile(r"(\d{1,18})(?:[.,]0{1,2})?", re.ASCII)  # three zeros may mean thousands
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One line: about the row of a snapshot, or with `set` about those of all target snapshots of a year.
+    """One line: about the row of a snapshot or, with `set`, those of all target snapshots of a year.
 
-    `numbers` stands for the numbers that were decided on; only a `set` may be without.
+    `numbers` identifies the numbers that the decision was based on; only a `set` can do without.
     """
 
     line: int
@@ -56,7 +56,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """A decisions file: its lines that decide anything, its bytes for the record, and columns without a meaning."""
+    """A decisions file: the lines with a decision, its bytes for the record, and columns that are ignored."""
 
     name: str
     raw: bytes
@@ -68,12 +68,12 @@ class Decisions:
 
 
 def read(path: str | Path, units: Mapping[str, str]) -> Decisions:
-    """The decisions in a file: CSV with commas, semicolons or tabs, in UTF-8, UTF-16 or a Western Windows code page.
+    """Read the decisions in a file: CSV with commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252.
 
     Parameters
     ----------
     path : the file.
-    units : the unit of each KPI id that may be decided on; the empty text where there is none.
+    units : the unit of each KPI id that may be decided on; empty for one without.
 
     Raises
     ------
@@ -85,31 +85,31 @@ def read(path: str | Path, units: Mapping[str, str]) -> Decisions:
 
 
 def content(path: str | Path, *, new: bool = False) -> tuple[Path, bytes]:
-    """Where a decisions file is, and its bytes; where it may be `new`, none of one that is not there yet.
+    """Return the path of a decisions file and its bytes; if it may be `new`, no bytes if it does not exist yet.
 
     Raises Refused as ``read`` does.
     """
     try:
         path = Path(path).expanduser()
         if path.exists() and not path.is_file():
-            raise _refused(str(path), "can't be read (it is no regular file)")  # a device or a pipe may have no end
+            raise _refused(str(path), "can't be read (it is not a regular file)")  # a device or a pipe may never end
         if path.is_file() and path.stat().st_size > LARGEST:
-            raise _refused(path.name, f"is larger than {LARGEST // 2**20} MiB, which no list of decisions is")
+            raise _refused(path.name, f"is larger than {LARGEST // 2**20} MiB, too large for a list of decisions")
         return path, path.read_bytes()
     except OSError as error:
         if new and isinstance(error, FileNotFoundError):
             return Path(path), b""
         raise _refused(str(path), f"can't be read ({error.strerror})") from None
     except (RuntimeError, ValueError) as error:  # ~nobody, a NUL
-        raise _refused(repr(str(path)), f"is not the path of a file ({str(error).rstrip('.')})") from None
+        raise _refused(repr(str(path)), f"is not a path to a file ({str(error).rstrip('.')})") from None
 
 
 def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:
-    """The decisions in the bytes of a file called `name`. Raises Refused as ``read`` does."""
+    """Return the decisions in the bytes of a file called `name`. Raises Refused as ``read`` does."""
     header, lines, delimiter = _table(_text(raw, name), name)
     found: list[Decision] = []
-    for line, told in lines:
-        decision = _decision(line, {key: told.get(key, "") for key in _KNOWN}, name, units, delimiter)
+    for line, cells in lines:
+        decision = _decision(line, {key: cells.get(key, "") for key in _KNOWN}, name, units, delimiter)
         if decision is not None:
             found.append(decision)
     _refuse_contradictions(found, name)
@@ -118,12 +118,12 @@ def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:
 
 
 def table(raw: bytes, name: str) -> tuple[list[str], list[dict[str, str]], str]:
-    """The header of a decisions file, its lines as they stand, decided or not, and its delimiter.
+    """Return the header of a decisions file, all its lines, decided or not, and its delimiter.
 
     Raises Refused as ``read`` does.
     """
     header, lines, delimiter = _table(_text(raw, name), name)
-    return header, [told for _, told in lines], delimiter
+    return header, [cells for _, cells in lines], delimiter
 
 
 def _text(raw: bytes, name: str) -> str:
@@ -138,15 +138,15 @@ def _text(raw: bytes, name: str) -> str:
             continue
         if "\0" not in text:
             return text
-    raise _refused(name, "is no CSV text; save it from the spreadsheet as CSV UTF-8")
+    raise _refused(name, "is not CSV text; save it from the spreadsheet as CSV UTF-8")
 
 
 def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]], str]:
-    """Header, non-empty lines with the number of the line that each begins on, and the delimiter."""
+    """Return the header, the non-empty lines with the number of the line each begins on, and the delimiter."""
     skipped = 0
     if re.match(r"sep=.\r?\n", text):  # a spreadsheet's own first line, which names the delimiter
         skipped, text = 1, text.partition("\n")[2]
-    # The header tells: quotes around the cells of a file with semicolons are in the way of one with commas.
+    # The header decides: quotes around the cells of a file with semicolons may be an error in one with commas.
     refused: Refused | None = None
     for delimiter in _DELIMITERS:
         rows = _rows(text, delimiter, name, skipped)
@@ -158,7 +158,7 @@ def _table(text: str, name: str) -> tuple[list[str], Iterator[tuple[int, dict[st
         header = [_one_line(cell).lower() for cell in header]
         if all(column in header for column in _REQUIRED):
             _refuse_header(header, name)
-            return header, _told(header, rows, name, delimiter), delimiter
+            return header, _by_column(header, rows, name, delimiter), delimiter
     raise refused or _refused(
         name,
         "lacks a header with the columns kpi_id and decision, separated by commas, semicolons or tabs; "
@@ -171,27 +171,27 @@ def _refuse_header(header: Sequence[str], name: str) -> None:
     for column in header:
         if column in _KNOWN and header.count(column) > 1:
             raise _refused(name, f"has the column {column!r} twice")
-        # Read past, a misspelt snapshot_id would set a value for every snapshot of the year.
+        # If a misspelled snapshot_id were ignored, a value would be set for every snapshot of the year.
         near = difflib.get_close_matches(column, missing, n=1, cutoff=0.75) if column not in COLUMNS else []
         if near:
-            raise _refused(name, f"has no column {near[0]!r} but {column!r}; name it so, or less like it")
+            raise _refused(name, f"has a column {column!r} but no {near[0]!r}; correct it, or call it something else")
 
 
-def _told(
+def _by_column(
     header: Sequence[str], rows: Iterable[tuple[int, list[str]]], name: str, delimiter: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
     for line, cells in rows:
         if any(cell.strip() for cell in cells[len(header) :]):
-            raise _refused(name, f"line {line}: more cells than the header has; put quotes around text with commas")
-        told = dict(zip(header, map(_one_line, cells), strict=False))
+            raise _refused(name, f"line {line} has more cells than the header; put quotes around text with commas")
+        by_column = dict(zip(header, map(_one_line, cells), strict=False))
         other = [mark for mark in _DELIMITERS if mark != delimiter and mark in cells[0].strip()]
-        if other and not told.get("decision") and not told.get("value"):
+        if other and not by_column.get("decision") and not by_column.get("value"):
             raise _refused(
                 name,
-                f"line {line}: decides nothing, and holds {other[0]!r} in its first cell; "
-                f"separate it by {delimiter!r}, as the header is",
+                f"line {line} has no decision, and {other[0]!r} in its first cell; separate cells by {delimiter!r}, "
+                "like the header's",
             )
-        yield line, told
+        yield line, by_column
 
 
 def _rows(text: str, delimiter: str, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
@@ -203,67 +203,67 @@ def _rows(text: str, delimiter: str, name: str, skipped: int) -> Iterator[tuple[
                 yield begins, cells
             begins = skipped + reader.line_num + 1
     except csv.Error as error:
-        raise _refused(name, f"line {begins}: {error}; are the quotes in pairs?") from None
+        raise _refused(name, f"line {begins}: {error}; check that all quotes are closed") from None
 
 
 def _decision(
-    line: int, told: Mapping[str, str], name: str, units: Mapping[str, str], delimiter: str
+    line: int, cells: Mapping[str, str], name: str, units: Mapping[str, str], delimiter: str
 ) -> Decision | None:
-    """The decision of a line; ``None`` where nothing is decided yet."""
-    if not told["decision"] and not told["value"]:
+    """Return the decision of a line; ``None`` if nothing is decided yet."""
+    if not cells["decision"] and not cells["value"]:
         return None
     try:
-        word = _word(told)
-        snapshot_id, year = _whole("snapshot_id", told), _whole("year", told)
-        if told["kpi_id"] not in units:
-            raise ValueError(f"there is no KPI {told['kpi_id'][:64]!r} in the registry or in manual_kpis")
+        word = _word(cells)
+        snapshot_id, year = _whole("snapshot_id", cells), _whole("year", cells)
+        if cells["kpi_id"] not in units:
+            raise ValueError(f"there is no KPI {cells['kpi_id'][:64]!r} in the registry or in manual_kpis")
         if snapshot_id is None and not (word == "set" and year is not None):
             raise ValueError(f"{word} needs a snapshot_id" + " or a year" * (word == "set"))
-        value = _value(told, units[told["kpi_id"]], delimiter) if word == "set" else None
-        _refuse_incomplete(word, told)
+        value = _value(cells, units[cells["kpi_id"]], delimiter) if word == "set" else None
+        _refuse_incomplete(word, cells)
     except ValueError as error:
         raise _refused(name, f"line {line}: {error}") from None
     return Decision(
         line,
-        told["kpi_id"],
+        cells["kpi_id"],
         word,
         snapshot_id,
         year,
         value,
-        told["numbers"].lower(),
-        told["reason"],
-        told["reviewer"],
+        cells["numbers"].lower(),
+        cells["reason"],
+        cells["reviewer"],
     )
 
 
-def _word(told: Mapping[str, str]) -> Word:
-    word = told["decision"].lower()
+def _word(cells: Mapping[str, str]) -> Word:
+    word = cells["decision"].lower()
     if word and word not in WORDS:
-        raise ValueError(f"{told['decision'][:40]!r} is no decision; there are {', '.join(WORDS)}")
-    if told["value"] and word != "set":
-        raise ValueError(f"a value stands only beside the decision set, not beside {word or 'none'}")
+        raise ValueError(f"{cells['decision'][:40]!r} is not a decision; use {some(WORDS)}")
+    if cells["value"] and word != "set":
+        raise ValueError(f"only the decision set takes a value, not {word or 'an empty one'}")
     return cast(Word, word)
 
 
-def _value(told: Mapping[str, str], unit: str, delimiter: str) -> float:
-    if not told["value"]:
+def _value(cells: Mapping[str, str], unit: str, delimiter: str) -> float:
+    if not cells["value"]:
         raise ValueError("set needs a value")
     try:
-        value = number(told["value"], decimal_comma_likely=delimiter != ",")
+        value = number(cells["value"], decimal_comma_likely=delimiter != ",")
     except ValueError as error:
         raise ValueError(f"value {error}") from None
     if unit == "fraction" and not 0 <= value <= 1:
-        raise ValueError(f"{told['kpi_id']} is a fraction from 0 to 1: write 0.35 for 35 %, not {told['value']}")
+        raise ValueError(f"{cells['kpi_id']} is a fraction from 0 to 1: write 0.35 for 35 %, not {cells['value']}")
     return value
 
 
-def _refuse_incomplete(word: Word, told: Mapping[str, str]) -> None:
-    if word in ON_NUMBERS and not told["numbers"]:
+def _refuse_incomplete(word: Word, cells: Mapping[str, str]) -> None:
+    if word in ON_NUMBERS and not cells["numbers"]:
         raise ValueError(
-            f"{word} needs the column numbers of `kpibackfill review RUN`, so that it meets no other numbers"
+            f"{word} needs the column numbers of `kpibackfill review RUN`, which says on what numbers it was decided"
         )
     for name in ("reason", "reviewer"):
-        if word in ("set", "remove") and not told[name]:
+        if word in ("set", "remove") and not cells[name]:
             raise ValueError(f"{word} needs a {name}")
 
 
@@ -281,21 +281,21 @@ def contradiction(one: Decision, other: Decision, name: str) -> Refused:
 
 
 def _one_line(cell: str) -> str:
-    """A cell as one line of printable text."""
+    """Return a cell as one line of printable text."""
     return " ".join("".join(char if char.isprintable() else " " for char in cell).split())
 
 
 def same_whole(text: str, number: int | None) -> bool:
-    """Whether a cell holds that whole number, or where it is none nothing."""
+    """Whether a cell holds that whole number or, without one, nothing."""
     match = _WHOLE.fullmatch(text)
     return text == "" if number is None else match is not None and int(match[1]) == number
 
 
-def _whole(name: str, told: Mapping[str, str]) -> int | None:
-    # Spreadsheets and data frames write a column with empty cells as 283.0.
-    match = _WHOLE.fullmatch(told[name])
-    if told[name] and match is None:
-        raise ValueError(f"{name} {told[name][:40]!r} is no whole number")
+def _whole(name: str, cells: Mapping[str, str]) -> int | None:
+    # Spreadsheets and data frames write 283.0 in a column with empty cells.
+    match = _WHOLE.fullmatch(cells[name])
+    if cells[name] and match is None:
+        raise ValueError(f"{name} {cells[name][:40]!r} is not a whole number")
     return int(match[1]) if match else None
 
 
@@ -304,8 +304,8 @@ def _refused(what: str, problem: str) -> Refused:
 
 
 def refuse_lines(decisions: Decisions, problems: Iterable[tuple[Decision, str]]) -> None:
-    """Refuse the file where there are problems: the first five are told with their lines."""
+    """Refuse the file if there are problems; the error names the first five with their lines."""
     found = list(problems)
     if found:
-        told = (f"line {decision.line}: {problem}" for decision, problem in found)
-        raise _refused(decisions.name, some(told, between="; "))
+        lines = (f"line {decision.line}: {problem}" for decision, problem in found)
+        raise _refused(decisions.name, some(lines, between="; "))

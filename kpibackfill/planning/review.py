@@ -21,7 +21,7 @@ from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.archive.vouching import refuse_altered
 from kpibackfill.config import Config, load_config
 from kpibackfill.decisions import decisions_file
-from kpibackfill.decisions.decisions_file import COLUMNS, TOLD, Decision, Decisions
+from kpibackfill.decisions.decisions_file import COLUMNS, ROW_COLUMNS, Decision, Decisions
 from kpibackfill.decisions.number_parsing import spelled
 from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
@@ -217,7 +217,7 @@ def _archived(config: Config, run_id: str) -> tuple[list[Mapping[str, Any]], Map
 
 def _line(row: Mapping[str, Any], unit: str) -> dict[str, str]:
     """A row for people: where a rate rests on fewer than five, its numbers are withheld, as everywhere."""
-    line = {name: "" if row[name] is None else str(row[name]) for name in TOLD}
+    line = {name: "" if row[name] is None else str(row[name]) for name in ROW_COLUMNS}
     remarks = list(row["warnings"])
     if row["computed"] is not None and unit == "fraction" and too_few("fraction", row["basis"]):
         line |= {"stored": FEW if line["stored"] else "", "computed": FEW, "basis": FEW, "population": FEW}

@@ -123,14 +123,14 @@ def test_a_value_that_is_no_finite_number_is_refused(text: str) -> None:
     [
         (
             "1,education_nps,,n1,acept,,,",
-            "line 2: 'acept' is no decision; there are accept, reject, defer, set, remove",
+            "line 2: 'acept' is not a decision; use accept, reject, defer, set, remove",
         ),
         ("1,education_npc,,n1,accept,,,", "line 2: there is no KPI 'education_npc'"),
-        ("x,education_nps,,n1,accept,,,", "line 2: snapshot_id 'x' is no whole number"),
-        ("1.5,education_nps,,n1,accept,,,", "line 2: snapshot_id '1.5' is no whole number"),
-        ("1.000,education_nps,,n1,accept,,,", "line 2: snapshot_id '1.000' is no whole number"),
-        ('"283,000",education_nps,,n1,accept,,,', "line 2: snapshot_id '283,000' is no whole number"),
-        ("1,education_nps,MMXX,n1,accept,,,", "line 2: year 'MMXX' is no whole number"),
+        ("x,education_nps,,n1,accept,,,", "line 2: snapshot_id 'x' is not a whole number"),
+        ("1.5,education_nps,,n1,accept,,,", "line 2: snapshot_id '1.5' is not a whole number"),
+        ("1.000,education_nps,,n1,accept,,,", "line 2: snapshot_id '1.000' is not a whole number"),
+        ('"283,000",education_nps,,n1,accept,,,', "line 2: snapshot_id '283,000' is not a whole number"),
+        ("1,education_nps,MMXX,n1,accept,,,", "line 2: year 'MMXX' is not a whole number"),
         (",education_nps,2019,n1,accept,,,", "line 2: accept needs a snapshot_id"),
         (",education_nps,,,set,5,why,Ann", "line 2: set needs a snapshot_id or a year"),
         ("1,education_nps,,,accept,,,", "line 2: accept needs the column numbers"),
@@ -138,16 +138,16 @@ def test_a_value_that_is_no_finite_number_is_refused(text: str) -> None:
         ("1,education_nps,,,set,5,why,", "line 2: set needs a reviewer"),
         ("1,education_nps,,,set,,why,Ann", "line 2: set needs a value"),
         ("1,rate,,,set,35,why,Ann", "line 2: rate is a fraction from 0 to 1: write 0.35 for 35 %, not 35"),
-        ("1,education_nps,,n1,accept,5,,", "line 2: a value stands only beside the decision set, not beside accept"),
-        ("1,education_nps,,n1,,5,,", "line 2: a value stands only beside the decision set, not beside none"),
+        ("1,education_nps,,n1,accept,5,,", "line 2: only the decision set takes a value, not accept"),
+        ("1,education_nps,,n1,,5,,", "line 2: only the decision set takes a value, not an empty one"),
         (
             "\n1,education_nps,,n1,accept,,,\n2,education_nps,,n1,accept,,,\n1,education_nps,,n1,reject,,,",
             "lines 3 and 5 decide differently about one row of education_nps",
         ),
         ("1,by_hand,,,set,5,why,Ann\n1,by_hand,,,set,6,why,Ann", "lines 2 and 3 decide differently"),
         ('1,education_nps,,n1,reject,,"two\nlines",Ann\n1,x,,,accept,,,', "line 4: there is no KPI 'x'"),
-        ("1,education_nps,,n1,accept,,a,b,c", "line 2: more cells than the header has"),
-        ('1,education_nps,,n1,accept,,"a,', "line 2: unexpected end of data; are the quotes in pairs?"),
+        ("1,education_nps,,n1,accept,,a,b,c", "line 2 has more cells than the header"),
+        ('1,education_nps,,n1,accept,,"a,', "line 2: unexpected end of data; check that all quotes are closed"),
     ],
 )
 def test_a_wrong_line_is_refused_by_its_number(lines: str, problem: str) -> None:
@@ -182,9 +182,9 @@ def test_a_file_with_quotes_around_each_cell_is_understood(delimiter: str) -> No
 @pytest.mark.parametrize("column", ["snapshotid", "Snapshot ID", "snapshot"])
 def test_a_column_that_is_misspelt_is_refused_and_not_left_out(column: str) -> None:
     # Without it the value would be set for every snapshot of the year.
-    with pytest.raises(Refused, match=rf"d\.csv: has no column 'snapshot_id' but '{column.lower()}'"):
+    with pytest.raises(Refused, match=rf"d\.csv: has a column '{column.lower()}' but no 'snapshot_id'"):
         parse("270,by_hand,2019,set,5,why,Ann", f"{column},kpi_id,year,decision,value,reason,reviewer\n")
-    with pytest.raises(Refused, match="has no column 'numbers' but 'number'"):
+    with pytest.raises(Refused, match="has a column 'number' but no 'numbers'"):
         parse("270,education_nps,n1,accept", "snapshot_id,kpi_id,number,decision\n")
 
 
@@ -203,7 +203,7 @@ def test_columns_that_mean_nothing_are_told_and_those_of_a_review_do_not() -> No
     ],
 )
 def test_a_line_that_is_separated_otherwise_than_the_header_is_refused(header: str, line: str) -> None:
-    with pytest.raises(Refused, match=r"d\.csv: line 2: decides nothing, and holds .* in its first cell"):
+    with pytest.raises(Refused, match=r"d\.csv: line 2 has no decision, and .* in its first cell"):
         parse(line, header)
 
 
@@ -543,7 +543,7 @@ def test_a_decision_is_written_where_a_link_leads(bench: Workbench) -> None:
 @on("sqlite")
 def test_what_cannot_be_read_or_written_beside_the_reviewer_is_told_in_a_line(bench: Workbench) -> None:
     for path in (bench.folder, "~nobody-at-all/d.csv", "a\0b"):
-        with pytest.raises(Refused, match=r"Decisions: .*can't be read|is not the path of a file"):
+        with pytest.raises(Refused, match=r"Decisions: .*can't be read|is not a path to a file"):
             kb.decide(path, "education_nps", "set", year=2019, value=1, reason="why", reviewer="Ann")
     dry = bench.finish(**KPIS)
     with pytest.raises(KpiBackfillError) as failed:
