@@ -11,14 +11,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, amount, measure, too_few
-from kpibackfill.text import shown
+from kpibackfill.text import count, shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from kpibackfill.kpis.registry import Kpi
 
-FOLDED = 40  # a plan of more rows than so many is folded away, for whoever wants to see it
 # What matters stands first.
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 DIFFERS = STATUSES[:3]
@@ -61,10 +60,8 @@ def readings_html(
             "title": NOT_FOR_PUBLICATION if few else _rests_on(basis, population),
             "marks": ", ".join(str(list(remarks).index(text) + 1) for text in row["warnings"]),
         }
-    return block(
-        "{{ t.style() }}<div class='kb'>{% if rows %}{{ t.computed(rows, kpis) }}{{ t.warnings(remarks) }}{% else %}"
-        "<div class='kb-note'>There is no target snapshot in these years: nothing to compute, and nothing to write."
-        "</div>{% endif %}{{ t.sentences(notes) }}</div>",
+    return render(
+        "readings",
         rows=[(row, [found[row["snapshot_id"], entry.kpi_id] for entry in kpis]) for row in snapshots],
         kpis=kpis,
         remarks=[{"text": text, "periods": dict.fromkeys(periods)} for text, periods in remarks.items()],
@@ -254,15 +251,11 @@ def plan_html(
         for row in shown
         if FEW in (row["from_text"], row["to_text"])
     ]
-    return block(
-        "{{ t.style() }}<div class='kb'>{% if rows %}<p>{{ sentence }} Fingerprint <code>{{ fingerprint }}</code>.</p>"
-        "{% if rows | length > folded %}<details><summary>All {{ rows | length }} rows</summary>"
-        "{{ t.plan(rows) }}</details>{% else %}{{ t.plan(rows) }}{% endif %}{% else %}"
-        "<div class='kb-ok'>{{ sentence }}</div>{% endif %}{{ t.decisions(decided) }}{{ t.sentences(notes) }}</div>",
+    return render(
+        "planned",
         rows=shown,
         decided=decided_rows(decided, words, few),
         notes=notes,
-        folded=FOLDED,
         sentence=actions_sentence([row["action"] for row in shown]),
         fingerprint=fingerprint,
     )
@@ -311,13 +304,21 @@ def style() -> str:
 def templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("kpibackfill"),
         autoescape=True,
         finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.globals["count"] = count  # count(2, "row") is "2 rows"
+    return environment
+
+
+def render(macro: str, **values: Any) -> str:
+    """A macro of ``tables.html`` with these values, framed and styled for a notebook's cell."""
+    tables: Any = templates().get_template("tables.html").module
+    return str(tables.cell(getattr(tables, macro)(**values)))
 
 
 def block(source: str, **values: Any) -> str:

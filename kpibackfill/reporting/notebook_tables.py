@@ -91,5 +91,4 @@ def _records(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:
 
 
 def _table(macro: str, rows: list[dict[str, Any]], sentence: str) -> Table:
-    source = "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if rows %}{{ t[macro](rows) }}{% endif %}</div>"
-    return Table(markup.block(source, macro=macro, rows=rows, sentence=sentence), sentence)
+    return Table(markup.render(macro, rows=rows, sentence=sentence), sentence)

@@ -95,7 +95,6 @@ def full_page(
             drift_sentence=markup.drift_sentence(rows) if "rows" in receipt else "",
             largest=_largest(rows),
             planned=planned,
-            folded=markup.FOLDED,
             decided=markup.decided_rows(receipt.get("decisions", []), words, rows),
             plan_sentence=markup.actions_sentence([row["action"] for row in planned]),
             remarks=markup.remarks(rows),
