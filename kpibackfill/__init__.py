@@ -1,7 +1,7 @@
 """Recompute a makerspace's KPIs in a notebook, compare them with the stored rows, and correct those on the record.
 
-Import it as ``import kpibackfill as kb``; every public name below loads its module when it is first used,
-so that the command line starts at once.
+Import it as ``import kpibackfill as kb``. Each public name below loads its module when it is first used, so that the
+command line starts at once.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 
-if not TYPE_CHECKING:  # a type checker that saw it would take any name for public
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         if name not in _PUBLIC:

@@ -1,4 +1,4 @@
-"""``python -m kpibackfill`` is the command line."""
+"""Makes ``python -m kpibackfill`` the command line."""
 
 from kpibackfill.cli import main
 

@@ -21,7 +21,7 @@ def help_of(*command: str) -> str:
 
 
 def page() -> str:
-    """The page as it stands up to the mark, and as the commands have it from there on."""
+    """The page: what is written up to the mark, then the help of each command."""
     written, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
     assert mark, f"{PAGE} lacks the line {MARK}"
     helps = {"kpibackfill": help_of()} | {f"kpibackfill {name}": help_of(name) for name in main.commands}

@@ -1,4 +1,4 @@
-"""What a run may be asked for, and how each mistake is told."""
+"""The parameters of a run, and how mistakes in them are reported."""
 
 from __future__ import annotations
 

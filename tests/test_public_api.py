@@ -1,4 +1,4 @@
-"""The public names of kpibackfill: what a type checker sees is what the lazy loading gives, and misuse is found."""
+"""The public names: type checkers see what is loaded lazily, and find misuse."""
 
 from __future__ import annotations
 
