@@ -81,6 +81,7 @@ _PUBLIC = {
     "detect": "kpibackfill.explaining.detection",
     "coverage": "kpibackfill.explaining.coverage",
     "plot_coverage": "kpibackfill.explaining.coverage_figure",
+    "compares": "kpibackfill.explaining.alternatives",
     "explains": "kpibackfill.explaining.parts",
     "Explained": "kpibackfill.explaining.parts",
     "Parts": "kpibackfill.explaining.parts",

@@ -12,8 +12,8 @@ from kpibackfill.config import Config
 from kpibackfill.database.expressions import flag, same_text, start, windowed
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.membership import joins
-from kpibackfill.explaining.months import local_spans, month_name, month_windows, unix_spans
 from kpibackfill.explaining.reading import opened
+from kpibackfill.explaining.windows import local_spans, month_name, month_number, month_windows, unix_spans
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import event, participant, submission
 
@@ -50,7 +50,7 @@ def coverage(
         if from_year is None and to_year is None:
             years = [int(year) for year in found.snapshots["year"]] or [found.site.current_month.year]
         last = min(datetime(max(years), 12, 31), found.site.current_month)
-        months = month_windows(datetime(min(years), 1, 1), last)
+        months = month_windows(range(min(years) * 12, month_number(last) + 1))
         sources = RecordedConnection(found.sources_connection)
         registrations = _registrations(sources, months)
         submissions = _submissions(sources, found.site, months)

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from kpibackfill.compute import as_kpi_error
 from kpibackfill.config import Config
-from kpibackfill.explaining.definitions import definitions
-from kpibackfill.explaining.question import Asked, Candidates
-from kpibackfill.explaining.reading import Opened, opened, year_window
+from kpibackfill.errors import Refused
+from kpibackfill.explaining.alternatives import DECEMBER, UNTIL, Outcome, Outcomes, comparison_of, shifted, until
+from kpibackfill.explaining.reading import Opened, opened
 from kpibackfill.explaining.sentences import EXACT, ROUNDED, sentence
-from kpibackfill.kpis.registry import Kpi
+from kpibackfill.explaining.windows import months_of, window_of, year_window
+from kpibackfill.kpis.registry import Kpi, Value, Window
 from kpibackfill.numbers import Unit, rounded, same, too_few
 from kpibackfill.reporting.markup import block
+from kpibackfill.text import one_line
 
 if TYPE_CHECKING:
     from kpibackfill.plots import Figures
 
-COLUMNS = [
-    "kpi_id", "year", "snapshot_id", "snapshot_date", "source", "stored", "definition", "own", "value", "detail",
-    "match", "withheld",
-]  # fmt: skip
+
+class MatrixRow(NamedTuple):
+    """A row of the matrix: a stored value and what one definition yields for its year."""
+
+    kpi_id: str
+    year: int
+    snapshot_id: int
+    snapshot_date: str
+    source: str
+    stored: float
+    definition: str
+    own: bool
+    value: float | None
+    detail: str
+    match: str
+    withheld: bool
+
+
+COLUMNS = list(MatrixRow._fields)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -102,65 +121,97 @@ def detect(
 
     Example: ``kb.detect(target="live", kpis="workshop_attendees").figure()``
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[MatrixRow] = []
     with opened(
         config, target=target, kpis=kpis, from_year=from_year, to_year=to_year, as_of=as_of, every_year=True
     ) as found:
         for entry in found.run.kpis:
-            rows += _rows(found, entry)
+            rows += _compared(found, entry)
     matrix = pd.DataFrame(rows, columns=COLUMNS)
     chosen = found.run.kpis
-    told = {entry.kpi_id: sentence(matrix[matrix["kpi_id"] == entry.kpi_id]) for entry in chosen}
-    return Detection(chosen, matrix, told, found.run.target.name, found.run.parameters.as_of)
+    sentences = {entry.kpi_id: sentence(matrix[matrix["kpi_id"] == entry.kpi_id]) for entry in chosen}
+    return Detection(chosen, matrix, sentences, found.run.target.name, found.run.parameters.as_of)
 
 
-def _rows(found: Opened, entry: Kpi) -> list[dict[str, Any]]:
+def _compared(found: Opened, entry: Kpi) -> list[MatrixRow]:
+    """Each stored value of the KPI with what each definition yields for its year."""
     stored = found.stored_rows(entry.kpi_id)
-    years = sorted({row["year"] for row in stored})
-    if not years:
+    if not stored:
         return []
-    every = list(range(years[0], years[-1] + 1))
-    own = found.values(entry, [year_window(year) for year in every])
-    asked = Asked(found.connection(entry), found.site, every, own)
-    rows: list[dict[str, Any]] = []
+    years = [row["year"] for row in stored]
+    windows = [year_window(year) for year in range(min(years), max(years) + 1)]
+    own = found.values(entry, windows)
+    few = {year for year, value in own.items() if value.value is not None and too_few(entry.unit, value.basis)}
+    rows: list[MatrixRow] = []
     fits: set[int] = set()
-    for number, definition in enumerate(definitions(asked, entry.kpi_id)):
-        found_rows = []
+    for number, (words, outcomes) in enumerate(_definitions(found, entry, windows, own).items()):
+        of_definition = []
         for row in stored:
-            candidates = definition.values[row["year"]]
-            if len(candidates) > 1 and row["snapshot_id"] in fits:
-                candidates = []
-            detail, value, match = _best(candidates, row["value"], entry.unit)
+            outcome = outcomes.get(row["year"])
+            if isinstance(outcome, Mapping) and row["snapshot_id"] in fits:
+                outcome = {}
+            detail, value, match = _best(outcome, row["value"], entry.unit)
             if number == 0 and match:
                 fits.add(row["snapshot_id"])
-            mine = own.get(row["year"])
-            found_rows.append(
-                {
-                    **{name: row[name] for name in ("year", "snapshot_id", "snapshot_date", "source")},
-                    "kpi_id": entry.kpi_id,
-                    "stored": row["value"],
-                    "definition": definition.words,
-                    "own": number == 0,
-                    "value": value,
-                    "detail": detail,
-                    "match": match,
-                    "withheld": mine is not None and mine.value is not None and too_few(entry.unit, mine.basis),
-                }
-            )
-        if number == 0 or any(row["value"] is not None for row in found_rows):
-            rows += found_rows
+            of_definition.append(
+                MatrixRow(
+                    entry.kpi_id, row["year"], row["snapshot_id"], row["snapshot_date"], row["source"], row["value"],
+                    words, number == 0, value, detail, match, row["year"] in few,
+                )
+            )  # fmt: skip
+        if number == 0 or any(row.value is not None for row in of_definition):
+            rows += of_definition
     return rows
 
 
-def _best(candidates: Candidates, stored: float, unit: Unit) -> tuple[str, float | None, str]:
-    """The candidate that is what is stored; without any, the only one there is, or none of several."""
-    for detail, value in candidates:
+def _definitions(found: Opened, entry: Kpi, windows: Sequence[Window], own: Mapping[int, Value]) -> dict[str, Outcomes]:
+    """The KPI's own definition, those registered for it, and for a site's KPI its own function over other months."""
+    comparison = comparison_of(entry.kpi_id)
+    definitions: dict[str, Outcomes] = {one_line(comparison.own): {year: value.value for year, value in own.items()}}
+    with as_kpi_error(entry):
+        alternatives = comparison.alternatives(found.connection(entry), found.site, windows)
+        for words, outcomes in alternatives.items():
+            definitions.setdefault(one_line(words), {year: _plain(outcome) for year, outcome in outcomes.items()})
+    if not entry.built_in:
+        for words, outcomes in _over_other_months(found, entry, windows).items():
+            definitions.setdefault(words, outcomes)
+    return definitions
+
+
+def _plain(outcome: Outcome) -> Outcome:
+    """The outcome in Python's own numbers."""
+    if isinstance(outcome, Mapping):
+        return {one_line(detail): _number(value) for detail, value in outcome.items()}
+    return _number(outcome)
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _over_other_months(found: Opened, entry: Kpi, windows: Sequence[Window]) -> dict[str, Outcomes]:
+    """What the KPI's own function computes from December to November, and up to the end of each month."""
+    begun = [window_of(months[0] + last, months[:last]) for months in map(months_of, windows) for last in range(1, 12)]
+    try:
+        found_values = found.values(entry, [*shifted(windows), *begun]).items()
+    except Refused:  # it may compute whole years only
+        return {}
+    values = {number: None if too_few(entry.unit, value.basis) else value.value for number, value in found_values}
+    return {
+        DECEMBER: {window.window_id: values.get(-window.window_id) for window in windows},
+        UNTIL: until(windows, lambda months: values.get(months[0] + len(months))),
+    }
+
+
+def _best(outcome: Outcome, stored: float, unit: Unit) -> tuple[str, float | None, str]:
+    """The value that is what is stored, with its detail; otherwise the only one that there is, or none of several."""
+    values = outcome if isinstance(outcome, Mapping) else {"": outcome}
+    for detail, value in values.items():
         if value is not None and same(value, stored):
-            return detail, float(value), EXACT
-    if len(candidates) != 1:
+            return detail, value, EXACT
+    if isinstance(outcome, Mapping):
         return "", None, ""
-    detail, value = candidates[0]
-    return detail, value, ROUNDED if value is not None and _rounded(value, stored, unit) else ""
+    return "", outcome, ROUNDED if outcome is not None and _rounded(outcome, stored, unit) else ""
 
 
 def _rounded(value: float, stored: float, unit: Unit) -> bool:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import exact, flag, same_text, windowed
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.explaining.months import month_name, month_windows, unix_spans
+from kpibackfill.explaining.alternatives import (
+    DECEMBER,
+    UNTIL,
+    Alternatives,
+    Rule,
+    by_months,
+    compares,
+    grid,
+    until,
+)
 from kpibackfill.explaining.parts import Explained, Parts, explains
+from kpibackfill.explaining.windows import month_name, month_windows, months_of, unix_spans
 from kpibackfill.kpis.evaluations import nps, score
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import submission, submission_data
@@ -61,7 +72,7 @@ def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Windo
 @explains("education_nps")
 def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
     """Of all answers of the period: those that are no drafts and hold a score above 0."""
-    months = month_windows(window.start, window.end)
+    months = month_windows(months_of(window))
     answers = scores(connection, site, months)
     final = [answer for answer in answers if not answer.draft]
     counts = [answer for answer in final if answer.score > 0]
@@ -110,3 +121,43 @@ def _labelled(by_score: Counter[int]) -> dict[str, float]:
 
 def _number(answers: Iterable[Scores]) -> int:
     return sum(answer.number for answer in answers)
+
+
+@compares("education_nps", own="5 against 1 to 3")
+def other_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    answers = scores(connection, site, grid(windows))
+    final = [answer for answer in answers if not answer.draft]
+    plain = [answer for answer in final if answer.plain]
+    own = _nps_of(final)
+    rules = {
+        "0 where there is no score": lambda months: own(months) or 0.0,
+        "a scale of ten: 9 and 10 against 0 to 6": _nps_of(plain, 9, 6, least=0),
+        "4 and 5 against 1 and 2": _nps_of(final, 4, 2),
+        "5 against 1 and 2": _nps_of(final, 5, 2),
+        "with drafts": _nps_of(answers),
+        "plain numbers only": _nps_of(plain),
+        "scores from 1 to 5 only": _nps_of(answer for answer in final if answer.score <= 5),
+    }
+    if site.zone.key != "UTC":
+        by_utc = scores(connection, replace(site, zone=ZoneInfo("UTC")), grid(windows))
+        rules["days by UTC"] = _nps_of(answer for answer in by_utc if not answer.draft)
+    return {
+        **{words: by_months(windows, rule) for words, rule in rules.items()},
+        DECEMBER: by_months(windows, own, -1),
+        UNTIL: until(windows, own),
+    }
+
+
+def _nps_of(answers: Iterable[Scores], promoter: int = 5, detractor: int = 3, *, least: int = 1) -> Rule:
+    by_month: dict[int, Counter[int]] = {}
+    for answer in answers:
+        if answer.score >= least:
+            by_month.setdefault(answer.window_id, Counter())[answer.score] += answer.number
+
+    def value(months: Sequence[int]) -> float | None:
+        together = Counter[int]()
+        for month in months:
+            together.update(by_month.get(month, {}))
+        return nps(*tally(together, promoter, detractor))
+
+    return value

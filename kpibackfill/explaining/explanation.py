@@ -12,7 +12,8 @@ from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.explaining.account import Account
 from kpibackfill.explaining.parts import explanation_of
-from kpibackfill.explaining.reading import opened, year_window
+from kpibackfill.explaining.reading import opened
+from kpibackfill.explaining.windows import year_window
 from kpibackfill.kpis.registry import Value
 
 if TYPE_CHECKING:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import exact, in_any_case
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.explaining.months import month_name, month_windows
+from kpibackfill.explaining.alternatives import UNTIL, Alternatives, Rule, by_months, compares, grid, until
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import text_of
+from kpibackfill.explaining.windows import month_name, months_of
 from kpibackfill.kpis.membership import MONTH
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import org_fact, snapshot
@@ -71,7 +72,7 @@ def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -
 def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
     """The joins of the period's monthly snapshots, and the months that have none or more than one."""
     later = site.settings.dated == "first_of_next_month"
-    months = [month.window_id + later for month in month_windows(window.start, window.end)]
+    months = [month + later for month in months_of(window)]
     monthly = [row for row in joins(connection, site, months) if row.kind == "monthly"]
     by_month, by_source, snapshots = Counter[int](), Counter[str](), Counter[int]()
     for row in monthly:
@@ -97,3 +98,38 @@ def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Exp
         {"months without a monthly snapshot": len(missing), "months counted more than once": len(twice)},
         notes=notes,
     )
+
+
+@compares("total_new_member_signups", own="all monthly snapshots")
+def other_signups(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    later = site.settings.dated == "first_of_next_month"
+    months = [month.window_id for month in grid(windows)]
+    rows = joins(connection, site, [*months, months[-1] + 1])
+    monthly = [row for row in rows if row.kind == "monthly" and row.joins is not None]
+    annual = {row.month // 12 - later: row.joins for row in rows if row.kind in ("annually", "annual")}
+
+    def dated(wanted: Iterable[Joins], shift: int = later) -> Rule:
+        by_month = Counter[int]()
+        for row in wanted:
+            by_month[row.month - shift] += row.joins or 0
+        return lambda months: float(sum(by_month[m] for m in months)) if any(m in by_month for m in months) else None
+
+    largest: dict[int, Joins] = {}
+    for row in monthly:
+        if row.month not in largest or (row.joins or 0) > (largest[row.month].joins or 0):
+            largest[row.month] = row
+    sources = sorted({row.source for row in monthly})
+    of_date = "by the month of the snapshot's date" if later else "snapshots of the month before their date"
+    return {
+        "the annual snapshot's own joins": annual,
+        **{
+            f"source {source.replace('_', ' ')} only": by_months(
+                windows, dated(row for row in monthly if row.source == source)
+            )
+            for source in sources[:4]
+            if len(sources) > 1
+        },
+        "one snapshot a month, the largest": by_months(windows, dated(largest.values())),
+        of_date: by_months(windows, dated(monthly, 0 if later else 1)),
+        UNTIL: until(windows, dated(monthly)),
+    }

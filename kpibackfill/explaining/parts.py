@@ -82,7 +82,6 @@ class Explained:
 Explain = Callable[["RecordedConnection", "SiteAt", "Window"], Explained]
 
 _explains: dict[str, Explain] = {}
-_BUILT_IN = ("membership", "workshops", "evaluations", "rates")
 
 
 def explains(kpi_id: str) -> Callable[[Explain], Explain]:
@@ -108,9 +107,14 @@ def explains(kpi_id: str) -> Callable[[Explain], Explain]:
 
 def explanation_of(kpi_id: str) -> Explain | None:
     """The function that explains the KPI, if its module gives one."""
-    for name in _BUILT_IN:
-        importlib.import_module(f"kpibackfill.explaining.{name}")
+    load_built_in()
     return _explains.get(kpi_id)
+
+
+def load_built_in() -> None:
+    """Have the built-in explanations and comparisons registered."""
+    for name in ("membership", "workshops", "workshop_definitions", "evaluations", "rates"):
+        importlib.import_module(f"kpibackfill.explaining.{name}")
 
 
 def _same(given: float | None, own: float | None) -> bool:

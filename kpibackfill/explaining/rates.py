@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import exact, flag, same_text, start, windowed
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.explaining.months import local_spans
+from kpibackfill.explaining.alternatives import DECEMBER, Alternatives, compares, shifted
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import EventTypes, counts
+from kpibackfill.explaining.windows import local_spans
 from kpibackfill.kpis import ethnicity, instructors
 from kpibackfill.kpis.ethnicity import Answers, is_bipoc
 from kpibackfill.kpis.registry import SiteAt, Window
@@ -216,3 +217,53 @@ def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.
         bipoc = is_bipoc(text, separators)
         found[window_id, meets, bipoc, bool(text.strip()), bool(_WHITE_TOO.search(text))] += number
     return [People(*alike, number) for alike, number in found.items()]
+
+
+@compares("workshop_participants_bipoc", own="of those who reported")
+def other_participants_rates(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    people = participants(connection, site, [*windows, *shifted(windows)])
+    own = "workshop counted no test active"
+    return {
+        "of all people, not of those who reported": _share(people, own, of=lambda _: True),
+        "of all who gave any answer": _share(people, own, of=lambda group: group.answered),
+        "who gave white too is not BIPOC": _share(people, own, bipoc=lambda group: not group.white_too),
+        "ticketed workshops only": _share(people, "ticketed counted no test active"),
+        "events of every type": _share(people, "any counted no test active"),
+        "with tests and inactive events": _share(people, "workshop counted"),
+        "every status": _share(people, "workshop no test active"),
+        "with deleted contacts": _share(people, own, needs=()),
+        DECEMBER: {-window_id: share for window_id, share in _share(people, own).items()},
+    }
+
+
+@compares("active_instructors_bipoc", own="today's instructors who reported")
+def other_instructors_rates(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    people = teachers(connection, site, [*windows, *shifted(windows)])
+    own, account = ("account", "enabled", "role", "here"), ("account", "here")
+    return {
+        "former instructors too": _share(people, "teaching", needs=(*account, "enabled")),
+        "blocked accounts too": _share(people, "teaching", needs=(*account, "role")),
+        "former and blocked ones too": _share(people, "teaching", needs=account),
+        "of all people, not of those who reported": _share(people, "teaching", own, of=lambda _: True),
+        "ticketed workshops only": _share(people, "ticketed", own),
+        "events of every type": _share(people, "any", own),
+        DECEMBER: {-window_id: share for window_id, share in _share(people, "teaching", own).items()},
+    }
+
+
+def _share(
+    people: Sequence[People],
+    takes_part: str,
+    needs: Sequence[str] = ("here",),
+    *,
+    of: Callable[[People], bool] = lambda group: group.bipoc is not None,
+    bipoc: Callable[[People], bool] = lambda group: True,
+) -> dict[int, float]:
+    """By window, the share of BIPOC people among those who take part, meet what it `needs`, and are counted (`of`)."""
+    wanted = frozenset([takes_part, *needs])
+    parts, wholes = Counter[int](), Counter[int]()
+    for group in people:
+        if wanted <= group.meets and of(group):
+            wholes[group.window_id] += group.number
+            parts[group.window_id] += group.number * bool(group.bipoc and bipoc(group))
+    return {window_id: parts[window_id] / whole for window_id, whole in wholes.items() if whole}

@@ -77,7 +77,3 @@ def opened(
         stored, _ = stored_rows(store_connection, fact, run)
         at = SiteAt(run.site, run.target.zone, parameters.as_of)
         yield Opened(run, at, snapshots, stored, store_connection, sources_connection)
-
-
-def year_window(year: int) -> Window:
-    return Window(year, datetime(year, 1, 1), datetime(year, 12, 31, 23, 59, 59))

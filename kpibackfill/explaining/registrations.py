@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from kpibackfill.database.expressions import event_options, flag, start, windowed
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.explaining.months import local_spans
+from kpibackfill.explaining.windows import local_spans
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import event, option_value, participant, participant_status
 from kpibackfill.text import one_line

@@ -17,9 +17,9 @@ from kpibackfill.database.expressions import (
     windowed,
 )
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.explaining.months import month_name, month_windows
 from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import EventTypes, Group, counts, registrations, text_of, total
+from kpibackfill.explaining.windows import month_name, month_windows, months_of
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.kpis.workshops import finished
 from kpibackfill.tables import event, option_value, participant, participant_status
@@ -31,7 +31,7 @@ MOST_TYPES = 8
 @explains("workshop_attendees")
 def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
     """Of all registrations for events of the period: those of finished months, of the right type, that count."""
-    months = month_windows(window.start, window.end)
+    months = month_windows(months_of(window))
     done = {span[0] for span in finished(site, months)}
     types = EventTypes(connection, site)
     ticketed = set(types.ticketed())
@@ -82,7 +82,7 @@ def _kind(group: Group) -> str:
 @explains("total_first_time_workshop_participants")
 def first_timers(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
     """Of all people registered in the period: those who had not come before, and began with a workshop."""
-    spans, months = finished(site, [window]), finished(site, month_windows(window.start, window.end))
+    spans, months = finished(site, [window]), finished(site, month_windows(months_of(window)))
     if not spans:
         return Explained()
     considered, uncounted, before = _registered(connection, spans[0])
