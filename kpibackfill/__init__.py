@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kpibackfill.drift import drift_table as drift_table
     from kpibackfill.drift import review_figures as review_figures
     from kpibackfill.errors import KpiBackfillError as KpiBackfillError
+    from kpibackfill.explaining.alternatives import compares as compares
     from kpibackfill.explaining.coverage import coverage as coverage
     from kpibackfill.explaining.coverage_figure import plot_coverage as plot_coverage
     from kpibackfill.explaining.detection import detect as detect

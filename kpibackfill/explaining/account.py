@@ -12,18 +12,10 @@ from kpibackfill.explaining.parts import Explained
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, too_few
 from kpibackfill.reporting.markup import block
+from kpibackfill.reporting.run_summary import table
 from kpibackfill.text import one_line
 
 NO_PARTS = "Its module gives no parts."
-# What a population counts, which is less than all that an explanation begins with. A site's own KPI names none.
-_POPULATIONS = {
-    "total_new_member_signups": "months",
-    "workshop_attendees": "registrations that count, of every type of event",
-    "total_first_time_workshop_participants": "people who came for the first time",
-    "education_nps": "evaluations that were handed in",
-    "workshop_participants_bipoc": "participants",
-    "active_instructors_bipoc": "instructors",
-}
 Table = tuple[str, list[tuple[str, str]]]
 
 
@@ -107,10 +99,8 @@ class Account:
 def _text(account: Account) -> str:
     """The account for a terminal, with nothing in it that steers one."""
     lines = [_headline(account), *_stored_lines(account), *_remarks(account)]
-    tables = _tables_of(account)
-    width = max((len(label) for _, rows in tables for label, _ in rows), default=0)
-    for title, rows in tables:
-        lines += ["", title, *(f"  {label:{width}}  {number:>10}" for label, number in rows)]
+    for title, rows in _tables_of(account):
+        lines += ["", *table((title, ""), rows, right=(1,))]
     return "\n".join(one_line(line) for line in lines)
 
 
@@ -132,7 +122,8 @@ def _headline(account: Account) -> str:
         return f"{entry.label} {account.year}: {FEW} people, {NOT_FOR_PUBLICATION}."
     rests = ""
     if account.basis is not None:
-        of = "" if account.population is None else f" of {account.population:,} {_POPULATIONS.get(entry.kpi_id, '')}"
+        whole = account.explained.population if account.explained else ""
+        of = "" if account.population is None else f" of {account.population:,} {whole}"
         rests = f", resting on {account.basis:,}{of.rstrip()}"
     value = "nothing to compute from" if account.computed is None else amount(account.computed, entry.unit)
     return f"{entry.label} {account.year}: {value}{rests}."

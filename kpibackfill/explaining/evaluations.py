@@ -98,6 +98,7 @@ def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) 
         considered=_number(answers),
         what="answers of the period",
         arrives_at="basis",
+        population="evaluations that were submitted",
         notes=[f"{odd:,} score{'s are' if odd != 1 else ' is'} read as the digits in a longer text."] if odd else [],
     )
 

@@ -11,10 +11,10 @@ from kpibackfill.compute import as_kpi_error
 from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.explaining.account import Account
-from kpibackfill.explaining.parts import explanation_of
-from kpibackfill.explaining.reading import opened
-from kpibackfill.explaining.windows import year_window
-from kpibackfill.kpis.registry import Value
+from kpibackfill.explaining.parts import Explained, Parts, explanation_of
+from kpibackfill.explaining.reading import Opened, opened
+from kpibackfill.explaining.windows import month_name, months_of, window_of, year_window
+from kpibackfill.kpis.registry import Kpi, Value, Window
 
 if TYPE_CHECKING:
     from kpibackfill.plots import Figures
@@ -74,7 +74,11 @@ def explain(
         value = found.values(entry, [window]).get(window.window_id, Value(window.window_id, None))
         explaining = explanation_of(entry.kpi_id)
         with as_kpi_error(entry):
-            explained = explaining(found.connection(entry), found.site, window) if explaining else None
+            explained = (
+                explaining(found.connection(entry), found.site, window)
+                if explaining
+                else _by_month(found, entry, window, value)
+            )
         stored = found.stored_rows(entry.kpi_id)
     columns = ["snapshot_id", "snapshot_date", "source", "value"]
     return Explanation(
@@ -90,3 +94,22 @@ def explain(
         explained=explained,
         problems=tuple(explained.problems(value)) if explained else (),
     )
+
+
+def _by_month(found: Opened, entry: Kpi, window: Window, value: Value) -> Explained | None:
+    """The value, or else what it rests on, as the KPI's own function yields it for each month; if that adds up to it.
+
+    A rate of a month would rest on few people.
+    """
+    if value.value is None or entry.unit == "fraction":
+        return None
+    try:
+        months = found.values(entry, [window_of(month, range(month, month + 1)) for month in months_of(window)])
+    except Refused:  # it may compute whole years only
+        return None
+    names = {month_name(month): month_value for month, month_value in months.items()}
+    by_value = Parts("month", {name: month.value for name, month in names.items() if month.value is not None})
+    by_basis = Parts("month", {name: month.basis for name, month in names.items() if month.basis is not None}, "basis")
+    if by_value.total == value.value:
+        return Explained([by_value])
+    return Explained([by_basis]) if value.basis is not None and by_basis.total == value.basis else None

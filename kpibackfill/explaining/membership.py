@@ -97,6 +97,7 @@ def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Exp
         ],
         {"months without a monthly snapshot": len(missing), "months counted more than once": len(twice)},
         notes=notes,
+        population="months",
     )
 
 

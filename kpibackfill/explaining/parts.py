@@ -48,7 +48,8 @@ class Explained:
 
     Of all that was ``considered`` (``what``: such as registrations), some was ``left_out`` and some ``added``, each
     with its reason; what remains is the KPI's value or its basis (``arrives_at``). ``parts`` take that apart. Without
-    `considered`, what was left out is not held against the value. ``notes`` are short sentences.
+    `considered`, what was left out is not held against the value. ``population`` says what the KPI's population
+    counts (such as participants), and ``notes`` are short sentences.
     """
 
     parts: Sequence[Parts] = ()
@@ -58,6 +59,7 @@ class Explained:
     what: str = "considered"
     arrives_at: Of = "value"
     notes: Sequence[str] = ()
+    population: str = ""
 
     @property
     def told(self) -> list[Parts]:

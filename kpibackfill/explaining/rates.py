@@ -56,7 +56,7 @@ def participants_rate(connection: RecordedConnection, site: SiteAt, window: Wind
         "here": "deleted contacts",
     }
     found = participants(connection, site, [window])
-    return _explained(found, reasons, "people registered for workshops of the period")
+    return _explained(found, reasons, "people registered for workshops of the period", "participants")
 
 
 @explains("active_instructors_bipoc")
@@ -71,10 +71,10 @@ def instructors_rate(connection: RecordedConnection, site: SiteAt, window: Windo
         "here": "no contact, or a deleted one",
     }
     found = teachers(connection, site, [window])
-    return _explained(found, reasons, "people named as instructors of the period's events")
+    return _explained(found, reasons, "people named as instructors of the period's events", "instructors")
 
 
-def _explained(people: Iterable[People], reasons: Mapping[str, str], what: str) -> Explained:
+def _explained(people: Iterable[People], reasons: Mapping[str, str], what: str, population: str) -> Explained:
     """Each person is left out for the first condition that they don't meet."""
     conditions = list(reasons)
     left_out = dict.fromkeys([*list(reasons.values())[1:], "not reported"], 0)
@@ -93,7 +93,7 @@ def _explained(people: Iterable[People], reasons: Mapping[str, str], what: str) 
             parts["BIPOC" if group.bipoc else "other reported"] += group.number
     reported = sum(parts.values())
     share = [Parts("ethnicity", parts, result=parts["BIPOC"] / reported)] if reported else []
-    return Explained(share, left_out, considered=considered, what=what, arrives_at="basis")
+    return Explained(share, left_out, considered=considered, what=what, arrives_at="basis", population=population)
 
 
 def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[People]:

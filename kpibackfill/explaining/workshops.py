@@ -58,6 +58,7 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
         left_out,
         considered=total(groups),
         what="registrations for events of the period",
+        population="registrations that count, of every type of event",
     )
 
 
@@ -113,6 +114,7 @@ def first_timers(connection: RecordedConnection, site: SiteAt, window: Window) -
         {"began with several kinds of workshop at once, counted for each": again} if again else {},
         considered=considered,
         what="people registered for events of the period",
+        population="people who came for the first time",
     )
 
 
