@@ -463,7 +463,7 @@ def test_a_notebook_that_reviews_beside_the_table_runs_again_and_again_on_one_fi
 ) -> None:
     session = InSession(bench, monkeypatch)
     page = (Path(__file__).parents[2] / "docs" / "reviewing.md").read_text(encoding="utf-8")
-    [cells] = re.findall(r"## Beside the table.*?```python\n(.*?)```", page, re.DOTALL)
+    [cells] = re.findall(r"## Decide in JupyterLab.*?```python\n(.*?)```", page, re.DOTALL)
     asked: dict[str, Any] = {"from_year": 2016, "after_plan": cells.replace("103", "270").splitlines()}
     session.run_all(**asked)
     [path] = bench.folder.glob("decisions-*.csv")
