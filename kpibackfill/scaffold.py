@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.config import FILE_NAME
 from kpibackfill.errors import KpiBackfillError
+from kpibackfill.text import one_line
 
 STARTER = """\
 # Targets and site settings of kpibackfill. Passwords come from the environment: ${NAME} is replaced by that variable.
@@ -33,6 +37,12 @@ class Copied:
     folder: Path
     written: tuple[str, ...]
     kept: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"Copied {one_line(self.folder / name)}" for name in self.written]
+        lines += [f"Kept {one_line(self.folder / name)}, which was already there" for name in self.kept]
+        go = "" if self.folder.resolve() == Path.cwd() else f"cd {shlex.quote(one_line(self.folder))} && "
+        return "\n".join([*lines, f"Next: {go}{shlex.quote(_jupyter())} lab kpi_backfill.ipynb"])
 
 
 def copy_notebooks(folder: Path) -> Copied:
@@ -60,3 +70,10 @@ def copy_notebooks(folder: Path) -> Copied:
             code="notebooks_not_written",
         ) from None
     return Copied(folder, tuple(written), tuple(kept))
+
+
+def _jupyter() -> str:
+    """The command of the JupyterLab installed with this package: pipx and uv put only `kpibackfill` on PATH."""
+    own, found = Path(sys.executable).with_name("jupyter"), shutil.which("jupyter")
+    on_path = found is not None and Path(found).resolve() == own.resolve()
+    return "jupyter" if on_path or not own.exists() else str(own)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from kpibackfill.checks.finding import Finding, next_command, note, ok, wrong
-from kpibackfill.checks.snapshots import check_snapshots
 from kpibackfill.checks.sources import check_sources
 from kpibackfill.checks.store import check_store
 from kpibackfill.config import Config, Target, load_config, masked_url
@@ -90,12 +89,7 @@ def _databases(config: Config, target: Target) -> Iterator[Finding]:
     kpis = list(registry.load(site.kpi_modules).values())
     with reading(target.store_url, site.civicrm_schema) as connection:
         yield _connected("store", connection, target)
-        snapshots = True
-        for finding in check_store(connection, site, kpis):
-            yield finding
-            snapshots = snapshots and not (finding.level == "wrong" and finding.text.startswith("ms_snapshot"))
-        if snapshots:
-            yield from check_snapshots(connection, site, target)
+        yield from check_store(connection, site, target, kpis)
         if target.sources_are_store:
             yield from check_sources(connection, site, kpis)
     if not target.sources_are_store:

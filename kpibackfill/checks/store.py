@@ -1,4 +1,4 @@
-"""Checks the store: its tables, the fact table's layout, the ids in use, and what the account may write."""
+"""Checks the store: its tables, the fact table's layout, the ids in use, what the account may write, and snapshots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from kpibackfill.checks.finding import Finding, note, ok, wrong
-from kpibackfill.config import Site
+from kpibackfill.checks.snapshots import check_snapshots
+from kpibackfill.config import Site, Target
 from kpibackfill.database import fact_table, inspection
 from kpibackfill.database.expressions import exact
 from kpibackfill.kpis.registry import Kpi
@@ -24,7 +25,7 @@ _READ = {
 }
 
 
-def check_store(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
+def check_store(connection: Connection, site: Site, target: Target, kpis: Sequence[Kpi]) -> Iterator[Finding]:
     refused = {table: inspection.reading_refused(connection, table, columns) for table, columns in _READ.items()}
     for table, reason in refused.items():
         if reason:
@@ -35,6 +36,8 @@ def check_store(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iter
         yield from _layout(connection, site, kpis)
         yield from _ids(connection, site, kpis)
         yield from _rights(connection)
+    if not refused[snapshot]:
+        yield from check_snapshots(connection, site, target)
 
 
 def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:

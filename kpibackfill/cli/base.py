@@ -55,11 +55,11 @@ class Cli(click.Group):
         except click.UsageError as error:
             self._misused(ctx.obj, error)
         except KpiBackfillError as error:
-            click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(error.message)}", err=True)
+            _say(error.message)
             self._print_failure(ctx.obj, error.code, error.message, error.state)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("kpibackfill: interrupted. The run's record says what was done.", err=True)
+            _say("interrupted. The run's record says what was done.")
             self._print_failure(ctx.obj, "interrupted", "The run was interrupted.", "failed")
             ctx.exit(130)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
@@ -70,12 +70,12 @@ class Cli(click.Group):
             if isinstance(error, PermissionError) and error.filename is not None:
                 # The archive belongs to another account; that is not a bug.
                 message = f"{error.filename}: this account may not read or write it. Use its owner's account."
-                click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
+                _say(message)
                 self._print_failure(ctx.obj, "rights", message, "failed")
                 ctx.exit(2)
             text = str(error) if isinstance(error, Bug) else traceback.format_exc()
             click.echo(printable(click.unstyle(text)), err=True)
-            click.echo("kpibackfill: this is a bug; please report it with the lines above.", err=True)
+            _say("this is a bug; please report it with the lines above.")
             self._print_failure(ctx.obj, "bug", type(error).__name__, "failed")
             ctx.exit(70)
 
@@ -86,7 +86,7 @@ class Cli(click.Group):
         problem = error.format_message().rstrip(".")
         problem = problem if len(problem) <= 300 else f"{problem[:200]} … {problem[-60:]}"
         message = f"{problem}. Nothing was read or written. For usage, see `{command} --help`."
-        click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
+        _say(message)
         self._print_failure(command_state, "usage", message, "refused")
         raise click.exceptions.Exit(2)
 
@@ -101,6 +101,10 @@ class Cli(click.Group):
         except OSError as error:
             if not _unheard(error):
                 raise
+
+
+def _say(message: str) -> None:
+    click.echo(f"{click.style('kpibackfill:', bold=True)} {printable(message)}", err=True)
 
 
 def _keep_off_standard_streams() -> None:
@@ -119,7 +123,7 @@ def _unheard(error: OSError) -> bool:
     os.dup2(os.open(os.devnull, os.O_WRONLY), frame.f_locals["file"].fileno())
     if not isinstance(error, BrokenPipeError):  # the reader of a closed pipe has read enough
         with suppress(OSError):  # if nothing can be printed at all, the exit status remains
-            click.echo(f"kpibackfill: the output could not be written ({error.strerror}).", err=True)
+            _say(f"the output could not be written ({error.strerror}).")
     return True
 
 

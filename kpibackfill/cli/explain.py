@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import sys
 from pathlib import Path
 
 import click
@@ -57,23 +54,10 @@ def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
       kpibackfill notebooks ~/kpis && cd ~/kpis && jupyter lab kpi_backfill.ipynb
     """
     from kpibackfill.scaffold import copy_notebooks
-    from kpibackfill.text import one_line
 
     begin(ctx, as_json)
     copied = copy_notebooks(folder)
     if as_json:
         print_json({"folder": str(copied.folder), "written": list(copied.written), "kept": list(copied.kept)})
-        return
-    for name in copied.written:
-        click.echo(f"Copied {one_line(copied.folder / name)}")
-    for name in copied.kept:
-        click.echo(f"Kept {one_line(copied.folder / name)}, which was already there")
-    go = "" if copied.folder.resolve() == Path.cwd() else f"cd {shlex.quote(one_line(copied.folder))} && "
-    click.echo(f"Next: {go}{shlex.quote(_jupyter())} lab kpi_backfill.ipynb")
-
-
-def _jupyter() -> str:
-    """The command of the JupyterLab installed with this package: pipx and uv put only `kpibackfill` on PATH."""
-    own, found = Path(sys.executable).with_name("jupyter"), shutil.which("jupyter")
-    on_path = found is not None and Path(found).resolve() == own.resolve()
-    return "jupyter" if on_path or not own.exists() else str(own)
+    else:
+        click.echo(str(copied))
