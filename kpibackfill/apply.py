@@ -54,17 +54,13 @@ class Receipt:
             parameters, target = self.run.parameters.as_notebook(), guards(self.run.target)
             named = self.plan.fingerprint if session else ""
             what, commands = ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
-        return markup.block(
-            "{{ t.style() }}<div class='kb'><div class='kb-ok'>{{ sentence }}</div>{% if what %}<p>To {{ what }}"
-            "{% if session %}, set <code>apply = True</code>{{ ' and a reason' if asks }} in the parameters cell "
-            "and <i>Run All</i> again"
-            "{{ '; or in a terminal:' if commands else '.' }}{% else %}:{% endif %}</p>"
-            "{% if commands %}<pre>{{ commands | join('\n') }}</pre>{% endif %}{% endif %}</div>",
+        return markup.render(
+            "receipt",
             sentence=repr(self),
             what=what,
             session=session,
             asks=self.run.target.wants_approval,
-            # Who has no run on record yet has nothing to approve in a terminal.
+            # Without a run on record there is nothing to approve in a terminal yet.
             commands=[] if session and self.run.target.wants_approval else commands,
         )
 

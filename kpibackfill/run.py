@@ -46,8 +46,8 @@ class Run:
         return f"Run of {self.target.name}, {self.parameters.from_year}–{self.parameters.to_year}"
 
     def _repr_html_(self) -> str:
-        return markup.block(
-            "{{ t.style() }}{{ t.run(p, target, kpis, notes, run_id) }}",
+        return markup.render(
+            "run",
             p=self.parameters.as_notebook(),
             target=masked_url(self.target.store_url),
             kpis=[registry.as_dict(entry) for entry in self.kpis],

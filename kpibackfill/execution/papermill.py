@@ -45,12 +45,7 @@ class HandedOver:
     four_eyes: bool = False
 
     def _repr_html_(self) -> str:
-        return markup.block(
-            "{{ t.style() }}{{ t.handed_over(o, folder, four_eyes) }}",
-            o=self.outcome,
-            folder=str(self.folder),
-            four_eyes=self.four_eyes,
-        )
+        return markup.render("handed_over", outcome=self.outcome, folder=str(self.folder), four_eyes=self.four_eyes)
 
     def __repr__(self) -> str:
         return f"{self.outcome['state']}: {self.outcome['run_id']}"

@@ -50,8 +50,8 @@ class Review:
     def _repr_html_(self) -> str:
         words = {kpi_id: registry.as_dict(entry) for kpi_id, entry in registry.load().items()}
         here = self.path.resolve().is_relative_to(Path.cwd())
-        return markup.block(
-            "{{ t.style() }}{{ t.review(path, rows, decided) }}",
+        return markup.render(
+            "review",
             path=os.path.relpath(self.path) if here else str(self.path),
             rows=[_shown(line, words) for line in self.frame.to_dict("records")],
             decided=sum(text != "" for text in self.frame["decision"]),
