@@ -1,4 +1,4 @@
-"""`check` finds on real databases what it says, and writes nothing."""
+"""`check` on real databases: it finds what is wrong, and writes nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def texts(found: Sequence[Finding], level: str) -> list[str]:
 
 
 def line(bench: Workbench, level: str, pattern: str) -> str:
-    """The one line of that level that matches."""
+    """The only line of that level that matches."""
     found = findings(bench)
     matching = [text for text in texts(found, level) if re.search(pattern, text)]
     assert len(matching) == 1, found
@@ -56,12 +56,12 @@ def test_the_server_is_called_by_its_own_name(bench: Workbench) -> None:
 
 
 @both_layouts
-def test_a_site_in_order_is_green_and_nothing_is_written(bench: Workbench, layout: str) -> None:
+def test_a_healthy_site_has_nothing_wrong_and_nothing_is_written(bench: Workbench, layout: str) -> None:
     add_cachetags(bench.database)
     before = dump(bench.database)
     found = findings(bench)
     assert texts(found, "wrong") == []
-    notes = [text for text in texts(found, "note") if "has a password" not in text]  # as the tests' own does
+    notes = [text for text in texts(found, "note") if "has a password" not in text]  # the tests' own store has one
     # The reference holds six rows under prefixed ids.
     assert ["unique key" in text for text in notes] == [True, False] if layout == "surrogate" else [False], notes
     assert next_command(found, "test") == f"kpibackfill run --target test --from-year {LAST}"
@@ -102,13 +102,13 @@ def test_a_site_in_order_is_green_and_nothing_is_written(bench: Workbench, layou
         ("UPDATE user__roles SET roles_target_id = 'teacher'", "note", "Nobody has the role 'instructor'"),
     ],
 )
-def test_what_is_amiss_is_said(bench: Workbench, statement: str, level: str, said: str) -> None:
+def test_each_problem_is_found(bench: Workbench, statement: str, level: str, said: str) -> None:
     change(bench, statement)
     line(bench, level, said)
 
 
 @pytest.mark.parametrize("layout", ["surrogate"], indirect=True)
-def test_keys_that_are_there_twice_are_wrong(bench: Workbench) -> None:
+def test_duplicate_keys_are_wrong(bench: Workbench) -> None:
     columns = "snapshot_id, kpi_id, metric_value, period_year, period_month, meta"
     change(
         bench,
@@ -173,7 +173,7 @@ def test_the_prefix_in_use_is_reported(bench: Workbench) -> None:
 
 def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workbench) -> None:
     line(bench, "ok", 'dated = "period" says')
-    # Made on the day of its date: what it counts can't be that month.
+    # Made on the day of its date, so it can't count that month.
     seconds = {
         "sqlite": "unixepoch(snapshot_date)",
         "mariadb": "UNIX_TIMESTAMP(snapshot_date)",
@@ -195,7 +195,7 @@ def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workben
 
 
 @on("sqlite")
-def test_dates_that_are_no_first_day_speak_against_the_first_of_the_next_month(bench: Workbench) -> None:
+def test_first_of_next_month_is_questioned_if_dates_are_not_first_days(bench: Workbench) -> None:
     bench.configure(site={"dated": "first_of_next_month"})
     line(bench, "note", 'are not dated on the first day of a period.*set dated = "period"')
 
@@ -204,7 +204,7 @@ def test_a_missing_index_on_a_large_table_is_named(bench: Workbench) -> None:
     columns = "id, contact_id, event_id, status_id"
     name = bench.database.name
     rows = {
-        "sqlite": "300000, 1, 1, 1",  # its last row tells a table's size at once
+        "sqlite": "300000, 1, 1, 1",  # the last id serves as a table's size
         "mariadb": "seq, 1, 1, 1 FROM seq_100000_to_400000",
         "postgresql": "seq, 1, 1, 1 FROM generate_series(100000, 400000) AS seq",
     }[name]
@@ -218,9 +218,7 @@ def test_a_missing_index_on_a_large_table_is_named(bench: Workbench) -> None:
 
 
 @servers
-def test_sources_on_another_engine_are_looked_at_there(
-    bench: Workbench, reference_databases: ReferenceDatabases
-) -> None:
+def test_sources_on_another_engine_are_checked_there(bench: Workbench, reference_databases: ReferenceDatabases) -> None:
     warehouse = reference_databases.copy("sqlite", "composite")
     bench.configure(sources=warehouse.url)
     change(bench, "DROP TABLE civicrm_event")
@@ -234,7 +232,7 @@ def test_sources_on_another_engine_are_looked_at_there(
 
 
 @servers
-def test_tables_and_ids_of_the_sites_own_kpis_are_looked_at(
+def test_tables_and_ids_of_the_sites_own_kpis_are_checked(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = tmp_path / "own_kpis.py"
@@ -256,7 +254,7 @@ def test_tables_and_ids_of_the_sites_own_kpis_are_looked_at(
 
 
 @on("sqlite")
-def test_a_file_that_may_not_be_written_allows_dry_runs(bench: Workbench, tmp_path: Path) -> None:
+def test_a_read_only_file_allows_dry_runs(bench: Workbench, tmp_path: Path) -> None:
     path = Path(str(sa.make_url(bench.database.url).database))
     path.chmod(0o444)
     expected = ("ok", "an apply is possible") if os.geteuid() == 0 else ("note", "may not INSERT, UPDATE, DELETE")
@@ -288,7 +286,7 @@ def test_before_the_demo_is_built_check_says_how(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "demo.sqlite").exists()
 
 
-def test_each_configuration_of_the_page_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_configuration_on_the_page_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
     assert len(blocks) == 6
     for name in ("DEV_DB_PASSWORD", "LIVE_DB_PASSWORD", "LIVE_DB_HOST"):

@@ -1,4 +1,4 @@
-"""The command line: what it prints and how it ends, refusals above all."""
+"""The command line: what it prints and its exit statuses, above all for refusals."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.databases import dump, on
 from tests.workbench import Workbench, error_of, told
 
 ROOT = Path(__file__).parents[1]
-# Loading these takes longer than a person waits for help.
+# Importing these takes longer than a person waits for --help.
 HEAVY = ("pandas", "numpy", "sqlalchemy", "papermill", "matplotlib", "nbclient", "IPython", "jinja2")
 
 
 @pytest.fixture(autouse=True)
 def no_configuration_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests before these may have left the configuration of an archive that they share."""
+    """Earlier tests may have left the configuration of an archive that they share."""
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
 
 
@@ -105,7 +105,7 @@ def test_wrong_parameters_are_refused_before_anything_is_read(
 @pytest.mark.parametrize(
     "arguments", [["--conf", "x", "run", "--json"], ["runn", "--json"], ["run", "--json", "--to-year"]]
 )
-def test_a_misused_command_line_is_told_as_any_refusal(
+def test_a_usage_error_is_reported_like_any_refusal(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -124,7 +124,7 @@ def test_a_misused_command_line_is_told_as_any_refusal(
     ],
 )
 @pytest.mark.parametrize("empty", ["", " "])
-def test_an_option_that_an_unset_variable_left_empty_is_refused_and_not_taken_for_left_out(
+def test_an_option_left_empty_by_an_unset_variable_is_refused(
     command: str, option: str, empty: str, bench: Workbench
 ) -> None:
     run_id = "20260101T000000Z-test-2020-apply-abc123"
@@ -139,7 +139,7 @@ def test_an_option_that_an_unset_variable_left_empty_is_refused_and_not_taken_fo
 @on("sqlite")
 @pytest.mark.parametrize("command", ["approve RUN --note why", "settle RUN", "revert RUN", "replay RUN"])
 @pytest.mark.parametrize("part", ["latest", "20260101"])
-def test_what_writes_wants_the_whole_id_and_says_where_it_is_listed(command: str, part: str, bench: Workbench) -> None:
+def test_commands_that_write_need_the_full_run_id(command: str, part: str, bench: Workbench) -> None:
     error = told(bench.command(*command.replace("RUN", part).split()))
     assert f"'{part}' is not a run id, of which whatever writes wants the whole;" in error
     assert "nothing was written. `kpibackfill runs` lists them." in error
@@ -172,7 +172,7 @@ CONFIGURATIONS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_wrong_configuration_is_refused_by_its_key(
+def test_an_invalid_configuration_is_refused_naming_the_key(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, words = CONFIGURATIONS[name]
@@ -186,7 +186,7 @@ def test_a_wrong_configuration_is_refused_by_its_key(
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_a_configuration_the_first_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_configuration_the_error_says_how_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
     assert "kpibackfill notebooks DIR" in told(CliRunner().invoke(main, ["run"]))
@@ -194,7 +194,7 @@ def test_without_a_configuration_the_first_step_is_told(tmp_path: Path, monkeypa
 
 
 def completed(*arguments: str) -> list[str]:
-    """What the shell offers for the last argument, as far as it is typed."""
+    """What the shell offers to complete the last argument."""
     shell = ShellComplete(main, {}, "kpibackfill", "_KPIBACKFILL_COMPLETE")
     return [item.value for item in shell.get_completions(list(arguments[:-1]), arguments[-1])]
 
@@ -207,11 +207,11 @@ def test_the_shell_completes_targets_kpis_runs_and_states(bench: Workbench) -> N
     assert completed("run", "--kpis", "education_nps,total_n") == ["education_nps,total_new_member_signups"]
     assert completed("runs", "--state", "dry") == ["dry_run"]
     assert completed("show", "") == ["latest", run_id]
-    assert completed("approve", "") == [run_id]  # which wants the whole id
+    assert completed("approve", "") == [run_id]  # approve needs the full id
     assert completed("run", "--approved-plan", run_id[:9]) == [run_id]
 
 
-def test_completing_says_nothing_where_there_is_nothing_to_go_by(
+def test_completion_is_silent_without_a_valid_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -223,9 +223,7 @@ def test_completing_says_nothing_where_there_is_nothing_to_go_by(
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_list_of_kpis_is_the_same_for_a_program_and_in_a_notebook(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kpis_json_equals_list_kpis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n')
     monkeypatch.chdir(tmp_path)
     listed = kb.list_kpis()
@@ -233,34 +231,32 @@ def test_the_list_of_kpis_is_the_same_for_a_program_and_in_a_notebook(
     assert all(words in listed._repr_html_() for words in listed["description"].str.slice(-40))
 
 
-def test_notebooks_says_how_to_open_them_also_where_jupyter_is_not_on_the_path(
+def test_notebooks_says_how_to_open_them_even_if_jupyter_is_not_on_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     own = Path(sys.executable).parent
 
-    def told_next(folder: str) -> str:
+    def next_line(folder: str) -> str:
         return CliRunner().invoke(main, ["notebooks", folder]).output.splitlines()[-1]
 
     monkeypatch.setenv("PATH", str(own))
-    assert told_next(".") == "Next: jupyter lab kpi_backfill.ipynb"
-    assert told_next("a b") == "Next: cd 'a b' && jupyter lab kpi_backfill.ipynb"
+    assert next_line(".") == "Next: jupyter lab kpi_backfill.ipynb"
+    assert next_line("a b") == "Next: cd 'a b' && jupyter lab kpi_backfill.ipynb"
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert told_next(".") == f"Next: {own}/jupyter lab kpi_backfill.ipynb"
-    # The demo there is the one of the repository.
-    ours, laid_down = (tomllib.loads((place / "kpibackfill.toml").read_text()) for place in (ROOT, tmp_path))
-    assert laid_down["targets"]["demo"] == ours["targets"]["demo"]
+    assert next_line(".") == f"Next: {own}/jupyter lab kpi_backfill.ipynb"
+    # The demo target there is the repository's.
+    ours, copied = (tomllib.loads((place / "kpibackfill.toml").read_text()) for place in (ROOT, tmp_path))
+    assert copied["targets"]["demo"] == ours["targets"]["demo"]
 
 
-@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_a_terminal_gets_colours_unless_it_asks_for_none(
-    no_color: str, coloured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("no_color", "colored"), [("", True), ("1", False)])
+def test_no_color_is_respected(no_color: str, colored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", no_color)
     result = CliRunner().invoke(main, ["kpis"], color=True)
-    assert ("\x1b[" in result.output) == coloured
+    assert ("\x1b[" in result.output) == colored
 
 
 @pytest.mark.parametrize(
@@ -279,7 +275,7 @@ def test_a_terminal_gets_colours_unless_it_asks_for_none(
         "@kb.kpi('own', label='', unit='bananas', family='', description='', sources=[])\ndef own(*_): ...",
     ],
 )
-def test_a_site_module_that_is_unfit_is_refused_in_a_line(
+def test_a_broken_site_module_is_refused_in_one_line(
     lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -293,7 +289,7 @@ def test_a_site_module_that_is_unfit_is_refused_in_a_line(
     assert len(result.stderr.removeprefix("noise\n").strip().splitlines()) == 1
 
 
-def test_a_site_module_that_prints_leaves_the_document_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_module_that_prints_does_not_break_the_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "chatty.py").write_text("print('noise')\n", encoding="utf-8")
     config = tmp_path / "kpibackfill.toml"
@@ -319,7 +315,7 @@ def test_a_site_module_that_prints_leaves_the_document_alone(tmp_path: Path, mon
         (["demo", "--replace"], '[targets.demo]\nstore="mysql+pymysql://u@127.0.0.1:1/d"'),
     ],
 )
-def test_odd_paths_and_numbers_are_refused_in_a_line(
+def test_odd_paths_and_numbers_are_refused_in_one_line(
     arguments: list[str], lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
@@ -335,7 +331,7 @@ def test_odd_paths_and_numbers_are_refused_in_a_line(
     [("runs", 2), ("kpis --json", 2), ("--help", 2), ("run --help", 2), ("--version", 2), ("show none --json", 2)],
 )
 @pytest.mark.parametrize("output", [">/dev/full", ">&-", "| true"])
-def test_an_output_that_takes_nothing_is_told_in_a_line_at_most(
+def test_unwritable_output_is_reported_in_at_most_one_line(
     arguments: str, status: int, output: str, tmp_path: Path
 ) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
@@ -343,13 +339,12 @@ def test_an_output_that_takes_nothing_is_told_in_a_line_at_most(
     subprocess.run(["sh", "-c", f"({line}) {output}", sys.executable], cwd=tmp_path, check=False)
     errors = (tmp_path / "errors").read_text(encoding="utf-8").splitlines()
     refused = arguments.startswith("show")
-    told = refused + (output == ">/dev/full")
-    assert len(errors) == told, errors
-    # An output that was closed from the beginning is wanted by nobody.
+    assert len(errors) == refused + (output == ">/dev/full"), errors
+    # Nobody wants an output that was closed at the start.
     assert (tmp_path / "status").read_text() == f"{0 if output == '>&-' and not refused else status}\n"
 
 
-def test_progress_that_nobody_can_see_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_run_works_with_stderr_closed(tmp_path: Path) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
     line = '"$0" -m kpibackfill run --from-year 1999 --json 2>&-'
     ended = subprocess.run(["sh", "-c", line, sys.executable], cwd=tmp_path, capture_output=True, text=True)
@@ -358,7 +353,7 @@ def test_progress_that_nobody_can_see_is_no_obstacle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["archive", "pipe"], ["--config", "pipe", "runs"], ["archive", "/dev/zero"]])
-def test_a_file_that_may_have_no_end_is_not_read(arguments: list[str], tmp_path: Path) -> None:
+def test_pipes_and_devices_are_not_read(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "kpibackfill", *arguments]
@@ -369,8 +364,8 @@ def test_a_file_that_may_have_no_end_is_not_read(arguments: list[str], tmp_path:
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
 @pytest.mark.parametrize("command", ["runs", "verify", "history"])
-def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:  # its parents let everybody through, unlike tmp_path's
+def test_an_archive_of_another_account_is_reported_in_one_line(command: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # its parents are accessible to everyone, unlike tmp_path's
         config = Path(folder, "kpibackfill.toml")
         config.write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
         Path(folder).chmod(0o755)
@@ -390,7 +385,9 @@ def test_an_archive_of_somebody_else_is_told_in_a_line(command: str) -> None:
     assert json.loads(ended.stdout)["error"]["code"] == "rights"
 
 
-def test_a_runs_folder_that_leads_to_itself_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runs_folder_that_links_to_itself_is_reported_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")

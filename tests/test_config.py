@@ -1,4 +1,4 @@
-"""Configuration: targets by name, and passwords that nothing shows."""
+"""Configuration: targets by name, and passwords that are never shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(folder: Path, text: str) -> Config:
     return load_config(path)
 
 
-def test_the_nearest_file_upwards_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_file_here_or_above_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     load(tmp_path, '[targets.x]\nstore = "sqlite:///data/x.sqlite"\n')
@@ -35,7 +35,7 @@ def test_the_nearest_file_upwards_is_taken(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(below)
     config = load_config()
     assert config.path == tmp_path / "kpibackfill.toml"
-    # Relative paths are the file's, not the current folder's.
+    # Relative paths start at the file's folder, not the current one.
     assert config.runs_dir == tmp_path / "runs"
     assert config.target("x").store_url.database == str(tmp_path / "data" / "x.sqlite")
     monkeypatch.setenv("KPIBACKFILL_CONFIG", str(tmp_path / "other.toml"))
@@ -54,7 +54,7 @@ def test_the_nearest_file_upwards_is_taken(tmp_path: Path, monkeypatch: pytest.M
         ("postgresql+psycopg://h/d?password=${V}", "query"),
     ],
 )
-def test_a_variable_is_filled_in_as_it_is_in_each_part_of_a_url(
+def test_a_variable_is_filled_in_unchanged_in_each_part_of_a_url(
     text: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("V", SECRET)
@@ -89,7 +89,7 @@ def test_nothing_shows_a_password(where: str, tmp_path: Path, monkeypatch: pytes
 
 @pytest.fixture
 def account(store: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.URL]:
-    """The database through an account that has the secret as its password; on SQLite there are none."""
+    """The database through an account with the secret as its password; SQLite has no accounts."""
     monkeypatch.setenv("SECRET", SECRET)
     name = f"kb_{abs(hash(store.url)) % 10**8}"
     url = sa.make_url(store.url)
@@ -139,11 +139,11 @@ def test_a_password_is_in_no_file_of_a_run(bench: Workbench, account: sa.URL) ->
 @pytest.mark.parametrize(
     "fault", ["wrong password", "down", "no such database", "no such option", "no such value", "no such file"]
 )
-def test_a_database_that_cannot_be_reached_is_told_without_its_password(
+def test_an_unreachable_database_is_reported_without_its_password(
     bench: Workbench, account: sa.URL, fault: str
 ) -> None:
     on_postgresql = bench.database.name == "postgresql"
-    # PostgreSQL trusts local connections here: an account that is not there fails as a wrong password does.
+    # PostgreSQL trusts local connections here; an unknown account fails like a wrong password.
     url = {
         "wrong password": account.set(username="kb_nobody", password="hunter2"),
         "down": account.set(password="hunter2", host="127.0.0.1", port=1),
@@ -185,11 +185,11 @@ def test_an_option_that_would_change_how_a_driver_works_is_refused(tmp_path: Pat
         ("mysql+pymysql://u@h/d?port=3307", "mysql+pymysql://u@h/d"),
     ],
 )
-def test_two_places_in_the_query_of_a_url_are_two_databases(one: str, other: str) -> None:
+def test_different_queries_of_a_url_are_different_databases(one: str, other: str) -> None:
     assert identity(sa.make_url(one)) != identity(sa.make_url(other))
     assert identity(sa.make_url(one)) == identity(sa.make_url(one.replace("//u@", "//other:password@")))
 
 
-def test_a_target_of_its_own_has_no_url_in_it_when_pickled_as_text() -> None:
+def test_an_unpickled_target_does_not_show_its_url() -> None:
     target = Target.model_validate({"store": "postgresql://u:hunter2@h/d"})
     assert "hunter2" not in repr(pickle.loads(pickle.dumps(target)))

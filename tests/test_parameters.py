@@ -66,7 +66,7 @@ WRONG: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
+def test_an_invalid_value_is_refused_naming_the_parameter(name: str, value: Any) -> None:
     values: dict[str, Any] = (
         {"from_year": 2020, name: value} if name != "to_year" else {"from_year": 2020, "to_year": value}
     )
@@ -78,12 +78,12 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in DEFAULTS if name != "target"])
-def test_a_number_too_long_to_be_shown_is_refused_as_any_other(name: str) -> None:
+def test_a_number_too_long_to_show_is_refused_like_any_other(name: str) -> None:
     with pytest.raises(Refused, match=f"^{name} "):
         wanted(**{"from_year": 2020, name: 10**5000})
 
 
-def test_to_year_does_not_stand_alone() -> None:
+def test_to_year_needs_from_year() -> None:
     with pytest.raises(Refused, match="to_year was given without from_year"):
         wanted(to_year=2024)
 
@@ -107,7 +107,7 @@ def test_as_of_is_an_instant_of_the_site(value: Any, instant: datetime) -> None:
     ("written", "names"),
     [("education_nps", 1), (" a , b,a, ,b", 2), (["a", "b "], 2), (("a",), 1), ("", 0), ([], 0)],
 )
-def test_lists_are_texts_with_commas_or_lists(written: Any, names: int) -> None:
+def test_lists_are_given_as_text_with_commas_or_lists(written: Any, names: int) -> None:
     assert len(wanted(kpis=written).kpis) == names
 
 
@@ -146,7 +146,7 @@ def test_the_command_line_asks_for_the_same_as_the_notebook(values: dict[str, An
 
 
 @pytest.mark.parametrize("name", ["kpi_backfill.ipynb", "kpi_explain.ipynb", "kpi_history.ipynb"])
-def test_papermill_tells_the_type_and_the_meaning_of_each_parameter(name: str) -> None:
+def test_papermill_shows_the_type_and_meaning_of_each_parameter(name: str) -> None:
     found = inspect_notebook(str(notebook_path(name)))
     assert all(parameter["inferred_type_name"] in ("str", "int", "bool") for parameter in found.values())
     assert all(parameter["help"] for parameter in found.values())
@@ -173,12 +173,12 @@ def test_the_last_cell_of_parameters_counts(cells: list[str], names: list[str]) 
     assert injected_names(cells) == names
 
 
-def test_a_cell_of_parameters_that_is_no_python_is_refused() -> None:
+def test_a_parameters_cell_that_is_not_python_is_refused() -> None:
     with pytest.raises(Refused, match="name = value"):
         injected_names(["# Parameters\n%time\na = 1"])
 
 
-def test_unknown_names_are_refused_with_the_nearest() -> None:
+def test_unknown_names_are_refused_suggesting_the_nearest() -> None:
     refuse_unknown([*DEFAULTS, "PAPERMILL_INPUT_PATH"])
     with pytest.raises(Refused, match=r"no parameter 'aply'.*Did you mean 'apply'"):
         refuse_unknown(["apply", "aply"])

@@ -1,4 +1,4 @@
-"""Decisions: what a spreadsheet saves is read as it was meant or refused by its line; the plan is exactly that."""
+"""Decisions: what a spreadsheet saves is read as meant or refused by its line, and the plan follows it exactly."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_what_a_spreadsheet_writes_is_read_back(
 @given(
     st.binary(max_size=300) | st.text(max_size=300).map(lambda text: (HEADER + text).encode("utf-8", "surrogatepass"))
 )
-def test_whatever_is_in_the_file_it_is_read_or_refused_in_a_line(raw: bytes) -> None:
+def test_any_file_is_read_or_refused_in_one_line(raw: bytes) -> None:
     with suppress(Refused):
         for decision in decisions_file.parse(raw, "d.csv", UNITS).lines:
             assert decision.word in decisions_file.WORDS
@@ -97,7 +97,7 @@ def test_whatever_is_in_the_file_it_is_read_or_refused_in_a_line(raw: bytes) -> 
     ("text", "value"),
     [("41,5", 41.5), ("0,235", 0.235), ("1234,567", 1234.567), ("1,234,567", 1234567), ("1.234", 1.234), (" 7 ", 7)],
 )
-def test_a_decimal_comma_is_read_where_it_can_be_nothing_else(text: str, value: float) -> None:
+def test_a_decimal_comma_is_read_if_unambiguous(text: str, value: float) -> None:
     assert set_value(text) == value
 
 
@@ -105,7 +105,7 @@ def test_a_decimal_comma_is_read_where_it_can_be_nothing_else(text: str, value: 
     ("text", "delimiter"),
     [("1,234", ","), ("1,234", ";"), ("-12,000", ","), ("1.234", ";"), ("1.234", "\t")],
 )
-def test_a_number_with_two_readings_is_refused_and_both_are_told(text: str, delimiter: str) -> None:
+def test_an_ambiguous_number_is_refused_showing_both_readings(text: str, delimiter: str) -> None:
     with pytest.raises(
         Refused, match=r"line 2: value '.*' may mean \S+ or \S+: write \S+ or \S+\. Nothing was written"
     ):
@@ -113,7 +113,7 @@ def test_a_number_with_two_readings_is_refused_and_both_are_told(text: str, deli
 
 
 @pytest.mark.parametrize("text", ["", "n/a", "nan", "inf", "1e39", "１２", "12 34", "1,2,3", "0x10", "35 %", "1_0"])
-def test_a_value_that_is_no_finite_number_is_refused(text: str) -> None:
+def test_a_value_that_is_not_a_finite_number_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="line 2: "):
         set_value(text)
 
@@ -150,7 +150,7 @@ def test_a_value_that_is_no_finite_number_is_refused(text: str) -> None:
         ('1,education_nps,,n1,accept,,"a,', "line 2: unexpected end of data; check that all quotes are closed"),
     ],
 )
-def test_a_wrong_line_is_refused_by_its_number(lines: str, problem: str) -> None:
+def test_an_invalid_line_is_refused_by_its_number(lines: str, problem: str) -> None:
     with pytest.raises(Refused) as refused:
         parse(lines)
     assert f"d.csv: {problem}" in str(refused.value)
@@ -163,7 +163,7 @@ def test_what_is_not_decided_yet_is_left_out_and_a_repeated_line_counts_once() -
     assert {decision.snapshot_id for decision in found} == {3}
 
 
-def test_a_western_code_page_and_a_line_that_names_the_delimiter_are_understood() -> None:
+def test_windows_1252_and_a_line_naming_the_delimiter_are_understood() -> None:
     raw = "sep=;\r\nkpi_id;year;decision;value;reason;reviewer\r\nby_hand;2019;set;0,5;für später;Zoë\r\n".encode(
         "cp1252"
     )
@@ -180,15 +180,15 @@ def test_a_file_with_quotes_around_each_cell_is_understood(delimiter: str) -> No
 
 
 @pytest.mark.parametrize("column", ["snapshotid", "Snapshot ID", "snapshot"])
-def test_a_column_that_is_misspelt_is_refused_and_not_left_out(column: str) -> None:
-    # Without it the value would be set for every snapshot of the year.
+def test_a_misspelled_column_is_refused_and_not_ignored(column: str) -> None:
+    # Without it, the value would be set for every snapshot of the year.
     with pytest.raises(Refused, match=rf"d\.csv: has a column '{column.lower()}' but no 'snapshot_id'"):
         parse("270,by_hand,2019,set,5,why,Ann", f"{column},kpi_id,year,decision,value,reason,reviewer\n")
     with pytest.raises(Refused, match="has a column 'number' but no 'numbers'"):
         parse("270,education_nps,n1,accept", "snapshot_id,kpi_id,number,decision\n")
 
 
-def test_columns_that_mean_nothing_are_told_and_those_of_a_review_do_not() -> None:
+def test_unknown_columns_are_listed_except_those_of_a_review() -> None:
     header = ",".join([*decisions_file.COLUMNS, "Notes", "snapshot", "", "two\nlines"])
     found = decisions_file.parse(f"{header}\n".replace("two\nlines", '"two\nlines"').encode(), "d.csv", UNITS)
     assert found.ignored == ("notes", "snapshot", "two lines")
@@ -202,7 +202,7 @@ def test_columns_that_mean_nothing_are_told_and_those_of_a_review_do_not() -> No
         (HEADER, "270\teducation_nps\t\tn1\tremove\t\tno answers\tAnn"),
     ],
 )
-def test_a_line_that_is_separated_otherwise_than_the_header_is_refused(header: str, line: str) -> None:
+def test_a_line_with_another_delimiter_than_the_header_is_refused(header: str, line: str) -> None:
     with pytest.raises(Refused, match=r"d\.csv: line 2 has no decision, and .* in its first cell"):
         parse(line, header)
 
@@ -210,7 +210,7 @@ def test_a_line_that_is_separated_otherwise_than_the_header_is_refused(header: s
 @pytest.mark.parametrize(
     "raw", [b"", b"\xff\xfe\x00", b"PK\x03\x04\x00\x00", b"a,b\n1,2\n", b"kpi_id,kpi_id,decision\n"]
 )
-def test_a_file_that_is_no_such_table_is_refused(raw: bytes) -> None:
+def test_a_file_without_such_a_table_is_refused(raw: bytes) -> None:
     with pytest.raises(Refused, match=r"Decisions: d\.csv"):
         decisions_file.parse(raw, "d.csv", UNITS)
 
@@ -239,7 +239,7 @@ def test_a_run_plans_exactly_what_was_decided(bench: Workbench) -> None:
     path = reviewed(bench)
     before = dump(bench.database)
     by: dict[str, Any] = {"reviewer": "Ann", "reason": "as agreed"}
-    kb.decide(path, "education_nps", "remove", snapshot_id=270, **by)  # a false 0: there is no answer in 2016
+    kb.decide(path, "education_nps", "remove", snapshot_id=270, **by)  # a false 0: there are no answers in 2016
     kb.decide(path, "education_nps", "accept", snapshot_id=278, **by)
     kb.decide(path, "workshop_attendees", "reject", snapshot_id=277, **by)
     kb.decide(path, "total_new_member_signups", "set", snapshot_id=269, value=280, **by)
@@ -258,14 +258,14 @@ def test_a_run_plans_exactly_what_was_decided(bench: Workbench) -> None:
     f4 = {True: 0.1, False: 0.10000000149011612}[bench.database.name == "sqlite"]
     assert values.pop((269, "total_new_member_signups")) == (280.0, 2015, 12)
     assert values.pop((278, "education_nps"))[1:] == (2021, 12)
-    assert values.pop((273, "active_instructors_bipoc"), None) is None  # stored so already
+    assert values.pop((273, "active_instructors_bipoc"), None) is None  # already stored
     # Every target snapshot of 2021 has the value.
     assert values == {
         (277, "retention"): (f4, 2021, 12),
         (278, "retention"): (f4, 2021, 12),
         (279, "retention"): (f4, 2021, 6),
     }
-    assert {told["decision"] for told in receipt["decisions"]} == {"accept", "reject", "set", "remove"}
+    assert {line["decision"] for line in receipt["decisions"]} == {"accept", "reject", "set", "remove"}
     folder = bench.runs[-1]
     assert (folder / "decisions.csv").read_bytes() == path.read_bytes()
     assert "decisions.csv" in (folder / "SHA256SUMS").read_text()
@@ -302,12 +302,12 @@ def test_a_decision_on_numbers_that_changed_since_is_refused_and_a_deferral_is_n
 
 @on("sqlite")
 @pytest.mark.parametrize("prefix", ["", "kpi_"])
-def test_a_row_kept_by_hand_is_reviewed_and_retired_and_in_no_plan_by_itself(bench: Workbench, prefix: str) -> None:
+def test_a_row_kept_by_hand_is_planned_only_by_decisions(bench: Workbench, prefix: str) -> None:
     bench.configure(site={"manual_kpis": ["retention", "education_nps"], "kpi_id_prefix": prefix})
     by_hand = bench.folder / "by-hand.csv"
     kb.decide(by_hand, "retention", "set", year=2021, value=0.1, reason="why", reviewer="Ann")
     bench.finish(kpis="workshop_attendees", apply=True, decisions=str(by_hand))
-    # What a module computes is no row kept by hand, also where this run does not compute it.
+    # A row that a module computes is not kept by hand, even if this run does not compute it.
     dry = bench.finish(kpis="workshop_attendees")
     assert {row["kpi_id"] for row in dry["rows"]} == {"workshop_attendees"}
     assert {row["kpi_id"] for row in dry["review"]} <= {"workshop_attendees", "retention"}
@@ -351,7 +351,7 @@ def test_a_line_that_does_not_fit_the_run_is_refused(bench: Workbench, line: str
 
 
 @on("sqlite")
-def test_a_wrong_file_is_refused_before_a_run_begins(bench: Workbench) -> None:
+def test_an_invalid_file_is_refused_before_a_run_begins(bench: Workbench) -> None:
     path = bench.folder / "d.csv"
     path.write_text(HEADER + "1,nothing,,n1,accept,,,")
     result = bench.command("run", "--target", "test", "--from-year", "2019", "--decisions", str(path))
@@ -375,7 +375,7 @@ def test_a_row_rejected_earlier_says_so_in_later_drift(bench: Workbench) -> None
 
 
 @on("sqlite")
-def test_the_history_credits_a_value_set_by_hand_to_its_reviewer_beside_the_runs_operator(bench: Workbench) -> None:
+def test_the_history_credits_a_value_set_by_hand_to_its_reviewer_and_the_operator(bench: Workbench) -> None:
     bench.configure(site={"manual_kpis": ["own", "my_own"], "kpi_id_prefix": "kpi_"})
     asked: dict[str, Any] = {"kpis": "workshop_attendees", "from_year": 2021, "to_year": 2021}
     plan = bench.steps(**asked).plan
@@ -385,18 +385,18 @@ def test_the_history_credits_a_value_set_by_hand_to_its_reviewer_beside_the_runs
     kb.decide(path, "own", "set", snapshot_id=snapshot_id, value=1, reason="annual report", reviewer="Ann")
     kb.decide(path, "my_own", "set", snapshot_id=snapshot_id, value=2, reason="payroll", reviewer="Bea")
     bench.finish(**asked, decisions=str(path), apply=True, operator="Olga", reason="step 4")
-    told_by = {
+    credited = {
         "kpi_own": ("Ann", "annual report"),
         "kpi_my_own": ("Bea", "payroll"),
         "kpi_workshop_attendees": ("Cleo", ""),
     }
     frame = kb.history(year=2021)
     found = zip(frame["kpi_id"], frame["reviewer"], frame["decision_reason"], strict=True)
-    assert {kpi_id: names for kpi_id, *names in found} == {kpi_id: [*names] for kpi_id, names in told_by.items()}
+    assert {kpi_id: names for kpi_id, *names in found} == {kpi_id: [*names] for kpi_id, names in credited.items()}
     assert set(frame["operator"]) == {"Olga"}
     assert set(frame["reason"]) == {"step 4"}
     printed = json.loads(bench.command("history", "--json").stdout)
-    assert {row["kpi_id"]: (row["reviewer"], row["decision_reason"]) for row in printed} == told_by
+    assert {row["kpi_id"]: (row["reviewer"], row["decision_reason"]) for row in printed} == credited
     index = (bench.config.runs_dir / "index.html").read_text()
     for text in (bench.command("history").stdout, bench.command("show", "latest").stdout, index):
         for words in ("set by hand by Ann: annual report", "set by hand by Bea: payroll", "accepted by Cleo"):
@@ -405,7 +405,7 @@ def test_the_history_credits_a_value_set_by_hand_to_its_reviewer_beside_the_runs
 
 
 @on("sqlite")
-def test_a_plan_less_the_rows_that_decisions_took_out_is_the_approved_one_and_one_with_more_is_not(
+def test_an_approved_plan_may_lose_rows_by_decisions_but_not_gain_any(
     bench: Workbench,
 ) -> None:
     dry = bench.finish(**KPIS)
@@ -428,8 +428,10 @@ def test_a_plan_less_the_rows_that_decisions_took_out_is_the_approved_one_and_on
 
 
 @on("sqlite")
-def test_a_review_lies_beside_the_reviewer_withholds_small_rates_and_overwrites_nothing(bench: Workbench) -> None:
-    with connect(bench.database.url) as connection:  # only four people are left who answered
+def test_a_review_is_written_here_withholds_small_rates_and_overwrites_nothing(
+    bench: Workbench,
+) -> None:
+    with connect(bench.database.url) as connection:  # leave only four people who answered
         answers = sa.table("civicrm_value_demographics_15", sa.column("entity_id"), sa.column("custom_46"))
         keep = connection.scalars(sa.select(answers.c.entity_id).order_by(answers.c.entity_id)).all()[:4]
         connection.execute(sa.update(answers).where(answers.c.entity_id.not_in(keep)).values(custom_46=None))
@@ -454,7 +456,7 @@ def test_a_review_lies_beside_the_reviewer_withholds_small_rates_and_overwrites_
 
 
 @on("sqlite")
-def test_deciding_and_checking_beside_the_table_needs_no_terminal(bench: Workbench) -> None:
+def test_deciding_and_checking_in_a_notebook_needs_no_terminal(bench: Workbench) -> None:
     path = reviewed(bench)
     assert kb.check_decisions(path).empty
     decided = kb.decide(path, "education_nps", "remove", snapshot_id=270, reason="no, a false 0", reviewer="Ann")
@@ -482,7 +484,7 @@ def test_deciding_and_checking_beside_the_table_needs_no_terminal(bench: Workben
 
 
 @on("sqlite")
-def test_a_cell_that_decides_may_stay_once_its_row_is_gone(bench: Workbench) -> None:
+def test_a_cell_with_a_decision_can_be_run_again_once_its_row_is_gone(bench: Workbench) -> None:
     decision: dict[str, Any] = {"snapshot_id": 270, "reason": "no answers", "reviewer": "Ann"}
     path = reviewed(bench)
     kb.decide(path, "education_nps", "remove", **decision)
@@ -504,7 +506,7 @@ def test_a_cell_that_decides_may_stay_once_its_row_is_gone(bench: Workbench) -> 
 
 @on("sqlite")
 @pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_a_file_keeps_its_delimiter_and_so_the_readings_of_its_numbers(bench: Workbench, delimiter: str) -> None:
+def test_a_file_keeps_its_delimiter_and_the_meaning_of_its_numbers(bench: Workbench, delimiter: str) -> None:
     bench.configure(site={"manual_kpis": ["by_hand"]})
     path = bench.folder / "d.csv"
     head = "kpi_id;year;decision;value;reason;reviewer\r\n".replace(";", delimiter)
@@ -523,7 +525,7 @@ def test_a_file_keeps_its_delimiter_and_so_the_readings_of_its_numbers(bench: Wo
 
 
 @on("sqlite")
-def test_a_decision_is_written_where_a_link_leads(bench: Workbench) -> None:
+def test_a_decision_is_written_to_the_target_of_a_link(bench: Workbench) -> None:
     path = reviewed(bench)
     link = bench.folder / "link.csv"
     for target in (path, bench.folder / "new.csv"):
@@ -541,7 +543,7 @@ def test_a_decision_is_written_where_a_link_leads(bench: Workbench) -> None:
 
 
 @on("sqlite")
-def test_what_cannot_be_read_or_written_beside_the_reviewer_is_told_in_a_line(bench: Workbench) -> None:
+def test_files_that_cannot_be_read_or_written_are_reported_in_one_line(bench: Workbench) -> None:
     for path in (bench.folder, "~nobody-at-all/d.csv", "a\0b"):
         with pytest.raises(Refused, match=r"Decisions: .*can't be read|is not a path to a file"):
             kb.decide(path, "education_nps", "set", year=2019, value=1, reason="why", reviewer="Ann")
@@ -555,14 +557,14 @@ def test_what_cannot_be_read_or_written_beside_the_reviewer_is_told_in_a_line(be
 
 
 @on("sqlite")
-def test_the_pages_example_of_hand_managed_values_is_accepted_as_it_stands(bench: Workbench) -> None:
+def test_the_example_on_the_page_about_hand_managed_values_is_accepted(bench: Workbench) -> None:
     page = (Path(__file__).parents[2] / "docs" / "hand-managed-values.md").read_text(encoding="utf-8")
     bench.configure(site=tomllib.loads(textwrap.dedent(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0]))["site"])
     by_hand, removal = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
     path = bench.folder / "by-hand.csv"
     path.write_text(by_hand)
     plan = bench.steps(from_year=2019, to_year=2019, decisions=str(path)).plan
-    assert {row.kpi_id: row.value for row in plan.rows} == {"retention_poc": 0.41}  # the other is stored so already
+    assert {row.kpi_id: row.value for row in plan.rows} == {"retention_poc": 0.41}  # the other is already stored
     bench.finish(from_year=2019, to_year=2019, decisions=str(path), apply=True)
     run = bench.runs[-1]
     page_of_run = (run / "report.html").read_text(encoding="utf-8")

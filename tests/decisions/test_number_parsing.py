@@ -1,4 +1,4 @@
-"""Numbers as people write them: to their last digit as they were meant, and no further than the fact table goes."""
+"""Numbers as people write them: read to the last digit as meant, and refused if the fact table can't hold them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_number_is_read_to_its_last_digit(value: float) -> None:
 
 
 @given(st.floats(-1e30, 1e30) | st.integers(-(10**6), 10**6).map(lambda thousandths: thousandths / 1000), st.booleans())
-def test_a_number_that_is_written_is_read_in_one_way(value: float, decimal_comma: bool) -> None:
+def test_a_written_number_can_be_read_in_only_one_way(value: float, decimal_comma: bool) -> None:
     assert number(spelled(value, decimal_comma=decimal_comma), decimal_comma_likely=decimal_comma) == value
 
 
@@ -28,7 +28,7 @@ def test_a_number_grouped_by_thousands_is_read_either_way(whole: int, cents: int
         assert number(text) == float(f"{whole}.{cents:02}"), text
 
 
-def test_no_number_is_larger_than_what_every_engine_stores_in_four_bytes() -> None:
+def test_numbers_too_large_for_four_bytes_are_refused() -> None:
     assert number("3.4028234663852886e38") == float(np.finfo("float32").max)
     for text in ("3.4028234663852888e38", "-3.4028235e38", "1e400"):
         with pytest.raises(ValueError, match="too large for the fact table"):
