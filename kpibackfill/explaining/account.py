@@ -1,4 +1,4 @@
-"""How the value of a KPI for one year comes about, as values, and as people read them."""
+"""How the value of a KPI for one year comes about: as values, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -15,8 +15,24 @@ from kpibackfill.reporting.markup import block
 from kpibackfill.reporting.run_summary import table
 from kpibackfill.text import one_line
 
-NO_PARTS = "Its module gives no parts."
+NO_PARTS = "No breakdown is registered for this KPI."
 Table = tuple[str, list[tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step from all that was considered to what remains: from one amount to another."""
+
+    label: str
+    start: int
+    end: int
+    kind: str
+    """``considered``, ``out``, ``in`` or ``remains``."""
+
+    @property
+    def text(self) -> str:
+        change = self.end - self.start
+        return f"{change:+,}".replace("-", "−") if self.kind in ("out", "in") else f"{self.end:,}"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -25,14 +41,14 @@ class Account:
 
     Attributes
     ----------
-    kpi : the registered KPI, with its words.
-    target, year, as_of : what was asked for.
+    kpi : the registered KPI, with its label and description.
+    target, year, as_of : what was requested.
     computed : the KPI's own value, ``None`` for no data; `basis`, `population` and `warnings` are its own too.
     stored : DataFrame, a row per stored value of the year: `snapshot_id`, `snapshot_date`, `source`, `value`.
     parts : DataFrame `by`, `label`, `value`: for each `by`, the parts of the value, or of what it rests on.
-    left_out, added : DataFrames `reason`, `count`: what separates all that was considered from what counts.
-    explained : the same as values, with how the parts give the value; ``None`` where the KPI's module gives no parts.
-    problems : sentences where the parts do not add up to the value; empty when they do.
+    left_out, added : DataFrames `reason`, `count`: the difference between everything considered and what counts.
+    explained : the same as values, with how the parts make up the value; ``None`` if nothing breaks the KPI down.
+    problems : sentences that say where the parts don't add up to the value; empty when they do.
     """
 
     kpi: Kpi
@@ -62,12 +78,28 @@ class Account:
         return _reasons(self.explained.added if self.explained else {})
 
     @property
+    def steps(self) -> list[Step]:
+        """From all that was considered to what remains, without reasons that apply to nothing."""
+        explained = self.explained
+        if explained is None or explained.considered is None:
+            return []
+        level = explained.considered
+        steps = [Step(f"all {explained.what}", 0, level, "considered")]
+        for changes, sign, kind in ((explained.left_out, -1, "out"), (explained.added, 1, "in")):
+            for reason, count in changes.items():
+                if count:
+                    steps.append(Step(reason, level, level + sign * count, kind))
+                    level += sign * count
+        remains = self.kpi.label if explained.arrives_at == "value" else "what the value rests on"
+        return [*steps, Step(remains, 0, level, "remains")]
+
+    @property
     def withheld(self) -> bool:
-        """Whether the value rests on so few people that what people read must not show it."""
+        """Whether the value rests on too few people to be shown."""
         return self.computed is not None and too_few(self.kpi.unit, self.basis)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, numbers in full precision; also those that people must not read."""
+        """Plain values for JSON, numbers in full precision, including those that are withheld from people."""
         explained = self.explained or Explained()
         return {
             "kpi_id": self.kpi.kpi_id,
@@ -97,7 +129,7 @@ class Account:
 
 
 def _text(account: Account) -> str:
-    """The account for a terminal, with nothing in it that steers one."""
+    """The account for a terminal, without control characters."""
     lines = [_headline(account), *_stored_lines(account), *_remarks(account)]
     for title, rows in _tables_of(account):
         lines += ["", *table((title, ""), rows, right=(1,))]
@@ -130,7 +162,7 @@ def _headline(account: Account) -> str:
 
 
 def _stored_lines(account: Account) -> list[str]:
-    """What each snapshot holds."""
+    """The value stored for each snapshot."""
     rows = [
         f"Stored: {FEW if account.withheld else amount(row.value, account.kpi.unit)} "
         f"(snapshot {row.snapshot_id}, {row.snapshot_date}, {row.source})."
@@ -140,31 +172,27 @@ def _stored_lines(account: Account) -> list[str]:
 
 
 def _remarks(account: Account) -> list[str]:
-    """Where it does not add up, first; then the KPI's own warnings, and the notes on the parts."""
+    """First where it doesn't add up, then the KPI's own warnings, then the notes on the parts."""
     explained = account.explained
     parts = [NO_PARTS] if explained is None else list(explained.notes)
     return [*account.problems, *account.warnings, *parts]
 
 
 def _tables_of(account: Account) -> list[Table]:
-    """What was considered, left out and added, and the parts; counts of a withheld rate are not told."""
+    """What was considered, left out and added, and the parts, without the counts of a withheld rate."""
     explained = account.explained or Explained()
     if account.withheld:
         return [(f"by {parts.by}", [(label, FEW) for label in parts.values]) for parts in explained.parts]
     tables: list[Table] = []
-    if explained.considered is not None:
-        rows = [(f"all {explained.what}", f"{explained.considered:,}")]
-        rows += [(reason, f"−{count:,}") for reason, count in explained.left_out.items() if count]
-        rows += [(reason, f"+{count:,}") for reason, count in explained.added.items() if count]
-        remains = explained.considered - sum(explained.left_out.values()) + sum(explained.added.values())
-        ends = {"value": account.kpi.label, "basis": "what the value rests on"}[explained.arrives_at]
-        tables.append(("how it comes about", [*rows, (ends, f"{remains:,}")]))
+    if steps := account.steps:
+        tables.append(("how it comes about", [(step.label, step.text) for step in steps]))
     elif any(explained.left_out.values()):
         tables.append(("left out", [(reason, f"{count:,}") for reason, count in explained.left_out.items() if count]))
-    for parts in explained.told:
-        title = f"by {parts.by}" + (", what the value rests on" if parts.of == "basis" else "")
-        tables.append((title, [(label, f"{value:,.10g}") for label, value in parts.values.items()]))
-    return tables
+    by_parts = [
+        (parts.title, [(label, f"{value:,.10g}") for label, value in parts.values.items()])
+        for parts in explained.nonzero
+    ]
+    return tables + by_parts
 
 
 def _reasons(counts: Any) -> pd.DataFrame:

@@ -1,14 +1,14 @@
-"""The plausible alternative definitions of a KPI: the registry of the functions that compute them, and what they share.
+"""Alternative definitions of a KPI: the registry of the functions that compute them, and what these share.
 
-A site names those of a KPI of its own in the module that registers it::
+A site registers those of its own KPI in the module that registers the KPI::
 
     @kb.compares("events_held", own="active events")
     def other_definitions(connection, site, windows):
         ...
         return {"all events": {window.window_id: 14 for window in windows}}
 
-Each built-in function counts once by month, in all the groups that some definition looks at, and puts the definitions
-together from that: one more definition costs no query more.
+Each built-in function counts once by month, in all the groups that any definition looks at, and derives the definitions
+from those counts: one more definition doesn't cost one more query.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNTIL = "up to the end of a month"
 Outcome = float | None | Mapping[str, float | None]
 """What a definition yields for a year: one value, or several, each with a detail such as the month counted up to.
 
-Among several, one would match many a number by chance: they count only where the KPI's own value doesn't match."""
+One of several easily matches by chance, so they are compared only where the KPI's own value doesn't match."""
 Outcomes = Mapping[int, Outcome]
 """By the id of a window."""
 Alternatives = Mapping[str, Outcomes]
@@ -55,12 +55,13 @@ _compares: dict[str, Comparison] = {}
 def compares(kpi_id: str, *, own: str = OWN) -> Callable[[Compare], Compare]:
     """Register the decorated function as the alternative definitions that ``detect`` compares stored values with.
 
-    Like the KPI's own function it gets a connection, the site and the windows, and it reads in the same transaction.
-    It returns a dict: for each definition, in a few words, the value (a number or ``None``) by window id.
+    Like the KPI's own function it receives a connection, the site and the windows, here one per year, and it is called
+    in the same read-only transaction. It returns a dict: for each definition, in a few words, the value (a number or
+    ``None``) by window id.
 
     Parameters
     ----------
-    kpi_id : as it was registered with ``kpi``.
+    kpi_id : the id given to ``kpi``.
     own : the KPI's own definition in a few words, to tell it from the others.
 
     Returns
@@ -76,7 +77,7 @@ def compares(kpi_id: str, *, own: str = OWN) -> Callable[[Compare], Compare]:
 
 
 def comparison_of(kpi_id: str) -> Comparison:
-    """What was registered for the KPI; without that, its own definition only."""
+    """What was registered for the KPI; if nothing was, only its own definition."""
     load_built_in()
     return _compares.get(kpi_id, Comparison())
 
@@ -87,7 +88,7 @@ def grid(windows: Sequence[Window]) -> list[Window]:
 
 
 def shifted(windows: Sequence[Window]) -> list[Window]:
-    """The windows a month earlier, with negative ids: what a year covers where each month is dated in the next."""
+    """The windows one month earlier, with negative ids: what a year covers if each month is dated in the next one."""
     return [
         window_of(-window.window_id, range(month_number(window.start) - 1, month_number(window.end)))
         for window in windows
@@ -95,13 +96,12 @@ def shifted(windows: Sequence[Window]) -> list[Window]:
 
 
 def by_months(windows: Sequence[Window], rule: Rule, shift: int = 0) -> Outcomes:
-    """What the rule yields for the months of each window; or for those a `shift` away, as where each month's snapshot
-    is dated in the next."""
+    """What the rule yields for the months of each window, moved by `shift` months."""
     return {window.window_id: rule([month + shift for month in months_of(window)]) for window in windows}
 
 
 def until(windows: Sequence[Window], rule: Rule) -> Outcomes:
-    """The same for a year that was not over: a value for each month that it may have been counted up to."""
+    """The same for a year that was not over yet: a value for each month it may have been counted up to."""
     return {
         window.window_id: {calendar.month_name[last]: rule(months_of(window)[:last]) for last in range(1, 12)}
         for window in windows

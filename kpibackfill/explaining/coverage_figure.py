@@ -8,14 +8,16 @@ from matplotlib.axes import Axes
 
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.style import (
+    COLUMN,
     GAP,
-    INK,
     MARGIN,
     RULE,
+    WHOLE,
     WIDTH,
     extent,
     sheet,
     styled,
+    write,
 )
 
 SOURCES = {"registrations": "Registrations", "submissions": "Evaluations", "snapshots": "Monthly snapshots"}
@@ -60,8 +62,7 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
     largest = int(values.max(initial=0))
     axes.set_yticks([0, largest] if largest else [0], [f"{tick:,}" for tick in ([0, largest] if largest else [0])])
     axes.tick_params(length=0)
-    axes.annotate(label, (0, 0.5), ((MARGIN - NAMES) * 72, 0), xycoords="axes fraction",
-                  textcoords="offset points", ha="left", va="center", size=8.5, color=INK)  # fmt: skip
+    write(axes, label, (0, 0.5), ((MARGIN - NAMES) * 72, 0), scale=WHOLE, ha="left", va="center", size=8.5)
     starts = [number for number, month in enumerate(coverage["month"]) if month.endswith("-01")]
     for start in starts[1:] if starts[:1] == [0] else starts:
         axes.axvline(start - 0.5, color=RULE, linewidth=0.6, zorder=0)
@@ -88,8 +89,8 @@ def _missing(axes: Axes, months: list[str], none: np.ndarray, height: float) -> 
         axes.plot([first - 0.4, last + 0.4], [height] * 2, "-", color=MISSING, linewidth=1.6, clip_on=False,
                   solid_capstyle="butt", label="none")  # fmt: skip
         said = next((text for text in _none(months[first], months[last]) if extent(text, 7) * inch <= len(run)), "")
-        axes.annotate(said, ((first + last) / 2, 0.5), xycoords=("data", "axes fraction"), ha="center", va="center",
-                      size=7, color=MISSING)  # fmt: skip
+        centre = ((first + last) / 2, 0.5)
+        write(axes, said, centre, (0, 0), scale=COLUMN, ha="center", va="center", size=7, color=MISSING)
     axes.scatter(marked, [height] * len(marked), marker="v", s=size, color=MISSING, linewidth=0, clip_on=False)
 
 

@@ -1,4 +1,4 @@
-"""Explain one number: how the value of a KPI comes about, with what was left out and why."""
+"""Explain one number: how the value of a KPI comes about, what was left out, and why."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Explanation(Account):
-    """What `explain` returns: an account, and its figure."""
+    """What `explain` returns: an account and its figure."""
 
     def figure(self) -> Figures:
-        """The explanation waterfall, with the parts below it."""
-        # Not before somebody looks: matplotlib takes its time.
+        """Draw the waterfall, with the parts below it."""
+        # Only when it is needed: matplotlib takes long to import.
         from kpibackfill.explaining.waterfall import plot_explanation
 
         return plot_explanation(self)
@@ -41,16 +41,17 @@ def explain(
 ) -> Explanation:
     """Explain how the value of a KPI for a year comes about. Reads only, and leaves no record.
 
-    The value is the KPI's own; its parts are counted by queries of their own in the same read-only transaction, and
-    held against it: where they don't add up, a warning says so.
+    The value is the KPI's own; separate queries in the same read-only transaction count its parts, and where these
+    don't add up to it a warning says so. A KPI without a registered explanation is broken down by month where its
+    months add up.
 
     Parameters
     ----------
-    kpi_id : one KPI of the registry, the site's own included.
-    year : the year of the window.
+    kpi_id : the id of one registered KPI, built in or the site's own.
+    year : the calendar year to explain.
     target : a target of ``kpibackfill.toml``.
-    as_of : the instant that the current month goes by; a local time is the site's; default now.
-    config : the configuration instead of the nearest one.
+    as_of : the instant that decides which month is the current one; a local time is the site's; default now.
+    config : the configuration to use instead of the nearest ``kpibackfill.toml``.
 
     Returns
     -------
@@ -58,7 +59,7 @@ def explain(
 
     Raises
     ------
-    KpiBackfillError : with one or two lines that say what is wrong; nothing was written.
+    KpiBackfillError : in one or two lines, what is wrong; nothing was written.
 
     Example: ``kb.explain("education_nps", year=2024, target="live")``
     """
@@ -97,9 +98,9 @@ def explain(
 
 
 def _by_month(found: Opened, entry: Kpi, window: Window, value: Value) -> Explained | None:
-    """The value, or else what it rests on, as the KPI's own function yields it for each month; if that adds up to it.
+    """The value, or else its basis, by month as the KPI's own function computes it, if the months add up.
 
-    A rate of a month would rest on few people.
+    Not for a rate: a month of it may rest on few people.
     """
     if value.value is None or entry.unit == "fraction":
         return None

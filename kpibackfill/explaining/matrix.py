@@ -15,23 +15,27 @@ from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import FEW, FEW_PEOPLE, amount
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.style import (
+    COLUMN,
     COMPUTED,
     GAP,
     INK,
     MARGIN,
     MUTED,
     PAPER,
+    ROW,
     RULE,
     STORED,
+    WHOLE,
     WIDTH,
     drawable,
     fit,
     sheet,
     size_for,
     styled,
+    write,
 )
 
-ROW, WIDEST, NAMES = 0.27, 0.8, 3.1  # inches: a definition, a year at its widest, the definitions' names
+LINE, WIDEST, NAMES = 0.27, 0.8, 3.1  # inches: a definition, a year at its widest, the definitions' names
 MIDDLE = 0.52  # of a row
 
 
@@ -73,8 +77,8 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
     head = (0.85 if width < 0.42 else 0.42) + 0.16 * (crowded and width >= 0.42)
     title, subtitle = _said(entry, rows, drawable(quoted(sentence)))
     with styled():
-        page = sheet(title, subtitle, _notes(rows, columns, width), body=head + ROW * (len(names) + 0.4) + 0.06)
-        axes = page.axes(NAMES, head, width * len(columns), ROW * (len(names) + 0.4))
+        page = sheet(title, subtitle, _notes(rows, columns, width), body=head + LINE * (len(names) + 0.4) + 0.06)
+        axes = page.axes(NAMES, head, width * len(columns), LINE * (len(names) + 0.4))
         _head(axes, entry, columns, width)
         cells = {(row.definition, row.snapshot_id): row for row in rows.itertuples()}
         own = str(rows.loc[rows["own"], "definition"].iloc[0])
@@ -83,10 +87,9 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
             room = NAMES - MARGIN - 0.18
             size = size_for(drawable(name), room, 8.5, least=7, bold=mine)
             label = fit(drawable(name), room, size, bold=mine)
-            axes.annotate(
-                label, (0, line + MIDDLE), (-7, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                ha="right", va="center_baseline", size=size, color=COMPUTED if mine else INK,
-                weight="bold" if mine else "normal",
+            write(
+                axes, label, (0, line + MIDDLE), (-7, 0), scale=ROW, ha="right", va="center_baseline", size=size,
+                color=COMPUTED if mine else INK, weight="bold" if mine else "normal",
             )  # fmt: skip
             for number, column in enumerate(columns):
                 if column.snapshot_id is not None:
@@ -132,24 +135,22 @@ def _columns(rows: pd.DataFrame) -> list[_Column]:
 def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
     """The years and what is stored, above the definitions."""
     upright = width < 0.42
-    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+    above: dict[str, Any] = {"scale": COLUMN, "ha": "center", "va": "bottom"}
     several = [column.year for column in columns]
     for number, column in enumerate(columns):
         stored = "" if column.stored is None else FEW if column.withheld else amount(column.stored, entry.unit)
         if upright:
             text = f"{column.year}   {stored}"
-            axes.annotate(text, (number, 1), (0, 3), va="bottom", size=7, rotation=90, color=STORED, **place)
+            write(axes, text, (number, 1), (0, 3), size=7, rotation=90, color=STORED, **above)
             continue
         size = size_for(stored, width - 0.06, 8.5, bold=True)
-        axes.annotate(stored, (number, 1), (0, 4), va="bottom", size=size, color=STORED, weight="bold", **place)
-        axes.annotate(str(column.year), (number, 1), (0, 18), va="bottom", size=8, color=MUTED, **place)
+        write(axes, stored, (number, 1), (0, 4), size=size, color=STORED, weight="bold", **above)
+        write(axes, str(column.year), (number, 1), (0, 18), size=8, color=MUTED, **above)
         if several.count(column.year) > 1:
             source = fit(drawable(column.source.replace("_", " ")), width - 0.02, 5.5, lines=2)
-            axes.annotate(source, (number, 1), (0, 29), va="bottom", size=5.5, color=MUTED, linespacing=0.95, **place)
-    axes.annotate(
-        "stored", (0, 1), (-7, 4), xycoords="axes fraction", textcoords="offset points", ha="right", va="bottom",
-        size=8.5, color=STORED, weight="bold",
-    )  # fmt: skip
+            write(axes, source, (number, 1), (0, 29), size=5.5, color=MUTED, linespacing=0.95, **above)
+    look = {"size": 8.5, "color": STORED, "weight": "bold"}
+    write(axes, "stored", (0, 1), (-7, 4), scale=WHOLE, ha="right", va="bottom", **look)
     axes.plot([0, 1], [1, 1], transform=axes.transAxes, color=RULE, linewidth=0.8, clip_on=False)
 
 

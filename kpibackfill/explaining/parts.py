@@ -1,4 +1,4 @@
-"""What an explanation of one value is made of, and the registry of the functions that give it.
+"""What an explanation of a value consists of, and the registry of the functions that return one.
 
 A site explains a KPI of its own in the module that registers it::
 
@@ -25,10 +25,10 @@ Of = Literal["value", "basis"]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One way to take a value apart.
+    """One way to break a value down.
 
-    ``values`` are by label, in the order of showing. Together they give the KPI's value, or its basis (``of``): their
-    sum, or the ``result`` of the KPI's own rule on them, such as a share.
+    ``values`` are by label, in the order shown. Together they make up the KPI's value, or its basis (``of``): as their
+    sum, or as the ``result`` of the KPI's own rule, such as a share.
     """
 
     by: str
@@ -38,18 +38,22 @@ class Parts:
 
     @property
     def total(self) -> float | None:
-        """What the parts give; ``None`` without parts."""
+        """What the parts add up to; ``None`` without parts."""
         return math.fsum(self.values.values()) if self.values and self.result is None else self.result
+
+    @property
+    def title(self) -> str:
+        return f"by {self.by}" + (", what the value rests on" if self.of == "basis" else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
     """How one value comes about.
 
-    Of all that was ``considered`` (``what``: such as registrations), some was ``left_out`` and some ``added``, each
-    with its reason; what remains is the KPI's value or its basis (``arrives_at``). ``parts`` take that apart. Without
-    `considered`, what was left out is not held against the value. ``population`` says what the KPI's population
-    counts (such as participants), and ``notes`` are short sentences.
+    Of everything ``considered`` (``what`` says what that is, such as registrations), some was ``left_out`` and some
+    ``added``, each for a reason; what remains is the KPI's value or its basis (``arrives_at``). ``parts`` break that
+    down. Without ``considered``, what was left out is not checked against the value. ``population`` says what the
+    KPI's population counts, such as participants; ``notes`` are short sentences.
     """
 
     parts: Sequence[Parts] = ()
@@ -62,18 +66,18 @@ class Explained:
     population: str = ""
 
     @property
-    def told(self) -> list[Parts]:
-        """The parts that say anything: those in which something counts."""
+    def nonzero(self) -> list[Parts]:
+        """The parts in which anything counts."""
         return [parts for parts in self.parts if any(parts.values.values())]
 
     def problems(self, value: Value) -> list[str]:
-        """A sentence for each way in which this does not add up to the KPI's own value."""
+        """A sentence for each way in which this doesn't add up to the KPI's own value."""
         own = {"value": value.value, "basis": value.basis}
         found = []
         if self.considered is not None:
             remaining = self.considered - sum(self.left_out.values()) + sum(self.added.values())
             if not _same(remaining, own[self.arrives_at]):
-                found.append(_problem("What was considered less what was left out", remaining, own, self.arrives_at))
+                found.append(_problem("What was considered minus what was left out", remaining, own, self.arrives_at))
         return found + [
             _problem(f"The parts by {parts.by}", parts.total, own, parts.of)
             for parts in self.parts
@@ -89,15 +93,15 @@ _explains: dict[str, Explain] = {}
 def explains(kpi_id: str) -> Callable[[Explain], Explain]:
     """Register the decorated function as the explanation of a KPI: connection, site and window in, ``Explained`` out.
 
-    It is called in the same read-only transaction as the KPI, and what it gives is held against the KPI's own value.
+    It is called in the same read-only transaction as the KPI, and its result is checked against the KPI's own value.
 
     Parameters
     ----------
-    kpi_id : as it was registered with ``kpi``.
+    kpi_id : the id given to ``kpi``.
 
     Returns
     -------
-    A decorator that gives the function back as it is.
+    A decorator that returns the function unchanged.
     """
 
     def register(explain: Explain) -> Explain:
@@ -108,7 +112,7 @@ def explains(kpi_id: str) -> Callable[[Explain], Explain]:
 
 
 def explanation_of(kpi_id: str) -> Explain | None:
-    """The function that explains the KPI, if its module gives one."""
+    """The function that explains the KPI, if one is registered."""
     load_built_in()
     return _explains.get(kpi_id)
 
@@ -120,12 +124,12 @@ def load_built_in() -> None:
 
 
 def _same(given: float | None, own: float | None) -> bool:
-    # Without any part a KPI may say 0 or nothing.
+    # Without any parts a KPI may return 0 or nothing.
     return (given or 0) == (own or 0)
 
 
 def _problem(what: str, given: float | None, own: Mapping[str, float | None], of: Of) -> str:
     return (
-        f"{what} give{'s' * what.startswith('What')} {given or 0:.15g}, and the KPI's own {of} is {own[of] or 0:.15g}: "
-        "this explanation does not hold. Please report it."
+        f"{what} come{'s' * what.startswith('What')} to {given or 0:.15g}, but the KPI's own {of} is "
+        f"{own[of] or 0:.15g}: this explanation is wrong. Please report it."
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.axes import Axes
 
+from kpibackfill.explaining.account import NO_PARTS, Account, Step
 from kpibackfill.explaining.parts import Explained, Parts
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount
 from kpibackfill.plots.figures import Drawing, Figures
@@ -18,7 +18,9 @@ from kpibackfill.plots.style import (
     MARGIN,
     MUTED,
     PAPER,
+    ROW,
     STORED,
+    WHOLE,
     WIDTH,
     Sheet,
     drawable,
@@ -26,25 +28,14 @@ from kpibackfill.plots.style import (
     sheet,
     size_for,
     styled,
+    write,
 )
+from kpibackfill.text import count
 
-if TYPE_CHECKING:
-    from kpibackfill.explaining.account import Account
-
-NAMES, ROW, PANEL, MOST = 3.3, 0.26, 1.15, 14  # inches: reasons, a bar, a panel of parts; bars that a panel names
+NAMES, BAR, PANEL, MOST = 3.3, 0.26, 1.15, 14  # inches: reasons, a bar, a panel of parts; bars that a panel names
 ACROSS, GAP_ABOVE = WIDTH - NAMES - MARGIN - 0.9, 0.42
 TINT = "#d98a5c"  # of what is computed: a part of it
 MONTHS = ("J", "F", "M", "A", "M", "J", "J", "A", "S", "O", "N", "D")
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A bar of the waterfall, from one amount to another."""
-
-    label: str
-    start: float
-    end: float
-    kind: str  # considered, out, in, remains
 
 
 def plot_explanation(explanation: Account) -> Figures:
@@ -56,20 +47,20 @@ def plot_explanation(explanation: Account) -> Figures:
 
     Returns
     -------
-    Figures with one drawing, ``waterfall``. A rate that rests on fewer than five people is told in words only.
+    Figures with one drawing, ``waterfall``. A rate that rests on fewer than five people has no bars or numbers.
     """
     entry = explanation.kpi
     explained = explanation.explained or Explained()
-    steps = [] if explanation.withheld else _steps(explanation, explained)
+    steps = [] if explanation.withheld else explanation.steps
     panels = [] if explanation.withheld else _panels(explained)
     heights = [_panel_height(parts) for parts in panels]
-    height = ROW * len(steps) + sum(heights) + 0.1
+    height = BAR * len(steps) + sum(heights) + 0.1
     with styled():
         page = sheet(_title(explanation), _subtitle(explanation), _notes(explanation, steps), body=max(height, 0.1))
         if steps:
-            axes = page.axes(NAMES, 0, ACROSS, ROW * len(steps))
+            axes = page.axes(NAMES, 0, ACROSS, BAR * len(steps))
             _draw_steps(axes, steps, explanation.stored["value"].tolist() if explained.arrives_at == "value" else [])
-        top = ROW * len(steps) - (0 if steps else 0.15)
+        top = BAR * len(steps) - (0 if steps else 0.15)
         for parts, tall in zip(panels, heights, strict=True):
             _draw_panel(page, parts, top, tall, NAMES if steps or not all(map(_is_months, panels)) else MARGIN)
             top += tall
@@ -77,23 +68,9 @@ def plot_explanation(explanation: Account) -> Figures:
 
 
 def _panels(explained: Explained) -> list[Parts]:
-    """What takes the value apart; one part alone says nothing beside others."""
-    found = explained.told
+    """What breaks the value down; a single part says nothing next to others."""
+    found = explained.nonzero
     return [parts for parts in found if len(parts.values) > 1] or found[:1]
-
-
-def _steps(explanation: Account, explained: Explained) -> list[_Step]:
-    if explained.considered is None:
-        return []
-    level = float(explained.considered)
-    steps = [_Step(f"all {explained.what}", 0, level, "considered")]
-    for changes, sign, kind in ((explained.left_out, -1, "out"), (explained.added, 1, "in")):
-        for reason, count in changes.items():
-            if count:
-                steps.append(_Step(reason, level, level + sign * count, kind))
-                level += sign * count
-    remains = {"value": explanation.kpi.label, "basis": "what the value rests on"}[explained.arrives_at]
-    return [*steps, _Step(remains, 0, level, "remains")]
 
 
 LOOKS: Mapping[str, dict[str, Any]] = {
@@ -104,28 +81,24 @@ LOOKS: Mapping[str, dict[str, Any]] = {
 }
 
 
-def _draw_steps(axes: Axes, steps: list[_Step], stored: list[float]) -> None:
+def _draw_steps(axes: Axes, steps: list[Step], stored: list[float]) -> None:
     largest = max(*(max(step.start, step.end) for step in steps), *stored) or 1
     for line, step in enumerate(steps):
         low, high = sorted((step.start, step.end))
         axes.barh(line, high - low, left=low, height=0.68, linewidth=0.8, **LOOKS[step.kind])
         if line + 1 < len(steps):
             axes.plot([step.end, step.end], [line + 0.34, line + 0.66], color=MUTED, linewidth=0.8)
-        change = step.end - step.start
-        text = f"{change:+,.0f}".replace("-", "−") if step.kind in ("out", "in") else f"{step.end:,.0f}"
         bold = step.kind in ("considered", "remains")
         side = (max(high, *stored), 12) if step.kind == "remains" and stored else (high, 5)
-        axes.annotate(
-            text, (side[0], line), (side[1], 0), textcoords="offset points", va="center_baseline", size=8.5,
-            color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
-        )  # fmt: skip
+        look = {
+            "color": COMPUTED if step.kind == "remains" else INK,
+            "weight": "bold" if bold else "normal",
+            "va": "center_baseline",
+        }
+        write(axes, step.text, (side[0], line), (side[1], 0), size=8.5, **look)
         label, room = drawable(step.label), NAMES - MARGIN - 0.15
         size = size_for(label, room, 8.5, least=7, bold=bold)
-        axes.annotate(
-            fit(label, room, size, bold=bold), (0, line), (-7, 0),
-            xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", va="center_baseline", size=size,
-            color=COMPUTED if step.kind == "remains" else INK, weight="bold" if bold else "normal",
-        )  # fmt: skip
+        write(axes, fit(label, room, size, bold=bold), (0, line), (-7, 0), scale=ROW, ha="right", size=size, **look)
     axes.scatter(
         stored, [len(steps) - 1] * len(stored), s=70, facecolor="none", edgecolor=STORED, linewidth=1.6, zorder=4,
         clip_on=False,
@@ -145,18 +118,13 @@ def _panel_height(parts: Parts) -> float:
 
 
 def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float, left: float) -> None:
-    name = f"by {parts.by}"
-    if parts.of == "basis":
-        name += ", what the value rests on"
     if _is_months(parts):
-        axes = page.axes(left, top + GAP_ABOVE, NAMES + ACROSS - left, PANEL)  # months have no names beside them
+        axes = page.axes(left, top + GAP_ABOVE, NAMES + ACROSS - left, PANEL)  # months have no names on the left
         _columns(axes, parts)
     else:
         axes = page.axes(left, top + GAP_ABOVE, ACROSS, tall - GAP_ABOVE)
         _bars(axes, parts)
-    axes.annotate(
-        name, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", size=8.5, color=MUTED, va="bottom"
-    )
+    write(axes, parts.title, (0, 1), (0, 6), scale=WHOLE, size=8.5, color=MUTED, va="bottom")
 
 
 def _columns(axes: Axes, parts: Parts) -> None:
@@ -169,8 +137,8 @@ def _columns(axes: Axes, parts: Parts) -> None:
             axes.text(month, largest * 0.5, "none", rotation=90, ha="center", va="center", size=7.5, color=MUTED)
             continue
         axes.bar(month, numbers[month], width=0.72, color=TINT)
-        axes.annotate(f"{numbers[month]:,.0f}", (month, numbers[month]), (0, 2), textcoords="offset points",
-                      ha="center", va="bottom", size=7.5, color=INK)  # fmt: skip
+        at = (month, numbers[month])
+        write(axes, f"{numbers[month]:,.0f}", at, (0, 2), ha="center", va="bottom", size=7.5)
     axes.set_xticks(range(1, 13), MONTHS)
     axes.set_yticks([])
     axes.set_xlim(0.4, 12.6)
@@ -183,17 +151,15 @@ def _bars(axes: Axes, parts: Parts) -> None:
     items = list(parts.values.items())
     rest = items[MOST - 1 :] if len(items) > MOST else []
     if rest:
-        items = [*items[: MOST - 1], (f"{len(rest)} others", sum(value for _, value in rest))]
+        items = [*items[: MOST - 1], (count(len(rest), "other"), sum(value for _, value in rest))]
     largest = max((value for _, value in items), default=0) or 1
     whole = sum(value for _, value in items)
     for line, (label, value) in enumerate(items):
         axes.barh(line, value, height=0.66, color=TINT)
         share = f"  ({value / whole * 100:.0f} %)" if whole and len(items) > 1 else ""
-        axes.annotate(f"{value:,.0f}{share}", (value, line), (5, 0), textcoords="offset points",
-                      va="center_baseline", size=8, color=INK)  # fmt: skip
-        axes.annotate(fit(drawable(label), NAMES - MARGIN - 0.12, 8), (0, line), (-7, 0),
-                      xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
-                      va="center_baseline", size=8, color=INK)  # fmt: skip
+        write(axes, f"{value:,.0f}{share}", (value, line), (5, 0), va="center_baseline", size=8)
+        name = fit(drawable(label), NAMES - MARGIN - 0.12, 8)
+        write(axes, name, (0, line), (-7, 0), scale=ROW, ha="right", va="center_baseline", size=8)
     axes.set_xlim(0, largest)
     axes.set_ylim(len(items) - 0.5, -0.5)
     axes.set_axis_off()
@@ -215,16 +181,15 @@ def _rule(explanation: Account) -> str:
     kinds = {parts.by: parts.values for parts in explained.parts}
     if "kind of score" in kinds:
         scores = kinds["kind of score"]
-        return (
-            f", from {scores['promoters']:,.0f} promoters less {scores['detractors']:,.0f} detractors "
-            f"in {explanation.basis:,} scores"
-        )
+        promoters, detractors = (count(int(scores[f"{kind}s"]), kind) for kind in ("promoter", "detractor"))
+        return f", from {promoters} minus {detractors} in {count(explanation.basis or 0, 'score')}"
     if "ethnicity" in kinds:
-        return f", {kinds['ethnicity']['BIPOC']:,.0f} of {explanation.basis:,} people who reported"
+        reported = count(explanation.basis or 0, "person", "people")
+        return f", {kinds['ethnicity']['BIPOC']:,.0f} of {reported} who reported"
     if explained.considered:
         return f" of {explained.considered:,} {explained.what}"
     if "month" in kinds:
-        return f", from {len(kinds['month'])} months"
+        return f", from {count(len(kinds['month']), 'month')}"
     return ""
 
 
@@ -237,14 +202,14 @@ def _subtitle(explanation: Account) -> str:
     return f"Stored: {', '.join(stored)}" if stored else "Nothing is stored."
 
 
-def _notes(explanation: Account, steps: list[_Step]) -> list[str]:
+def _notes(explanation: Account, steps: list[Step]) -> list[str]:
     said = []
     if any(step.kind == "out" for step in steps):
-        said.append("Hatched: left out, each for the first reason that holds.")
+        said.append("Hatched: left out, for the first reason that applies.")
     if steps and not explanation.stored.empty and steps[-1].label == explanation.kpi.label:
         said.append("Ring: stored.")
     if explanation.explained is None:
-        said.append("Its module gives no parts.")
+        said.append(NO_PARTS)
     notes = explanation.explained.notes if explanation.explained else ()
     return [" ".join(said), *explanation.problems, *(drawable(text) for text in (*explanation.warnings, *notes))]
 
@@ -253,9 +218,9 @@ def _alternative(explanation: Account, label: str) -> str:
     said = [f"Waterfall. {_title(explanation)}. {_subtitle(explanation)}"]
     explained = explanation.explained
     if explained is not None and not explanation.withheld:
-        left = [f"{reason}: {count:,}" for reason, count in explained.left_out.items() if count]
+        left = [f"{reason}: {number:,}" for reason, number in explained.left_out.items() if number]
         said += [f"Left out: {'; '.join(left)}."] if left else []
-        for parts in explained.told:
+        for parts in explained.nonzero:
             listed = ", ".join(f"{name} {value:,.0f}" for name, value in list(parts.values.items())[:MOST])
             said.append(f"By {parts.by}: {listed}.")
     return " ".join([*said, *explanation.problems])

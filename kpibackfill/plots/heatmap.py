@@ -17,6 +17,7 @@ from kpibackfill.plots.captions import finding, heatmap_alternative, tally, thin
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.layout import Arranged, drift_text, rows
 from kpibackfill.plots.style import (
+    COLUMN,
     DIVERGING,
     GAP,
     HALO,
@@ -24,6 +25,7 @@ from kpibackfill.plots.style import (
     MARGIN,
     MUTED,
     PAPER,
+    ROW,
     RULE,
     STORED,
     WIDTH,
@@ -34,6 +36,7 @@ from kpibackfill.plots.style import (
     sheet,
     shortened,
     styled,
+    write,
 )
 
 MEASURES: dict[Unit, str] = {"count": "per cent", "points": "points", "fraction": "percentage points"}
@@ -198,15 +201,10 @@ def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[U
     for number in np.flatnonzero(columns["snapshot_id"].isna()).tolist():
         upright = len(arranged.entries) * cell.height > 0.8
         axes.text(
-            number,
-            (len(arranged.entries) - 1) / 2,
+            number, (len(arranged.entries) - 1) / 2,
             "no snapshot" if upright else "none" if cell.narrow else "no\nsnapshot",
-            rotation=90 if upright or cell.narrow else 0,
-            ha="center",
-            va="center",
-            color=MUTED,
-            size=cell.text_size,
-        )
+            rotation=90 if upright or cell.narrow else 0, ha="center", va="center", color=MUTED, size=cell.text_size,
+        )  # fmt: skip
 
 
 def _word(axes: Axes, at: tuple[int, int], place: Any, unit: Unit, limits: dict[Unit, float], cell: _Cell) -> None:
@@ -257,38 +255,28 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(arranged.entries) - 0.5, -0.5)
     axes.set_axis_off()
-    left: dict[str, Any] = {
-        "xycoords": ("axes fraction", "data"),
-        "textcoords": "offset points",
-        "ha": "right",
-        "va": "center",
-    }
+    left: dict[str, Any] = {"scale": ROW, "ha": "right", "va": "center"}
     names = shortened([entry.label for entry in arranged.entries], NAMES - MARGIN - 0.1, 8)
     for line, (entry, name) in enumerate(zip(arranged.entries, names, strict=True)):
-        axes.annotate(name, (0, line), (-6, 4.5), size=8, color=INK, **left)
-        axes.annotate(MEASURES[entry.unit], (0, line), (-6, -5), size=6.5, color=MUTED, **left)
-    above: dict[str, Any] = {
-        "xycoords": ("data", "axes fraction"),
-        "textcoords": "offset points",
-        "ha": "center",
-        "va": "bottom",
-    }
+        write(axes, name, (0, line), (-6, 4.5), size=8, **left)
+        write(axes, MEASURES[entry.unit], (0, line), (-6, -5), size=6.5, color=MUTED, **left)
+    above: dict[str, Any] = {"scale": COLUMN, "ha": "center", "va": "bottom"}
     if cell.slim:
         years = columns["period"].str.slice(0, 4)
         begins = np.flatnonzero(years.ne(years.shift()))
         every = math.ceil(0.34 * len(begins) / (cell.width * len(columns)))  # inches that a year's number takes
         for number in begins[::every].tolist():
-            axes.annotate(years[number], (number - 0.5, 1), (0, 4), size=8, color=INK, **above | {"ha": "left"})
+            write(axes, years[number], (number - 0.5, 1), (0, 4), size=8, **above | {"ha": "left"})
         return
     for number, column in enumerate(rows(columns)):
         label, detail = column.period, drawable(column.detail) if column.detail else ""
         if cell.upright:
             label = fit(f"{label} {detail}".rstrip(), 0.95, 7.5)
-            axes.annotate(label, (number, 1), (0, 4), size=7.5, color=INK, rotation=90, **above)
+            write(axes, label, (number, 1), (0, 4), size=7.5, rotation=90, **above)
             continue
-        axes.annotate(label, (number, 1), (0, 4), size=8, color=INK, **above)
+        write(axes, label, (number, 1), (0, 4), size=8, **above)
         detail = fit(detail, cell.width - 0.02, 5.5, lines=3)
-        axes.annotate(detail, (number, 1), (0, 16), size=5.5, color=MUTED, linespacing=0.95, **above)
+        write(axes, detail, (number, 1), (0, 16), size=5.5, color=MUTED, linespacing=0.95, **above)
 
 
 def _notes(arranged: Arranged, limits: dict[Unit, float], cell: _Cell) -> list[str]:

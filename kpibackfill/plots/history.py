@@ -16,13 +16,14 @@ from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount, too_few
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.layout import rows
 from kpibackfill.plots.style import (
+    COLUMN,
     COMPUTED,
     HALO,
-    INK,
     MARGIN,
     MUTED,
     RULE,
     STORED,
+    WHOLE,
     WIDTH,
     clean,
     drawable,
@@ -30,6 +31,7 @@ from kpibackfill.plots.style import (
     fit,
     sheet,
     styled,
+    write,
 )
 from kpibackfill.text import some
 
@@ -43,7 +45,7 @@ def plot_history(history: pd.DataFrame) -> Figures:
 
     Parameters
     ----------
-    history : a row per value written, of one `kpi_id` and, where that is told, one `target`: `snapshot_id` and `year`
+    history : a row per value written, of one `kpi_id` and, if it has that column, one `target`: `snapshot_id`, `year`
         (int), `when` (datetime), `before` and `value` (float; NaN: no row before, the row deleted), `basis_before` and
         `basis` (what these rest on, missing where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's
         `label` and `unit`, if any.
@@ -61,26 +63,26 @@ def plot_history(history: pd.DataFrame) -> Figures:
     described: Mapping[str, str] = history.attrs.get("kpis", {}).get(kpi_id, {})
     unit: Unit | None = described.get("unit")  # type: ignore[assignment]
     label = described.get("label") or kpi_id
-    told = _told(history, unit)
-    if in_order := _in_order(told):
-        told["x"] = told["when"].rank(method="dense")
-    lines = list(told.groupby(["year", "snapshot_id"], sort=True))
+    written = _writes_by_time(history, unit)
+    if in_order := _in_order(written):
+        written["x"] = written["when"].rank(method="dense")
+    lines = list(written.groupby(["year", "snapshot_id"], sort=True))
     with styled():
         page = sheet(
-            _title(told, drawable(label, instead=kpi_id)),
-            _counts(told),
-            _notes(told, in_order),
+            _title(written, drawable(label, instead=kpi_id)),
+            _counts(written),
+            _notes(written, in_order),
             body=ROW * len(lines) + FOOT * bool(lines),
         )
-        span = _span(told, in_order)
+        span = _span(written, in_order)
         for number, ((year, snapshot_id), writes) in enumerate(lines):
             axes = page.axes(NAMES, number * ROW, WIDTH - NAMES - END, ROW)
             twice = sum(year == other for (other, _), _ in lines) > 1
             name = f"{year}, snapshot {snapshot_id}" if twice else f"{year}"
             _line(axes, writes, fit(name, NAMES - MARGIN - 0.1, 8, lines=2), span)
-            _dates(axes, told if in_order else None, last=number == len(lines) - 1)
-    counts = f" {_counts(told)}." if len(told) else ""
-    alternative = f"{_title(told, clean(label))}.{counts}"
+            _dates(axes, written if in_order else None, last=number == len(lines) - 1)
+    counts = f" {_counts(written)}." if len(written) else ""
+    alternative = f"{_title(written, clean(label))}.{counts}"
     return Figures((Drawing("history", page.figure, alternative),))
 
 
@@ -98,31 +100,31 @@ def _refuse_several(history: pd.DataFrame) -> None:
             )
 
 
-def _told(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
+def _writes_by_time(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
     """The history by time, with `x`, and each value in words; a value withheld is NaN from here on."""
-    told = history[["snapshot_id", "year", "run_id", "reason"]].copy()
-    told["when"] = pd.to_datetime(history["when"], utc=True).dt.tz_localize(None)
-    told["x"] = date2num(told["when"])  # type: ignore[no-untyped-call]
+    written = history[["snapshot_id", "year", "run_id", "reason"]].copy()
+    written["when"] = pd.to_datetime(history["when"], utc=True).dt.tz_localize(None)
+    written["x"] = date2num(written["when"])  # type: ignore[no-untyped-call]
     for name, basis in (("before", "basis_before"), ("value", "basis")):
         values = history[name].astype(float).replace([np.inf, -np.inf], np.nan)
         few = np.array([not pd.isna(rests) and too_few(unit, int(rests)) for rests in history[basis]], dtype=bool)
         few &= values.notna().to_numpy()
         words = [FEW if hidden else amount(value, unit) for hidden, value in zip(few, values, strict=True)]
-        told[f"{name}_words"] = np.where(values.isna(), "deleted" if name == "value" else "no row", words)
-        told[name] = values.mask(few)
-    return told.sort_values(["when", "snapshot_id"], kind="stable", ignore_index=True)
+        written[f"{name}_words"] = np.where(values.isna(), "deleted" if name == "value" else "no row", words)
+        written[name] = values.mask(few)
+    return written.sort_values(["when", "snapshot_id"], kind="stable", ignore_index=True)
 
 
-def _in_order(told: pd.DataFrame) -> bool:
+def _in_order(written: pd.DataFrame) -> bool:
     """Whether two writes of a row would be one mark on a scale of time; a single moment has no such scale."""
-    if told.empty:
+    if written.empty:
         return False
-    shortest, whole = told.groupby(["year", "snapshot_id"])["x"].diff().min(), np.ptp(told["x"])
+    shortest, whole = written.groupby(["year", "snapshot_id"])["x"].diff().min(), np.ptp(written["x"])
     return bool(whole == 0 or shortest / whole * (WIDTH - NAMES - END) < APART)
 
 
-def _span(told: pd.DataFrame, in_order: bool) -> tuple[float, float]:
-    first, last = (float(told["x"].min()), float(told["x"].max())) if len(told) else (0.0, 1.0)
+def _span(written: pd.DataFrame, in_order: bool) -> tuple[float, float]:
+    first, last = (float(written["x"].min()), float(written["x"].max())) if len(written) else (0.0, 1.0)
     room = 0.5 if in_order else (last - first) * 0.04
     return first - room, last + room
 
@@ -136,15 +138,15 @@ def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float]
     axes.set_xlim(*span)
     axes.set_ylim(low - 0.45 * reach, high + 0.9 * reach)
     before_x, before = span[0], float("nan")
-    for number, write in enumerate(rows(writes)):
-        start = before if number else write.before
-        kept = start == write.before
+    for number, row in enumerate(rows(writes)):
+        start = before if number else row.before
+        kept = start == row.before
         axes.plot(
-            [before_x, write.x], [start, write.before], "--" if kept else ":", color=STORED if kept else MUTED,
+            [before_x, row.x], [start, row.before], "--" if kept else ":", color=STORED if kept else MUTED,
             linewidth=1.0, zorder=2, label="kept" if kept else "changed in between",
         )  # fmt: skip
-        axes.plot([write.x] * 2, [write.before, write.value], color=MUTED, linewidth=0.8, zorder=2, label="written")
-        before_x, before = write.x, write.value
+        axes.plot([row.x] * 2, [row.before, row.value], color=MUTED, linewidth=0.8, zorder=2, label="written")
+        before_x, before = row.x, row.value
     axes.plot([before_x, span[1]], [before] * 2, "--", color=STORED, linewidth=1.0, zorder=2, label="kept")
     axes.plot(
         writes["x"], writes["before"], "o", color=STORED, markersize=5.5, markerfacecolor="white", zorder=3,
@@ -154,9 +156,9 @@ def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float]
     _words(axes, writes, span)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
-    axes.annotate(name, (0, 0.4), (-6, 0), ha="right", size=8, color=INK, **beside)
-    axes.annotate(str(writes["value_words"].iloc[-1]), (1, 0.4), (4, 0), size=8, color=INK, weight="bold", **beside)
+    look: dict[str, Any] = {"scale": WHOLE, "va": "center", "size": 8}
+    write(axes, name, (0, 0.4), (-6, 0), ha="right", **look)
+    write(axes, str(writes["value_words"].iloc[-1]), (1, 0.4), (4, 0), weight="bold", **look)
     axes.axhline(axes.get_ylim()[0], color=RULE, linewidth=0.6)
 
 
@@ -188,57 +190,55 @@ def _words(axes: Axes, writes: pd.DataFrame, span: tuple[float, float]) -> None:
     """``100 → 69`` above each write, as far as they keep apart; the newest first."""
     inch = (span[1] - span[0]) / (WIDTH - NAMES - END)
     free = span[1] + END * inch
-    for write in list(rows(writes))[::-1]:
-        text = f"{write.before_words} → {write.value_words}"
+    for row in list(rows(writes))[::-1]:
+        text = f"{row.before_words} → {row.value_words}"
         half = extent(text, 7.5) / 2 * inch
-        centre = max(write.x, span[0] + half)
+        centre = max(row.x, span[0] + half)
         if centre + half < free:
-            axes.annotate(
-                text, (centre, 1), (0, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                ha="center", va="top", size=7.5, color=INK, path_effects=HALO, zorder=5,
-            )  # fmt: skip
+            look = {"ha": "center", "va": "top", "size": 7.5, "path_effects": HALO, "zorder": 5}
+            write(axes, text, (centre, 1), (0, -2), scale=COLUMN, **look)
             free = centre - half - 0.05 * inch
 
 
-def _title(told: pd.DataFrame, label: str) -> str:
-    if told.empty:
+def _title(written: pd.DataFrame, label: str) -> str:
+    if written.empty:
         return "No run has written a value"
-    per_row = told.groupby(["year", "snapshot_id"]).size()
+    per_row = written.groupby(["year", "snapshot_id"]).size()
     year, snapshot_id = per_row.idxmax()
-    writes = told[(told["year"] == year) & (told["snapshot_id"] == snapshot_id)]
+    writes = written[(written["year"] == year) & (written["snapshot_id"] == snapshot_id)]
     if len(writes) == 1:
-        values = "1 value was" if len(told) == 1 else f"{len(told)} values were"
-        return f"{label}: {values} written, {'none of them' if len(told) > 1 else 'and not'} again since"
+        values = "1 value was" if len(written) == 1 else f"{len(written)} values were"
+        return f"{label}: {values} written, {'none of them' if len(written) > 1 else 'and not'} again since"
     path = [writes["before_words"].iloc[0], *writes["value_words"]]
     way = " → ".join(path if len(path) <= 6 else [path[0], "…", *path[-3:]])
     return f"{label} {year} was written {len(writes)} times: {way}"
 
 
-def _counts(told: pd.DataFrame) -> str:
-    if told.empty:
+def _counts(written: pd.DataFrame) -> str:
+    if written.empty:
         return ""
-    counted = ((told["run_id"].nunique(), "run"), (len(told.drop_duplicates("snapshot_id")), "row"))
-    first, last = (f"{moment:%Y-%m-%d}" for moment in (told["when"].min(), told["when"].max()))
+    counted = ((written["run_id"].nunique(), "run"), (len(written.drop_duplicates("snapshot_id")), "row"))
+    first, last = (f"{moment:%Y-%m-%d}" for moment in (written["when"].min(), written["when"].max()))
     words = " · ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted)
     return f"{words} · {first}{f' to {last}' if first != last else ''} UTC"
 
 
-def _notes(told: pd.DataFrame, in_order: bool) -> list[str]:
+def _notes(written: pd.DataFrame, in_order: bool) -> list[str]:
     """How to read the marks, and why each run wrote."""
-    if told.empty:
+    if written.empty:
         return []
-    earlier = told.groupby(["year", "snapshot_id"])["value"].shift()
+    earlier = written.groupby(["year", "snapshot_id"])["value"].shift()
     marks = {
-        "Ring: what the run found.": told["before"].notna().any(),
-        "Dot: what it wrote.": told["value"].notna().any(),
-        "Dashed: kept.": told[["before", "value"]].notna().any(axis=None),
-        "Dotted: changed in between by something else.": (earlier - told["before"]).fillna(0).ne(0).any(),
-        "Runs stand in order, not to a scale of time.": in_order and told["x"].nunique() > 1,
+        "Ring: what the run found.": written["before"].notna().any(),
+        "Dot: what it wrote.": written["value"].notna().any(),
+        "Dashed: kept.": written[["before", "value"]].notna().any(axis=None),
+        "Dotted: changed in between by something else.": (earlier - written["before"]).fillna(0).ne(0).any(),
+        "Runs stand in order, not to a scale of time.": in_order and written["x"].nunique() > 1,
     }
     notes = [" ".join(text for text, drawn in marks.items() if drawn)]
-    if FEW in {*told["before_words"], *told["value_words"]}:
+    if FEW in {*written["before_words"], *written["value_words"]}:
         notes.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
-    runs = told.drop_duplicates("run_id").iloc[::-1]
+    runs = written.drop_duplicates("run_id").iloc[::-1]
     for run in rows(runs.head(LISTED)):
         reason = drawable(run.reason) if run.reason else "no reason given"
         notes.append(fit(f"{run.when:%Y-%m-%d} {drawable(run.run_id)}: {reason}", WIDTH - 2 * MARGIN, 7.5))

@@ -25,20 +25,24 @@ from kpibackfill.plots.captions import (
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.layout import Arranged, Entry, drift_text, rows
 from kpibackfill.plots.style import (
+    COLUMN,
     COMPUTED,
     GAP,
     HALO,
     INK,
     MARGIN,
     MUTED,
+    ROW,
     RULE,
     STORED,
+    WHOLE,
     WIDTH,
     extent,
     fit,
     sheet,
     size_for,
     styled,
+    write,
 )
 
 UNITS: dict[Unit, str] = {"count": "count", "points": "points", "fraction": "per cent"}
@@ -91,23 +95,12 @@ def _panel(axes: Axes, arranged: Arranged, entry: Entry, width: float, height: f
     axes.plot(xs, lead["stored"], "--", color=STORED, linewidth=1.1, zorder=3, label="stored")
     axes.plot(xs, lead["computed"], "-", color=COMPUTED, linewidth=1.3, zorder=4, label="computed")
     _marks(axes, places, size=min(RING, max(2.8, 0.8 * 72 * width / (len(xs) + 0.5))))
-    told = -math.inf
+    written_at = -math.inf
     for place in rows(places[places["kind"] == "withheld"].drop_duplicates("slot")):
-        if (place.x - told) * width / np.ptp(axes.get_xlim()) < extent(FEW, 7):
-            continue  # it would overprint the one before
-        told = place.x
-        axes.annotate(
-            FEW,
-            (place.x, 0),
-            (0, 4),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            size=7,
-            color=COMPUTED,
-            path_effects=HALO,
-            zorder=8,
-        )
+        if (place.x - written_at) * width / np.ptp(axes.get_xlim()) >= extent(FEW, 7):  # else it would overprint
+            written_at = place.x
+            look = {"ha": "center", "size": 7, "color": COMPUTED, "path_effects": HALO, "zorder": 8}
+            write(axes, FEW, (place.x, 0), (0, 4), scale=COLUMN, **look)
     _largest_drift(axes, arranged, entry, height)
     _ends(axes, lead, arranged, entry, height)
 
@@ -118,40 +111,18 @@ def _marks(axes: Axes, places: pd.DataFrame, size: float) -> None:
         chosen = places[(places["rank"] > 0) == further]
         label = " of further snapshots" if further else ""
         axes.plot(
-            chosen["x"],
-            chosen["stored"],
-            shape,
-            color=STORED,
-            markersize=size * scale,
-            markerfacecolor="white",
-            markeredgewidth=1.2 if size > 4 else 0.9,
-            clip_on=False,
-            zorder=5,
-            label=f"stored values{label}",
-        )
+            chosen["x"], chosen["stored"], shape, color=STORED, markersize=size * scale, markerfacecolor="white",
+            markeredgewidth=1.2 if size > 4 else 0.9, clip_on=False, zorder=5, label=f"stored values{label}",
+        )  # fmt: skip
         axes.plot(
-            chosen["x"],
-            chosen["computed"],
-            shape,
-            color=COMPUTED,
-            markersize=max(1.8, size * scale * 0.52),
-            markeredgewidth=0,
-            clip_on=False,
-            zorder=6,
-            label=f"computed values{label}",
-        )
+            chosen["x"], chosen["computed"], shape, color=COMPUTED, markersize=max(1.8, size * scale * 0.52),
+            markeredgewidth=0, clip_on=False, zorder=6, label=f"computed values{label}",
+        )  # fmt: skip
     crossed = places[places["kind"] == "unsupported"]
     axes.plot(
-        crossed["x"],
-        crossed["stored"],
-        "x",
-        color=INK,
-        markersize=size * 1.7,
-        markeredgewidth=1.2,
-        clip_on=False,
-        zorder=7,
-        label="unsupported",
-    )
+        crossed["x"], crossed["stored"], "x", color=INK, markersize=size * 1.7, markeredgewidth=1.2, clip_on=False,
+        zorder=7, label="unsupported",
+    )  # fmt: skip
 
 
 def _heading(axes: Axes, arranged: Arranged, entry: Entry, room: float) -> None:
@@ -164,9 +135,9 @@ def _heading(axes: Axes, arranged: Arranged, entry: Entry, room: float) -> None:
     else:
         new = int(kinds.get("new", 0))
         said = f"{new:,} new" if new > 1 else "new" if new else "nothing to compare"
-    above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(_named(entry, room), (0, 1), (72 * (MARGIN - LEFT), 16), size=9, weight="bold", va="bottom", **above)
-    axes.annotate(f"{UNITS[entry.unit]} · {said}", (0, 1), (72 * (MARGIN - LEFT), 7), size=7.5, color=MUTED, **above)
+    left = 72 * (MARGIN - LEFT)
+    write(axes, _named(entry, room), (0, 1), (left, 16), scale=WHOLE, size=9, weight="bold", va="bottom")
+    write(axes, f"{UNITS[entry.unit]} · {said}", (0, 1), (left, 7), scale=WHOLE, size=7.5, color=MUTED)
 
 
 def _named(entry: Entry, room: float) -> str:
@@ -222,19 +193,9 @@ def _largest_drift(axes: Axes, arranged: Arranged, entry: Entry, height: float) 
     left, right = axes.get_xlim()
     across = (place.x - left) / (right - left)
     axes.plot([place.x] * 2, [np.fmax(place.stored, place.computed), below], color=RULE, linewidth=0.8, zorder=1)
-    axes.annotate(
-        drift_text(place, entry.unit),
-        (place.x, 1),
-        (0, -1),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="center" if 0.25 < across < 0.75 or right - left < 3 else "left" if across < 0.5 else "right",
-        va="top",
-        size=7.5,
-        color=INK,
-        path_effects=HALO,
-        zorder=9,
-    )
+    side = "center" if 0.25 < across < 0.75 or right - left < 3 else "left" if across < 0.5 else "right"
+    look = {"ha": side, "va": "top", "size": 7.5, "path_effects": HALO, "zorder": 9}
+    write(axes, drift_text(place, entry.unit), (place.x, 1), (0, -1), scale=COLUMN, **look)
 
 
 def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, height: float) -> None:
@@ -258,17 +219,9 @@ def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, heig
         bottom = max(values[lower] - missing / 2, low + 0.06 * inch)
         heights = {lower: bottom, upper: max(bottom + apart, values[upper] + missing / 2)}
     for name, label in labels.items():
-        axes.annotate(
-            label,
-            (1, heights[name]),
-            (4, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            size=min(size_for(line, RIGHT - 0.14, 7.5, least=6.5) for line in label.split("\n")),
-            color=COLOUR.get(name, INK),
-            linespacing=1.05,
-        )
+        size = min(size_for(line, RIGHT - 0.14, 7.5, least=6.5) for line in label.split("\n"))
+        look = {"va": "center", "size": size, "color": COLOUR.get(name, INK), "linespacing": 1.05}
+        write(axes, label, (1, heights[name]), (4, 0), scale=ROW, **look)
 
 
 def _end(name: str, value: float, slot: int, arranged: Arranged, unit: Unit) -> str:
@@ -280,11 +233,11 @@ def _end(name: str, value: float, slot: int, arranged: Arranged, unit: Unit) -> 
     return f"{text}\n{dated}" if extent(dated, 7) <= RIGHT - 0.14 else f"{text}\n{name}\n{arranged.slots[slot]}"
 
 
-def _short(value: float, unit: Unit, beside: Sequence[float] = ()) -> str:
-    """A number short enough for a tick: ``25 %``, ``12 k``, ``3.5 M``; in thousands where one `beside` it is."""
+def _short(value: float, unit: Unit, others: Sequence[float] = ()) -> str:
+    """A number short enough for a tick: ``25 %``, ``12 k``, ``3.5 M``; in thousands where one of the `others` is."""
     if unit == "fraction":
         return f"{value * 100:.6g} %".replace("-", "−")
     for size, scale, letter in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):
-        if value and max(map(abs, (value, *beside))) >= size:
+        if value and max(map(abs, (value, *others))) >= size:
             return f"{value / scale:,.4g}{letter}".replace("-", "−")
     return (f"{value:,.0f}" if value == int(value) else f"{value:g}").replace("-", "−")

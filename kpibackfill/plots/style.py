@@ -60,6 +60,7 @@ _FAMILIES = {
     *("text", "xtick", "ytick"),
 }
 _VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # they choose between a sign and its picture
+WHOLE, COLUMN, ROW = "axes fraction", ("data", "axes fraction"), ("axes fraction", "data")
 HALO = [withStroke(linewidth=2.2, foreground=PAPER)]
 
 
@@ -84,6 +85,16 @@ class Sheet:
         return self.figure.add_axes(
             (left / across, 1 - (self.top + top + height) / down, width / across, height / down)
         )
+
+
+def write(
+    axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float], scale: Any = "data", **look: Any
+) -> None:
+    """Write text at a point of the axes, moved by an offset in points.
+
+    `scale` says what the point is measured in: data, or for both or one of its coordinates ``axes fraction``.
+    """
+    axes.annotate(text, at, offset, xycoords=scale, textcoords="offset points", **look)
 
 
 def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float, width: float = WIDTH) -> Sheet:

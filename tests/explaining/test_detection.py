@@ -343,8 +343,8 @@ def test_a_snapshot_without_a_day_is_read_as_the_kpi_reads_it(bench: Workbench, 
         assert connection.execute(statement, {"date": date}).rowcount
     own = {row.year: row.computed for row in bench.steps(kpis=SIGNUPS).drift.itertuples()}
     found = kb.detect(kpis=SIGNUPS, target="test", as_of=AS_OF).matrix
-    told = found[found["own"]].set_index("year")["value"]
-    assert told[2022] == own[2022]
+    detected = found[found["own"]].set_index("year")["value"]
+    assert detected[2022] == own[2022]
     explained = kb.explain(SIGNUPS, year=2022, target="test", as_of=AS_OF)
     assert explained.computed == own[2022]
     assert explained.problems == ()

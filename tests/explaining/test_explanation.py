@@ -257,9 +257,9 @@ def test_a_rate_of_few_people_is_withheld_from_people_and_kept_in_json() -> None
     assert by(found, "ethnicity") == {"BIPOC": 1, "other reported": 1}
     assert found.as_dict()["computed"] == 0.5
     (drawing,) = found.figure()
-    for told in (repr(found), found._repr_html_(), drawing.alt):
-        assert "not for publication" in told
-        assert "50" not in told.replace("50%", "")
+    for text in (repr(found), found._repr_html_(), drawing.alt):
+        assert "not for publication" in text
+        assert "50" not in text.replace("50%", "")
     assert "&lt; 5" in found._repr_html_()
 
 
@@ -268,8 +268,8 @@ def test_no_answer_and_no_name_gets_out() -> None:
     for kpi_id in KPIS:
         found = explain(kpi_id, 2024)
         detection = kb.detect(target="test", kpis=kpi_id, from_year=2024)
-        told = [repr(found), found._repr_html_(), json.dumps(found.as_dict()), found.figure()["waterfall"].alt]
-        for text in [*told, repr(detection), json.dumps(detection.as_dict())]:
+        texts = [repr(found), found._repr_html_(), json.dumps(found.as_dict()), found.figure()["waterfall"].alt]
+        for text in [*texts, repr(detection), json.dumps(detection.as_dict())]:
             for secret in ("Zaphod", "secretly", "call me", "5550123", "555", "great", "asian"):
                 assert secret not in text.replace("great deal", "")
 
@@ -310,7 +310,7 @@ def test_a_year_without_data_has_no_empty_tables(bench: Workbench) -> None:
 
 
 @on("sqlite")
-def test_a_kpi_without_parts_tells_value_basis_and_warnings(bench: Workbench, own_kpi: str) -> None:
+def test_a_kpi_without_parts_shows_value_basis_and_warnings(bench: Workbench, own_kpi: str) -> None:
     found = explain(own_kpi, 2022)
     assert (found.computed, found.basis, found.population) == (12.0, 12, 20)
     assert "Its module gives no parts." in repr(found)
@@ -320,7 +320,7 @@ def test_a_kpi_without_parts_tells_value_basis_and_warnings(bench: Workbench, ow
 
 
 @on("sqlite")
-def test_a_kpi_can_bring_parts_and_is_told_when_they_do_not_add_up(bench: Workbench, own_kpi: str) -> None:
+def test_a_kpi_can_bring_parts_and_problems_say_when_they_do_not_add_up(bench: Workbench, own_kpi: str) -> None:
     numbers = {"small": 5, "large": 7}
 
     @registered.explains(own_kpi)
@@ -366,7 +366,7 @@ def test_json_holds_the_contract_in_full_precision(bench: Workbench) -> None:
         (["education_nps", "--year", "2022", "--as-of", "soon"], "parameter"),
     ],
 )
-def test_a_bad_request_is_told_in_a_line(bench: Workbench, arguments: list[str], code: str) -> None:
+def test_a_bad_request_is_refused_in_a_line(bench: Workbench, arguments: list[str], code: str) -> None:
     result = bench.command("explain", *arguments, "--target", "test", "--json")
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"]["code"] == code

@@ -36,6 +36,7 @@ def site(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write the site's module; stored are the own value, December to November, all events, and up to June."""
     monkeypatch.syspath_prepend(bench.folder)
     monkeypatch.setattr(registry, "_registry", dict(registry.load()))
+    parts.load_built_in()
     monkeypatch.setattr(parts, "_explains", dict(parts._explains))
     monkeypatch.setattr(alternatives, "_compares", dict(alternatives._compares))
     Makerspace(bench.database).fill(

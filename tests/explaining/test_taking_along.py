@@ -44,7 +44,7 @@ def test_what_is_there_already_is_never_overwritten(tmp_path: Path) -> None:
     assert "Kept " in command("notebooks", str(tmp_path)).stdout
 
 
-def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     result = command("notebooks", str(tmp_path / "file" / "below"))
     assert result.exit_code == 2

@@ -132,7 +132,7 @@ def test_the_heat_map_says_each_drift_in_the_measure_of_its_kpi() -> None:
     assert "+1.0" in last[2]
 
 
-def test_a_drift_that_rounds_to_nothing_is_still_told() -> None:
+def test_a_drift_that_rounds_to_nothing_is_still_shown() -> None:
     figures = plot_drift(drift(*(row(RATE, year, 0.4, 0.4001) for year in range(2010, 2020))))
     assert cells(figures)[0, 0] == "≈ 0"
     assert title(figures, "heatmap").endswith("2010, under 0.1 points")
