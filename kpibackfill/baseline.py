@@ -1,4 +1,4 @@
-"""The third witness beside computed and stored: what the archive last recorded for a row, and what people decided."""
+"""The baseline of a drift: what the archive last recorded for a row, and what people decided about it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kpibackfill.archive import ledger
 from kpibackfill.archive.history import last_recorded
 from kpibackfill.database.engine import names_of
 from kpibackfill.run import Run
+from kpibackfill.text import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ def columns(
 
     Parameters
     ----------
-    keys : snapshot and registry's KPI id of each row.
+    keys : snapshot id and the registry's KPI id of each row.
     computed_f4, stored_f4 : float32, NaN for none; `has_row` : bool, whether a row is stored.
     """
     import numpy as np
@@ -35,49 +36,51 @@ def columns(
     last = last_recorded(run.config.runs_dir, *names_of(run.config, run.target))
     decided = last_decided(run)
     found = [last.get((snapshot_id, prefix + kpi_id)) for snapshot_id, kpi_id in keys] if last else []
-    count = len(keys)
     if not found:
-        recorded, moved = np.full(count, np.nan), np.full(count, "", dtype=object)
+        recorded, moved = np.full(len(keys), np.nan), np.full(len(keys), "", dtype=object)
     else:
         known = np.array([change is not None for change in found], dtype=bool)
         kept = np.array([change is not None and change["after"] is not None for change in found], dtype=bool)
-        # A value that was set by hand or put back was never what the sources gave.
+        # A value that was set by hand or restored by a revert never came from the sources.
         from_source = np.array([change is not None and change["origin"] == "computed" for change in found], dtype=bool)
         values = (np.nan if change is None or change["after"] is None else change["after"] for change in found)
-        recorded = np.fromiter(values, dtype="float64", count=count)
+        recorded = np.fromiter(values, dtype="float64", count=len(keys))
         recorded_f4 = recorded.astype("float32")
         source = kept & from_source & ~_equal(computed_f4, recorded_f4)
         store = has_row & known & ~(kept & _equal(stored_f4, recorded_f4))
         moved = np.select(
             [kept & ~has_row, source & store, source, store], ["vanished", "both", "source", "store"], default=""
         ).astype(object)
-    told = [decided.get(key, "") for key in keys] if decided else [""] * count
-    return {"recorded": recorded, "moved": moved, "decided": told}
+    sentences = [decided.get(key, "") for key in keys]
+    return {"recorded": recorded, "moved": moved, "decided": sentences}
 
 
 def recorded_snapshots(run: Run) -> Counter[int]:
-    """How many rows with a value the archive last recorded of each snapshot, in the run's years and of its KPIs."""
-    asked = range(run.parameters.from_year, run.parameters.to_year + 1)
+    """How many rows with a value the archive last recorded for each snapshot, for the run's years and KPIs."""
+    years = range(run.parameters.from_year, run.parameters.to_year + 1)
     kpi_ids = {run.site.kpi_id_prefix + entry.kpi_id for entry in run.kpis}
     return Counter(
         snapshot_id
         for (snapshot_id, kpi_id), change in last_recorded(
             run.config.runs_dir, *names_of(run.config, run.target)
         ).items()
-        if change["after"] is not None and change["year"] in asked and kpi_id in kpi_ids
+        if change["after"] is not None and change["year"] in years and kpi_id in kpi_ids
     )
 
 
-def gone_sentence(count: int) -> str:
-    """On rows that the archive recorded of snapshots that are not there any more; empty where there are none."""
-    if not count:
+def gone_sentence(rows: int) -> str:
+    """About recorded rows whose snapshots no longer exist; empty where there are none."""
+    if not rows:
         return ""
-    rows = f"{count} row{'s' * (count != 1)} recorded for these years and KPIs"
-    return f"{rows} belong{'s' * (count == 1)} to snapshots that are gone, as when they are rebuilt under other ids."
+    belong = "belongs" if rows == 1 else "belong"
+    return (
+        f"{count(rows, 'row')} recorded for these years and KPIs {belong} to snapshots that no longer exist, as when "
+        "snapshots are rebuilt with new ids."
+    )
 
 
 def last_decided(run: Run) -> dict[Key, str]:
-    """By snapshot and KPI id a sentence on rows that a person rejected, set or removed last, in any run that ended."""
+    """A sentence on each row that a person last rejected, set or removed in any finished run, by snapshot and KPI."""
     names = names_of(run.config, run.target)
     targets: dict[str, str] = {}
     found: dict[Key, str] = {}
@@ -88,9 +91,9 @@ def last_decided(run: Run) -> dict[Key, str]:
             continue
         else:
             applied = "applied" in (entry.get("state"), entry.get("outcome"))
-            for told in entry["decisions"]:
-                if applied or (told["decision"] == "reject" and entry.get("state") == "dry_run"):
-                    found[told["snapshot_id"], told["kpi_id"]] = _sentence(told, entry["at"])
+            for decision in entry["decisions"]:
+                if applied or (decision["decision"] == "reject" and entry.get("state") == "dry_run"):
+                    found[decision["snapshot_id"], decision["kpi_id"]] = _sentence(decision, entry["at"])
     return {key: sentence for key, sentence in found.items() if sentence}
 
 
@@ -98,10 +101,10 @@ def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Any:
     return (one == other) | ((one != one) & (other != other))
 
 
-def _sentence(told: Mapping[str, Any], at: str) -> str:
-    past = _PAST.get(told["decision"])
+def _sentence(decision: Mapping[str, Any], at: str) -> str:
+    past = _PAST.get(decision["decision"])
     if past is None:
         return ""
-    by = f" by {told['reviewer']}" if told["reviewer"] else ""
-    why = f": {told['reason']}" if told["reason"] else ""
+    by = f" by {decision['reviewer']}" if decision["reviewer"] else ""
+    why = f": {decision['reason']}" if decision["reason"] else ""
     return f"{past} on {at[:10]}{by}{why}"

@@ -1,4 +1,4 @@
-"""This step reads everything that a run needs, in one read-only transaction that ends with it."""
+"""Read everything that a run needs, in one read-only transaction."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand, step
 from kpibackfill.snapshots import misdated, read_snapshots, targets
 from kpibackfill.tables import kpi_fact, snapshot
+from kpibackfill.text import count
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -46,13 +47,13 @@ class Readings:
     snapshots : DataFrame, a row per target snapshot: `snapshot_id`, `snapshot_date`, `snapshot_type`, `source`, `year`
         (int: the window's) and `period` (``2024``, ``2024 Q1`` or ``2024-01``).
     computed : DataFrame, a row per snapshot and KPI: the columns of `snapshots`, `kpi_id`, `computed` (float, NaN for
-        no data), `basis` and `population` (Int64, missing where a KPI gives none), `warnings` (tuple of sentences).
-    stored : the rows that are there, by snapshot and the registry's KPI id, `meta` included: never rendered.
-    queries : per KPI the statements that it sent.
+        no data), `basis` and `population` (Int64, missing where a KPI returns none), `warnings` (tuple of sentences).
+    stored : the stored rows, by snapshot and the registry's KPI id, including `meta`, which is never rendered.
+    queries : the statements that each KPI sent.
     databases : server, version and identity of store and sources, for the record.
     notes : sentences about the reading as a whole.
-    reverted : in a revert, what the other run wrote and what is there now.
-    gone : a sentence on rows on record whose snapshot is there no more, or the empty text.
+    reverted : in a revert, what the reverted run wrote and what is stored now.
+    gone : a sentence about recorded rows whose snapshots no longer exist, or the empty text.
     """
 
     run: Run
@@ -66,7 +67,7 @@ class Readings:
     gone: str = ""
 
     def __repr__(self) -> str:
-        return f"{len(self.computed)} values of {len(self.snapshots)} snapshots"
+        return f"{count(len(self.computed), 'value')} of {count(len(self.snapshots), 'snapshot')}"
 
     def _repr_html_(self) -> str:
         snapshots, computed = (table.to_dict("records") for table in (self.snapshots, self.computed))
@@ -77,8 +78,8 @@ class Readings:
 def compute_kpis(run: Run) -> Readings:
     """Read the target snapshots, compute each KPI for each of their windows, and read the rows that are stored.
 
-    One query a KPI, whatever the number of snapshots, in one read-only transaction; where the sources are another
-    database, one there as well.
+    It sends one query per KPI, however many snapshots there are, in one read-only transaction, or in one for each
+    database where the sources are another database than the store.
 
     Parameters
     ----------
@@ -86,12 +87,11 @@ def compute_kpis(run: Run) -> Readings:
 
     Returns
     -------
-    Readings : `snapshots` and `computed`, two DataFrames, and what is stored; shown as a table.
+    Readings : the DataFrames `snapshots` and `computed`, and the stored rows; a notebook shows it as a table.
 
     Raises
     ------
-    KpiBackfillError : the database can't be reached or read, a table is missing, a key is there twice; one or two
-        lines, and nothing was written.
+    KpiBackfillError : the database can't be reached or read, a table is missing, or a key exists twice.
     """
     target, site = run.target, run.site
     with connections(target, site) as (store_connection, sources_connection):
@@ -118,9 +118,9 @@ def compute_kpis(run: Run) -> Readings:
                 values[entry.kpi_id] = values_of(entry, connection, at, windows) if windows else {}
                 queries[entry.kpi_id] = tuple(connection.queries)
     if not databases["one_transaction"]:
-        notes.append("Sources and store are two databases: each was read as of a moment of its own.")
+        notes.append("Sources and store are two databases; each was read as of its own moment.")
     if not one_moment(target.sources_url):
-        notes.append("The sources have no transactions: each KPI was read as of a moment of its own.")
+        notes.append("The sources have no transactions; each KPI was read as of its own moment.")
     notes += [*misdated(site, snapshots), *([gone] if gone else [])]
     columns = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]
     return Readings(
@@ -138,7 +138,7 @@ def compute_kpis(run: Run) -> Readings:
 
 @contextmanager
 def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connection]]:
-    """Where the store and where the sources are read: one read-only transaction where they are one database."""
+    """Connections to the store and to the sources: the same read-only transaction where they are one database."""
     with reading(target.store_url, site.civicrm_schema) as store_connection:
         if target.sources_are_store:
             yield store_connection, store_connection
@@ -150,9 +150,9 @@ def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connec
 def stored_rows(
     connection: Connection, fact: fact_table.Layout, run: Run
 ) -> tuple[dict[tuple[int, str], fact_table.Image], list[str]]:
-    """The stored rows of the wanted KPIs and of those kept by hand, and a note on rows under the other prefix.
+    """The stored rows of the run's KPIs and of those kept by hand, by the registry's ids, and notes.
 
-    The rows are by the registry's ids.
+    A note reports rows of these KPIs whose ids have the other prefix.
     """
     prefix = run.site.kpi_id_prefix
     decided = run.decisions.kpi_ids() if run.decisions else set()
@@ -168,18 +168,18 @@ def stored_rows(
     rows = connection.execute(statement).all()
     found = fact_table.index_rows(rows, wanted)
     notes = []
-    count = sum(row.kpi_id in twins for row in rows)
-    if count:
+    others = sum(row.kpi_id in twins for row in rows)
+    if others:
         spelling = "without a prefix" if prefix else "with the prefix 'kpi_'"
         notes.append(
-            f"For these snapshots the fact table also holds {count} row{'s' * (count > 1)} of these KPIs {spelling}, "
-            "which this run leaves alone; newer dashboards read prefixed ids: see kpi_id_prefix in kpibackfill.toml."
+            f"For these snapshots the fact table also holds {count(others, 'row')} of these KPIs {spelling}, which "
+            "this run leaves alone. Newer dashboards read prefixed ids; see kpi_id_prefix in kpibackfill.toml."
         )
     return {(snapshot_id, wanted[kpi_id]): image for (snapshot_id, kpi_id), image in found.items()}, notes
 
 
 def _recorded_of_no_snapshot(connection: Connection, run: Run, found: Sequence[int]) -> int:
-    """How many rows on record belong to snapshots that are there no more: where one is rebuilt it gets another id."""
+    """How many recorded rows belong to snapshots that no longer exist; a rebuilt snapshot gets a new id."""
     recorded = baseline.recorded_snapshots(run)
     others = recorded.keys() - set(found)
     missing = others - fact_table.present_snapshots(connection, others, hold=False)
@@ -187,29 +187,31 @@ def _recorded_of_no_snapshot(connection: Connection, run: Run, found: Sequence[i
 
 
 def values_of(entry: Kpi, connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> dict[int, Value]:
-    """One KPI's values by window, held to the contract."""
+    """One KPI's values by window, checked against the contract."""
     known = {window.window_id for window in windows}
     values: dict[int, Value] = {}
     with as_kpi_error(entry):
         given = entry.compute(connection, site, windows)
         if not isinstance(given, Iterable):
-            raise _broken(entry, f"gave {type(given).__name__} instead of one kb.Value per window")
+            raise _broken(entry, f"returned {type(given).__name__} instead of one kb.Value per window")
         for value in given:
             value = _held_to_contract(entry, value)
             if value.window_id not in known or value.window_id in values:
-                raise _broken(entry, f"gave the window {value.window_id!r}, which it was not asked for or gave twice")
+                what = f"returned the window {value.window_id!r}, which was not requested or was returned twice"
+                raise _broken(entry, what)
             values[value.window_id] = value
     return values
 
 
 @contextmanager
 def as_kpi_error(entry: Kpi) -> Iterator[None]:
-    """Say of a site's own KPI where it broke, without its error's text, which may quote an answer.
+    """Raise an error of a site's own KPI as a refusal that says where it broke.
 
-    The error itself is the cause: Python and pytest show it with its traceback. Those of the built-in KPIs are ours.
+    The error's text is left out, since it may quote an answer; the error itself is the cause, which Python and pytest
+    show with its traceback. An error of a built-in KPI is a bug and stays as it is.
     """
     try:
-        with redirect_stdout(sys.stderr):  # what a KPI says must not get into a JSON document
+        with redirect_stdout(sys.stderr):  # what a KPI prints must not get into a JSON document
             yield
     except (KpiBackfillError, DBAPIError):
         raise
@@ -225,32 +227,33 @@ def as_kpi_error(entry: Kpi) -> Iterator[None]:
 
 
 def _held_to_contract(entry: Kpi, value: Any) -> Value:
-    """The value in plain numbers and texts, which driver and NumPy have kinds of their own of.
+    """The value in plain Python numbers and texts instead of a driver's or NumPy's.
 
-    No refusal quotes a text: it may be somebody's answer.
+    No refusal quotes a text, since it may be someone's answer.
     """
     window_id: object = getattr(value, "window_id", None)
     if not isinstance(value, Value) or not isinstance(window_id, Integral):
-        raise _broken(entry, f"gave {type(value).__name__} instead of a kb.Value with its window's id")
+        raise _broken(entry, f"returned {type(value).__name__} instead of a kb.Value with its window's id")
     try:
         number = None if value.value is None else float(_number(value.value))
         fits = number is None or math.isfinite(float4(number))
     except OverflowError:
         fits = False
     except TypeError:
-        raise _broken(entry, f"gave {type(value.value).__name__} as a value, which is a number or None") from None
+        what = f"returned {type(value.value).__name__} as a value, which must be a number or None"
+        raise _broken(entry, what) from None
     if not fits:
-        raise _broken(entry, f"gave {value.value!r:.40}, which the fact table can't hold")
+        raise _broken(entry, f"returned {value.value!r:.40}, which the fact table can't hold")
     try:
         basis, population = _count(value.basis), _count(value.population)
     except (TypeError, ValueError, OverflowError):
-        raise _broken(entry, "gave a basis or population that is no whole number from 0 up") from None
+        raise _broken(entry, "returned a basis or population that is not a whole number, 0 or more") from None
     try:
         if isinstance(value.warnings, str):
             raise TypeError
         warnings = tuple(one_line("warnings", text) for text in value.warnings)
     except (TypeError, Refused):
-        raise _broken(entry, "gave warnings that are no list of texts of one line each") from None
+        raise _broken(entry, "returned warnings that are not a list of one-line texts") from None
     return Value(int(window_id), number, basis, population, warnings)
 
 
@@ -292,4 +295,4 @@ def _described(connection: Connection, url: sa.URL) -> dict[str, Any]:
 
 
 def _broken(entry: Kpi, what: str) -> KpiBackfillError:
-    return Refused(f"The KPI {entry.kpi_id!r} {what}; nothing was written. Mend its module.", code="kpi_contract")
+    return Refused(f"The KPI {entry.kpi_id!r} {what}; nothing was written. Fix its module.", code="kpi_contract")

@@ -1,4 +1,4 @@
-"""DataFrames between the steps: each carries a digest, so that the next step refuses one that was edited."""
+"""The DataFrames that pass between steps: each carries a digest, so that the next step refuses an edited one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ KEY = "kpibackfill"
 
 @dataclass(frozen=True, eq=False)
 class Seal:
-    """Where a frame comes from: the run, the digest of its content, and what a later step needs of it."""
+    """Where a frame comes from: the run, the digest of its content, and what later steps need from it."""
 
     run: Run
     digest: str
     content: Any = None
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Seal:
-        # pandas copies `attrs` with every view of a frame; nothing in here changes.
+        # pandas copies `attrs` with every view of a frame; a seal never changes.
         return self
 
 
 def sealed(frame: pd.DataFrame, run: Run, content: Any = None, **attributes: Any) -> pd.DataFrame:
-    """The frame with its seal, and with `attributes` for whoever draws it, in ``attrs``."""
+    """The frame with its seal, and with `attributes` for figures, in ``attrs``."""
     frame = frame.copy(deep=False)
     frame.attrs = dict(attributes)
     frame.attrs[KEY] = Seal(run, digest(frame), content)
@@ -36,7 +36,7 @@ def sealed(frame: pd.DataFrame, run: Run, content: Any = None, **attributes: Any
 
 
 def seal_of(frame: Any) -> Seal:
-    """The seal of a frame that no one edited.
+    """The seal of an unedited frame.
 
     Raises
     ------
@@ -44,9 +44,9 @@ def seal_of(frame: Any) -> Seal:
     """
     seal = frame.attrs.get(KEY) if isinstance(frame, pd.DataFrame) else None
     if not isinstance(seal, Seal):
-        raise _edited("this is not the table that the step before returned")
+        raise _edited("This is not the table that the previous step returned")
     if seal.digest != digest(frame):
-        raise _edited("computed values were changed by hand")
+        raise _edited("Computed values were changed by hand")
     return seal
 
 
@@ -63,6 +63,6 @@ def digest(frame: pd.DataFrame) -> str:
 
 def _edited(what: str) -> Refused:
     return Refused(
-        f"{what[0].upper()}{what[1:]}; nothing was written. Use a decisions file to set a value by hand.",
+        f"{what}; nothing was written. To set a value by hand, use a decisions file.",
         code="edited_frame",
     )

@@ -1,6 +1,6 @@
-"""One place that compares numbers and one that renders them.
+"""How numbers are compared and shown.
 
-The fact table keeps 4-byte floats, so two values are equal when they are equal as 4-byte floats.
+The fact table stores 4-byte floats, so two values are equal if they are equal as 4-byte floats.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOT_FOR_PUBLICATION = "not for publication"
 
 
 def float4(value: float) -> float:
-    """The value as the fact table keeps it, widened again; infinite where 4 bytes can't hold it."""
+    """The value as the fact table stores it, as a double; infinite where 4 bytes can't hold it."""
     try:
         return float(struct.unpack("<f", struct.pack("<f", value))[0])
     except OverflowError:
@@ -26,21 +26,21 @@ def float4(value: float) -> float:
 
 
 def same(one: float, other: float) -> bool:
-    """Whether two values are the same stored number; NaN is the same as NaN."""
+    """Whether two values are the same stored number; NaN equals NaN."""
     one, other = float4(one), float4(other)
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def rounded(value: float, digits: int) -> float:
-    """The value as people round: half away from zero, by the digits that they see, so that 0.125 becomes 0.13."""
+    """The value rounded as people do: half away from zero, by the digits shown, so that 0.125 becomes 0.13."""
     last = Decimal(1).scaleb(-digits)
     return float(Decimal(repr(float(value))).quantize(last, ROUND_HALF_UP, Context(prec=400)))
 
 
 def amount(value: float | None, unit: Unit | None) -> str:
-    """A value as people read it: ``1,234``, ``22.0`` or ``57.6 %``; an en dash for none.
+    """A value as people see it: ``1,234``, ``22.0`` or ``57.6 %``; an en dash for none.
 
-    Without a unit it is the shortest text of the stored number, such as ``0.41``.
+    Without a unit it is the shortest text for the stored number, such as ``0.41``.
     """
     if value is None or math.isnan(value):
         return NONE
@@ -60,7 +60,7 @@ def amount(value: float | None, unit: Unit | None) -> str:
 
 
 def measure(delta: float | None, change: float | None, unit: Unit) -> str:
-    """Drift in the KPI's own measure: per cent for counts, points for scores and rates; ``under 0.1 points``."""
+    """Drift in the KPI's own measure: percent for counts, points for scores and rates, or ``under 0.1 points``."""
     number = change if unit == "count" else delta
     if number is None or math.isnan(number):
         return NONE
@@ -74,16 +74,16 @@ def measure(delta: float | None, change: float | None, unit: Unit) -> str:
 
 
 def too_few(unit: Unit | None, basis: int | None) -> bool:
-    """Whether a rate rests on so few people that what people read must not show it; on nobody's word there is none."""
+    """Whether a rate is based on so few people, but at least one, that it must not be shown."""
     return unit == "fraction" and basis is not None and 0 < basis < FEW_PEOPLE
 
 
 def published(value: float | None, unit: Unit | None, basis: int | None) -> str:
-    """As `amount`, or ``< 5`` for a rate that rests on too few people."""
+    """As `amount`, or ``< 5`` for a rate that is based on too few people."""
     there = value is not None and not math.isnan(value)
     return FEW if there and too_few(unit, basis) else amount(value, unit)
 
 
 def _shortest(value: float) -> float:
-    """The number with the fewest digits that the fact table keeps as this one; nine are always enough."""
+    """The number with the fewest digits that the fact table stores as this one; nine are always enough."""
     return next(number for digits in range(1, 10) if same(number := float(f"{value:.{digits}g}"), value))

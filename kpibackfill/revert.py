@@ -1,4 +1,4 @@
-"""How a run is undone: what it wrote, put back row by row as it was before, where nobody changed it since."""
+"""How a run is undone: each row that it wrote is restored, unless somebody has changed it since."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kpibackfill.lifecycle import settle
 from kpibackfill.parameters import DEFAULTS
 
 Key = tuple[int, str]
-# A revert shows the years and KPIs of the run that it reverts.
+# A revert covers the years and KPIs of the run that it reverts.
 INHERITED = ("from_year", "to_year", "snapshot_types", "kpis", "include_risky")
 
 
 @dataclass(frozen=True, repr=False)
 class Reverted:
-    """The rows that a run wrote, each with the image that it left, and what is stored at their keys now."""
+    """The rows that a run wrote, each with the image that it left, and what is stored under their keys now."""
 
     written: tuple[tuple[PlanRow, Image | None], ...]
     current: Mapping[Key, Image]
@@ -34,11 +34,11 @@ class Reverted:
 
 
 def inherit(values: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """The parameters of a revert: years, types and KPIs are those of the run to revert.
+    """The parameters of a revert, with years, types and KPIs of the run to revert.
 
     Raises
     ------
-    Refused : there is no such run, it wrote nothing, or to another target; or a parameter says something else.
+    Refused : there is no such run, it wrote nothing or to another target, or a parameter contradicts it.
     """
     run_id = values["revert_of"]
     receipt = written_by(config, run_id)
@@ -47,7 +47,7 @@ def inherit(values: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if archived["target"] != target:
         raise Refused(
             f"{run_id} wrote to {archived['target']}, not to {target}; nothing was written. "
-            f"Give target {archived['target']}.",
+            f"Set target to {archived['target']}.",
             code="revert",
         )
     for name in INHERITED:
@@ -56,7 +56,7 @@ def inherit(values: Mapping[str, Any], config: Config) -> dict[str, Any]:
             value = ",".join(map(str, value))
         if value not in (DEFAULTS[name], archived[name]):
             raise Refused(
-                f"A revert of {run_id} takes its {name}, {archived[name]!r}, not {value!r}; nothing was written. "
+                f"A revert of {run_id} uses that run's {name}, {archived[name]!r}, not {value!r}; nothing was written. "
                 f"Leave {name} out.",
                 code="revert",
             )
@@ -64,7 +64,7 @@ def inherit(values: Mapping[str, Any], config: Config) -> dict[str, Any]:
 
 
 def written_by(config: Config, run_id: Any) -> dict[str, Any]:
-    """The receipt of a run that wrote something, by its own word or as it was settled."""
+    """The receipt of a run that wrote something, as it says itself or as it was settled."""
     if not isinstance(run_id, str):
         raise Refused(f"revert_of must be a run id, not {run_id!r}. Nothing was read or written.", code="parameter")
     record = RunRecord(config.runs_dir, run_id.strip())
@@ -77,19 +77,19 @@ def written_by(config: Config, run_id: Any) -> dict[str, Any]:
         )
     if state == "changed_since":
         raise Refused(
-            f"Nobody can tell whether {run_id} wrote: its rows were changed since. Nothing was written; "
-            "set values by a decisions file.",
+            f"Nobody can tell whether {run_id} wrote: its rows have changed since. Nothing was written; set values "
+            "with a decisions file.",
             code="revert",
         )
     if state == "applied":
-        refuse_altered(record)  # its before-images are what is put back
+        refuse_altered(record)  # its before-images are what a revert restores
     if state != "applied" or not receipt["plan"]["rows"]:
         raise Refused(f"{run_id} wrote nothing, so there is nothing to revert; nothing was written.", code="revert")
     return receipt
 
 
 def read(connection: Connection, fact: fact_table.Layout, config: Config, run_id: str) -> Reverted:
-    """What the run to revert wrote, and what is there now."""
+    """What the run to revert wrote, and what is stored now."""
     document = read_plan(RunRecord(config.runs_dir, run_id).folder / PLAN)
     rows = [row_of(row) for row in document["rows"]]
     return Reverted(

@@ -21,7 +21,7 @@ COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "p
 
 
 def targets(site: Site, parameters: Parameters) -> sa.ColumnElement[bool]:
-    """The condition that picks the target snapshots; types and definition ignore ASCII case."""
+    """The condition that selects the target snapshots; types and definition ignore ASCII case."""
     return sa.and_(
         in_any_case(snapshot.c.definition, [site.definition]),
         sa.or_(
@@ -35,7 +35,7 @@ def targets(site: Site, parameters: Parameters) -> sa.ColumnElement[bool]:
 
 
 def _dates(site: Site, cadence: Cadence, parameters: Parameters) -> tuple[str, str]:
-    """The first and the last date of snapshots whose windows lie in the wanted years."""
+    """The first and last dates of snapshots whose windows are in the run's years."""
     later, month = divmod(MONTHS[cadence] if site.dated == "first_of_next_month" else 0, 12)
     first = f"{parameters.from_year + later}-{month + 1:02}-01"
     return first, f"{parameters.to_year + (later or month > 0)}-{month or 12:02}-31"
@@ -62,8 +62,8 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
             dated = day(text)
         except ValueError:
             raise Refused(
-                f"Snapshot {snapshot_id} has the date {text!r}, which is no day of the calendar; nothing was written. "
-                "Mend it in ms_snapshot.",
+                f"Snapshot {snapshot_id} has the date {text!r}, which is not a calendar date; nothing was written. "
+                "Fix it in ms_snapshot.",
                 code="snapshot_date",
             ) from None
         cadence = CADENCES[snapshot_type.lower()]
@@ -74,17 +74,17 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
 
 
 def day(text: str) -> date:
-    """The day that a snapshot is dated on, ``YYYY-MM-DD``. Raises ValueError for any other text."""
+    """The date of a snapshot, from ``YYYY-MM-DD``. Raises ValueError for any other text."""
     dated = date.fromisoformat(text)
-    if dated.isoformat() != text:  # 20240131 and 2024-W05 are days to Python, and not to the snapshot module
+    if dated.isoformat() != text:  # Python also accepts 20240131 and 2024-W05, the snapshot module doesn't
         raise ValueError(text)
     return dated
 
 
 def window(dated: date, cadence: Cadence, convention: str = "period") -> tuple[datetime, datetime]:
-    """First and last second of the calendar year, quarter or month that a snapshot's date stands for.
+    """First and last second of the calendar year, quarter or month that a snapshot's date represents.
 
-    It is the one that the date lies in, or the one before where `convention` is ``first_of_next_month``.
+    It is the one that contains the date, or the one before where `convention` is ``first_of_next_month``.
     """
     months = MONTHS[cadence]
     first = dated.year * 12 + (dated.month - 1) // months * months
@@ -94,13 +94,13 @@ def window(dated: date, cadence: Cadence, convention: str = "period") -> tuple[d
 
 
 def period(start: datetime, cadence: Cadence) -> str:
-    """How people name the window that starts so: ``2024``, ``2024 Q1`` or ``2024-01``."""
+    """What people call the window that starts then: ``2024``, ``2024 Q1`` or ``2024-01``."""
     names = {"annual": "", "quarterly": f" Q{(start.month + 2) // 3}", "monthly": f"-{start.month:02}"}
     return f"{start.year}{names[cadence]}"
 
 
 def misdated(site: Site, snapshots: pd.DataFrame) -> list[str]:
-    """A sentence where snapshots stand for the period before their date although none begins on it."""
+    """A note on snapshots that represent the period before their date although no period begins on it."""
     if site.dated == "period" or snapshots.empty:
         return []
     starts = {"annual": ("01-01",), "quarterly": ("01-01", "04-01", "07-01", "10-01")}
@@ -112,6 +112,6 @@ def misdated(site: Site, snapshots: pd.DataFrame) -> list[str]:
     if not odd:
         return []
     return [
-        'By dated = "first_of_next_month" each snapshot stands for the period before the one its date lies in, but '
-        f"these are not dated on a period's first day: {some(odd)}."
+        'With dated = "first_of_next_month", each snapshot represents the period before the one that contains its '
+        f"date, but these are not dated on the first day of a period: {some(odd)}."
     ]

@@ -1,7 +1,7 @@
-"""The tables that kpibackfill reads and the one that it writes, as SQLAlchemy Core tables.
+"""The tables that kpibackfill reads, and the one that it writes, as SQLAlchemy Core tables.
 
-Only the columns that are used are named; a site's tables hold many more. The store's tables belong to Drupal's
-snapshot module, the ``civicrm_*`` tables to CiviCRM, the others to Drupal.
+Only the columns in use are listed; a site's tables have many more. The store's tables belong to Drupal's snapshot
+module, the ``civicrm_*`` tables to CiviCRM, the others to Drupal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 store = sa.MetaData()
 drupal = sa.MetaData()
-# CiviCRM may have a database of its own on the same server: a connection translates this schema's name to the site's.
+# CiviCRM may have its own database on the same server; a connection translates this schema name to the site's.
 CIVICRM = "civicrm"
 civicrm = sa.MetaData(schema=CIVICRM)
 
@@ -34,8 +34,8 @@ org_fact = sa.Table(
     sa.Column("joins", sa.Integer),
 )
 
-# `meta` has no type of its own here: SQLite holds text as well as blobs in it, and a before-image keeps both apart.
-# `id` is there in one of the table's two layouts only.
+# `meta` has no type here: SQLite can hold texts and blobs in it, and a before-image distinguishes them.
+# `id` exists in only one of the table's two layouts.
 kpi_fact = sa.Table(
     "ms_fact_kpi_snapshot",
     store,
@@ -153,7 +153,7 @@ submission_data = sa.Table(
 
 
 def demographics(name: str, column: str | None = None) -> sa.Table:
-    """The site's table of demographic answers, whose name and column of ethnicity are settings."""
+    """The site's table of demographic answers; its name and its ethnicity column are settings."""
     columns: list[sa.Column[Any]] = [sa.Column("entity_id", sa.Integer)]
     if column is not None:
         columns.append(sa.Column(column, sa.Text))

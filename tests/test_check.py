@@ -74,10 +74,10 @@ def test_a_healthy_site_has_nothing_wrong_and_nothing_is_written(bench: Workbenc
 @pytest.mark.parametrize(
     ("statement", "level", "said"),
     [
-        ("DROP TABLE ms_fact_org_snapshot", "wrong", "ms_fact_org_snapshot can't be used: it is not there"),
+        ("DROP TABLE ms_fact_org_snapshot", "wrong", "ms_fact_org_snapshot can't be used: it doesn't exist"),
         ("ALTER TABLE ms_fact_kpi_snapshot DROP COLUMN meta", "wrong", "it lacks meta"),
         ("DROP TABLE ms_snapshot", "wrong", "ms_snapshot can't be used"),
-        ("DROP TABLE civicrm_event", "wrong", "civicrm_event can't be used: it is not there.*workshop_attendees"),
+        ("DROP TABLE civicrm_event", "wrong", "civicrm_event can't be used: it doesn't exist.*workshop_attendees"),
         ("ALTER TABLE civicrm_participant DROP COLUMN is_test", "wrong", "civicrm_participant .*it lacks is_test"),
         ("DROP TABLE user__roles", "note", "user__roles can't be used.*active_instructors_bipoc"),
         ("DROP TABLE civicrm_value_demographics_15", "note", "Rates by ethnicity will have no data"),

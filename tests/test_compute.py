@@ -117,7 +117,7 @@ def _site_kpi(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) 
 )
 @on("sqlite")
 def test_a_kpi_that_gives_nonsense_is_named(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) -> None:
-    with pytest.raises(Refused, match=r"The KPI 'own' gave .*nothing was written. Mend its module") as refused:
+    with pytest.raises(Refused, match=r"The KPI 'own' returned .*nothing was written. Fix its module") as refused:
         _site_kpi(bench, monkeypatch, given)
     assert "\n" not in refused.value.message
     assert len(refused.value.message) < 200

@@ -180,7 +180,7 @@ def test_a_revert_is_only_of_a_run_that_wrote_and_takes_its_years_and_kpis(bench
     with (bench.folder / "kpibackfill.toml").open("a") as file:
         file.write(f'[targets.other]\nstore = "{bench.database.url}"\n')
     refused("wrote to test, not to other", revert_of=applied["run_id"], target="other")
-    refused("takes its from_year, 2015, not 2016", revert_of=applied["run_id"], from_year=2016)
+    refused("uses that run's from_year, 2015, not 2016", revert_of=applied["run_id"], from_year=2016)
     run = kb.begin(target="test", revert_of=applied["run_id"])
     assert (run.parameters.from_year, run.parameters.to_year) == (2015, 2025)
     assert run.parameters.kpis == tuple(KPIS["kpis"].split(","))

@@ -138,7 +138,7 @@ def test_a_date_that_the_snapshot_module_does_not_write_is_refused(bench: Workbe
         one = "(SELECT MAX(id) FROM ms_snapshot WHERE snapshot_date LIKE '2024-%' AND snapshot_type LIKE 'annual%')"
         dated = sa.text(f"UPDATE ms_snapshot SET snapshot_date = :text WHERE id = {one}")  # noqa: S608 - our own text
         assert connection.execute(dated, {"text": text}).rowcount
-    with pytest.raises(Refused, match=f"has the date '{text}', which is no day of the calendar; nothing was written"):
+    with pytest.raises(Refused, match=f"has the date '{text}', which is not a calendar date; nothing was written"):
         kb.compute_kpis(bench.begin(from_year=2023, to_year=2025))
 
 
@@ -151,7 +151,7 @@ def test_a_default_run_takes_annual_snapshots_only(bench: Workbench) -> None:
 def test_snapshots_that_begin_no_period_are_told(bench: Workbench) -> None:
     bench.configure(**NEXT)
     notes = kb.compute_kpis(bench.begin(from_year=2023, to_year=2023)).notes
-    assert any("not dated on a period's first day" in note for note in notes)
+    assert any("not dated on the first day of a period" in note for note in notes)
     assert not any("first day" in n for n in kb.compute_kpis(bench.begin(snapshot_types="monthly")).notes)
 
 

@@ -22,17 +22,17 @@ from kpibackfill.tables import CIVICRM, kpi_fact
 LOCK_SECONDS = 10
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120
-# What else a driver takes from a URL's query for the place of the database.
+# What else a driver reads from a URL's query as the location of the database.
 _PLACES = ("hostaddr", "unix_socket", "service", "options")
 
 
 def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
     """An engine without a pool, so that no connection outlives its transaction; its errors show no parameters.
 
-    `answer_seconds` is how long a statement may take on MariaDB and MySQL, whose driver waits without end otherwise.
+    `answer_seconds` limits how long a statement may take on MariaDB and MySQL, whose driver would wait forever.
     """
     backend = url.get_backend_name()
-    # A connection that is closed needs no reset, whose failure on a lost one would be logged with a traceback.
+    # A connection that is closed needs no reset; if it was lost, the reset would fail and log a traceback.
     options: dict[str, Any] = {"poolclass": NullPool, "pool_reset_on_return": None, "hide_parameters": True}
     if backend == "sqlite":
         options["creator"] = _sqlite_creator(url)
@@ -42,7 +42,7 @@ def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
     elif backend in ("mysql", "mariadb", "postgresql"):
         options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
         if url.get_driver_name() == "pymysql" and url.password:
-            # The driver would send a text in Latin-1, while the server keeps UTF-8.
+            # The driver would send a text as Latin-1, while the server expects UTF-8.
             options["connect_args"]["password"] = str(url.password).encode()
         if url.get_driver_name() == "pymysql" and answer_seconds is not None:
             options["connect_args"] |= {"read_timeout": answer_seconds, "write_timeout": answer_seconds}
@@ -51,15 +51,15 @@ def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
 
 @contextmanager
 def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
-    """One transaction that the database itself holds read-only; it ends with the block and keeps nothing.
+    """One transaction that the database itself keeps read-only; it ends with the block and leaves nothing behind.
 
     Spark has no transactions: see `one_moment`.
     """
-    with _told(url, "read"), _connected(url) as connection:
+    with _as_database_error(url, "read"), _connected(url) as connection:
         connection = connection.execution_options(schema_translate_map={CIVICRM: civicrm_schema or None})
         backend = url.get_backend_name()
         if backend == "duckdb":
-            # The file is open for reading alone, and keeps every writer out as long: nothing can change in it.
+            # The file is open for reading only, which keeps every writer out: nothing in it can change meanwhile.
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("SET TimeZone = 'UTC'")
         elif backend == "sqlite":
@@ -70,7 +70,7 @@ def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
             connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         elif backend == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            # Compiling a statement takes longer here than running it.
+            # Here, compiling a statement takes longer than running it.
             connection.exec_driver_sql("SET LOCAL jit = off")
         try:
             yield connection
@@ -80,14 +80,14 @@ def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
 
 @contextmanager
 def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
-    """One transaction under the lock that keeps a second run out; it commits at the end of the block, or not at all.
+    """One transaction under the lock that keeps a second run out; it commits at the end of the block or not at all.
 
     Raises
     ------
     Refused : another run, or another writer, holds the lock for more than `wait` seconds.
-    OutcomeUnknown : the commit was sent and no answer came.
+    OutcomeUnknown : the commit was sent, but no answer came.
     """
-    with _told(url, "write"), _connected(url, ANSWER_SECONDS) as connection:
+    with _as_database_error(url, "write"), _connected(url, ANSWER_SECONDS) as connection:
         backend = url.get_backend_name()
         if backend == "sqlite":
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait * 1000:d}")
@@ -105,7 +105,7 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
                 connection.exec_driver_sql(f"LOCK TABLE {kpi_fact.name} IN SHARE ROW EXCLUSIVE MODE")
         else:
             raise Refused(
-                f"{masked_url(url)} can't be written to: the store is SQLite, MariaDB, MySQL or PostgreSQL. "
+                f"{masked_url(url)} can't be written to: a store must be SQLite, MariaDB, MySQL or PostgreSQL. "
                 "Nothing was written.",
                 code="store_engine",
             )
@@ -116,7 +116,7 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
             raise
         try:
             connection.commit()
-        except BaseException as error:  # noqa: BLE001  an interrupt, too, leaves open whether the commit went through
+        except BaseException as error:  # noqa: BLE001  an interrupt, too, leaves it open whether the commit succeeded
             _end(connection)
             reason = first_line(error) if isinstance(error, DBAPIError) else type(error).__name__
             raise OutcomeUnknown(
@@ -125,9 +125,9 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
 
 
 def identity(url: URL) -> dict[str, Any]:
-    """What names a database in a fingerprint: engine, host, port and database; no user and no password.
+    """What identifies a database in a fingerprint: engine, host, port and database, but no user or password.
 
-    Where the URL's query names another place than the URL does, as for PostgreSQL's sockets, that too.
+    Where the URL's query names another location than the URL itself, as for PostgreSQL's sockets, that too.
     """
     query = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
     return {
@@ -140,7 +140,7 @@ def identity(url: URL) -> dict[str, Any]:
 
 
 def names_of(config: Config, target: Target) -> set[str]:
-    """The names of the configuration's targets with the same store, as far as their variables are set."""
+    """The names of the configured targets with the same store, of those whose variables are set."""
     found, here = {target.name}, identity(target.store_url)
     for other in config.targets.values():
         with suppress(Refused):
@@ -150,7 +150,7 @@ def names_of(config: Config, target: Target) -> set[str]:
 
 
 def one_moment(url: URL) -> bool:
-    """Whether all that is read in `reading` is as of one moment: Spark reads each statement as of its own."""
+    """Whether everything read in `reading` is as of one moment; Spark runs each statement as of its own."""
     return url.get_backend_name() != "spark"
 
 
@@ -159,8 +159,8 @@ def _connected(url: URL, answer_seconds: int | None = None) -> Connection:
         return create_engine(url, answer_seconds).connect()
     except (TypeError, ValueError, LookupError, AttributeError, OSError) as error:
         raise KpiBackfillError(
-            f"{masked_url(url)} could not be read: its driver doesn't take the options after the question mark "
-            f"({type(error).__name__}). Nothing was written; mend the URL in kpibackfill.toml.",
+            f"{masked_url(url)} could not be read: its driver doesn't accept the options after the question "
+            f"mark ({type(error).__name__}). Nothing was written; fix the URL in kpibackfill.toml.",
             code="database",
         ) from None
 
@@ -177,7 +177,7 @@ def _sqlite_creator(url: URL) -> Callable[[], sqlite3.Connection]:
 
     def connect() -> sqlite3.Connection:
         _present(path)
-        # The driver's own transactions begin late: with isolation_level None it starts none, and we say BEGIN.
+        # The driver starts its own transactions too late; with isolation_level None it starts none, and we send BEGIN.
         return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=LOCK_SECONDS)
 
     return connect
@@ -185,18 +185,18 @@ def _sqlite_creator(url: URL) -> Callable[[], sqlite3.Connection]:
 
 def _present(path: Path) -> None:
     if not path.is_file():
-        # sqlite3 would make an empty database of that name.
+        # sqlite3 would create an empty database of that name.
         raise Refused(f"There is no database file {path}; nothing was read or written.", code="database_missing")
 
 
 def _lock_name(url: URL) -> str:
-    # GET_LOCK is server-wide and takes 64 characters: the database's name may be as long.
+    # GET_LOCK is server-wide and limited to 64 characters; the database's name alone may be that long.
     return "kpibackfill:" + hashlib.sha256((url.database or "").encode()).hexdigest()[:40]
 
 
 def _locked(url: URL) -> Refused:
     return Refused(
-        f"Another run or program is writing to {masked_url(url)}; nothing was written. Try again when it has ended.",
+        f"Another run or program is writing to {masked_url(url)}; nothing was written. Try again when it has finished.",
         code="locked",
     )
 
@@ -213,26 +213,29 @@ def _busy(url: URL) -> Iterator[None]:
 
 
 @contextmanager
-def _told(url: URL, verb: str) -> Iterator[None]:
-    """Say in one line what a database refused; a wrong statement of ours stays a bug with its traceback."""
-    # SQLAlchemy lets the driver's own errors through where it sets an isolation level.
+def _as_database_error(url: URL, verb: str) -> Iterator[None]:
+    """Raise a database's errors as a `KpiBackfillError` of one line.
+
+    Errors of SQLAlchemy itself, such as a malformed statement, are bugs and keep their traceback.
+    """
+    # SQLAlchemy doesn't wrap the driver's errors where it sets an isolation level.
     drivers: type[Exception] = url.get_dialect().import_dbapi().Error
     try:
         yield
     except (DBAPIError, drivers) as error:
         reason = first_line(error)
-        for value in url.query.values():  # which may come from the environment, as a password does
+        for value in url.query.values():  # they may come from the environment, as a password does
             for text in [value] if isinstance(value, str) else value:
                 reason = reason.replace(text, "***") if len(text) > 3 else reason
         if verb == "write":
-            message = f"{masked_url(url)} could not be written: {reason}. It was rolled back; nothing was written."
+            message = f"{masked_url(url)} could not be written to: {reason}. It was rolled back; nothing was written."
         else:
             message = f"{masked_url(url)} could not be read: {reason}. Nothing was written."
         raise KpiBackfillError(f"{message} `kpibackfill check` says what is missing.", code="database") from None
 
 
 def first_line(error: BaseException) -> str:
-    """What the database said, without the statement."""
+    """The database's own message, without the statement."""
     original = getattr(error, "orig", error)
     arguments: tuple[Any, ...] = getattr(original, "args", ())
     # MariaDB's errors are (number, text).

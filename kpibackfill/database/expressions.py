@@ -1,7 +1,8 @@
-"""SQL expressions that the dialects spell differently, or that every KPI needs: windows of a time, bytes of a text.
+"""SQL expressions that differ between dialects or that every KPI needs: windows over a time, bytes of a text.
 
-Engines compare texts by collations of their own: MariaDB's ignore case, accents, control characters and trailing
-spaces, others don't. Numbers that must be the same everywhere compare the *bytes* of texts, and fold ASCII only.
+Each engine compares texts by its own collations: MariaDB's ignore case, accents, control characters and trailing
+spaces, others don't. For numbers that are the same everywhere, the *bytes* of texts are compared, and only ASCII is
+folded.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ Span = tuple[int, Any, Any]
 
 
 class LocalTime(TypeDecorator[datetime]):
-    """A local time of whole seconds. SQLite keeps texts: one of midnight is bound as its date, which sorts before any
-    spelling of that day's times."""
+    """A local time in whole seconds.
+
+    SQLite stores times as texts, so midnight is bound as its date alone, which sorts before any spelling of that day's
+    times.
+    """
 
     impl = sa.DateTime
     cache_ok = True
@@ -40,7 +44,7 @@ class LocalTime(TypeDecorator[datetime]):
 
 
 class _Bytes(TypeDecorator[bytes]):
-    """Arrives as bytes, whether the engine sends bytes or a text."""
+    """Results are bytes, whether the engine sends bytes or a text."""
 
     impl = sa.LargeBinary
     cache_ok = True
@@ -55,7 +59,7 @@ class _Bytes(TypeDecorator[bytes]):
 
 
 class exact(FunctionElement[bytes]):
-    """A text that compares and groups by its bytes, and arrives as bytes."""
+    """A text that compares and groups by its bytes; results are bytes."""
 
     type = _Bytes()
     inherit_cache = True
@@ -69,36 +73,38 @@ class folded(FunctionElement[bytes]):
 
 
 class local_time(FunctionElement[datetime]):
-    """A column of local times; SQLite holds them as texts, columnar copies may do so too, or as if they were UTC."""
+    """A column of local times. SQLite holds them as texts; columnar copies may too, or hold them as UTC."""
 
     type = LocalTime()
     inherit_cache = True
 
 
 class one_spelling(FunctionElement[datetime]):
-    """A local time that is equal to another of the same second, however SQLite's texts spell the two."""
+    """A local time that equals any other of the same second, however SQLite's texts spell them."""
 
     type = LocalTime()
     inherit_cache = True
 
 
 class flag(FunctionElement[int]):
-    """A column of 0 and 1; columnar copies may hold booleans, which Spark compares with no number."""
+    """A column of 0 and 1. Columnar copies may hold booleans, which Spark doesn't compare with numbers."""
 
     type = sa.Integer()
     inherit_cache = True
 
 
 class unindexed(FunctionElement[int]):
-    """A number, so that its table is read through from start to end: where most rows are wanted, an engine that looks
-    them up one by one in an index takes several times as long."""
+    """A number that no index is used for, so that its table is scanned from start to end.
+
+    Where most rows are needed, looking them up one by one in an index takes several times as long.
+    """
 
     type = sa.Integer()
     inherit_cache = True
 
 
 class contains(FunctionElement[bool]):
-    """Whether the first text has the second in it, byte for byte."""
+    """Whether the first text contains the second, byte for byte."""
 
     type = sa.Boolean()
     inherit_cache = True
@@ -110,12 +116,12 @@ def in_any_case(column: sa.ColumnElement[str], texts: Iterable[str]) -> sa.Colum
 
 
 def has_word(column: sa.ColumnElement[str], word: str) -> sa.ColumnElement[bool]:
-    """Whether the column's text has the word in it, whatever its ASCII case."""
+    """Whether the column's text contains the word, whatever its ASCII case."""
     return contains(folded(column), folded(sa.literal(word)))
 
 
 def same_text(column: sa.ColumnElement[str], text: str) -> sa.ColumnElement[bool]:
-    """Whether the column is the text, byte for byte; an index on the column still serves."""
+    """Whether the column is the text, byte for byte; an index on the column can still be used."""
     return (column == text) & (exact(column) == exact(sa.literal(text)))
 
 
@@ -125,7 +131,7 @@ def after(end: datetime) -> datetime:
 
 
 def layers(spans: Iterable[Span]) -> list[list[Span]]:
-    """The spans in as few lists as possible so that those of one list don't overlap; each list in order."""
+    """The spans in as few lists as possible, so that the spans of a list don't overlap; each list is in order."""
     result: list[list[Span]] = []
     for span in sorted(spans, key=lambda span: span[1:]):
         if span[1] >= span[2]:
@@ -140,7 +146,7 @@ def layers(spans: Iterable[Span]) -> list[list[Span]]:
 
 
 def window_of(column: sa.ColumnElement[Any], layer: Sequence[Span]) -> sa.ColumnElement[Any]:
-    """The id of the layer's span that holds the column's value, or NULL: a CASE that halves the spans at each step."""
+    """The id of the span that holds the column's value, or NULL: a CASE that halves the layer's spans at each step."""
     edges: list[tuple[Any, int | None]] = []
     for window_id, start, end in layer:
         if edges and edges[-1][0] == start:
@@ -165,10 +171,10 @@ def windowed(
     source: sa.FromClause | None = None,
     distinct: bool = True,
 ) -> sa.Subquery:
-    """The different rows that fall in a span, once for each span: the columns, and its id as ``window_id``.
+    """The different rows that fall in a span, once for each span: the columns, and the span's id as ``window_id``.
 
-    `distinct` also keeps an engine from merging the few events into the join with the many registrations: these then
-    look up a small table in memory, and no registration's time is ever compared.
+    `distinct` also keeps an engine from merging the few events into the join with the many registrations. Registrations
+    are then looked up in a small table in memory, without comparing any times.
     """
     parts = []
     for layer in layers(spans):
@@ -201,7 +207,7 @@ def event_options(condition: sa.ColumnElement[bool]) -> sa.Subquery:
 def is_option(event_type_id: sa.ColumnElement[int], options: sa.FromClause) -> sa.ColumnElement[bool]:
     """Whether an event's type is that option: an option's value is a text, and is compared as one.
 
-    Programs that write columnar files keep whole numbers as fractional ones where some are missing.
+    Programs that write columnar files turn whole numbers into fractional ones where some are missing.
     """
     return exact(sa.cast(sa.cast(event_type_id, sa.BigInteger), sa.String)) == options.c.value
 
@@ -230,8 +236,11 @@ def counted(registration: sa.FromClause = participant) -> sa.ColumnElement[bool]
 
 
 def in_order(select: sa.Select[Any]) -> sa.Select[Any]:
-    """Have MariaDB and MySQL join the tables in the order of the statement: a large one is read through from start to
-    end and looks up the small ones. Left to themselves they go the other way, row by row through an index."""
+    """Make MariaDB and MySQL join the tables in the order of the statement.
+
+    A large table is then scanned once, with look-ups in the small ones. On their own they would go the other way, row
+    by row through an index.
+    """
     return select.prefix_with("STRAIGHT_JOIN", dialect="mysql").prefix_with("STRAIGHT_JOIN", dialect="mariadb")
 
 
@@ -252,7 +261,7 @@ def _arguments(element: FunctionElement[Any], compiler: Any, options: Any) -> li
 @compiles(local_time)
 @compiles(one_spelling)
 @compiles(flag)
-@compiles(unindexed, "postgresql")  # it chooses well by itself, as long as it knows the column
+@compiles(unindexed, "postgresql")  # it chooses well on its own, as long as it sees the column itself
 def _as_it_is(element: FunctionElement[Any], compiler: Any, **options: Any) -> str:
     (argument,) = _arguments(element, compiler, options)
     return argument
@@ -296,8 +305,8 @@ def _folded_sqlite(element: folded, compiler: Any, **options: Any) -> str:
 
 @compiles(folded, "mysql", "mariadb")
 def _folded_mariadb(element: folded, compiler: Any, **options: Any) -> str:
-    # LOWER leaves binary strings alone and folds all of Unicode in others. The bytes are read as Hebrew, a set of one
-    # byte a character that has no case but ASCII's, folded, and taken as bytes again.
+    # LOWER leaves binary strings alone and folds all of Unicode in others. So the bytes are read as Hebrew, a character
+    # set of one byte per character in which only ASCII has case, then folded and turned back into bytes.
     (text,) = _arguments(element, compiler, options)
     return f"CAST(LOWER(CONVERT(CAST(CONVERT({text} USING utf8mb4) AS BINARY) USING hebrew)) AS BINARY)"
 
@@ -310,7 +319,7 @@ def _local_time_columnar(element: local_time, compiler: Any, **options: Any) -> 
 
 @compiles(one_spelling, "sqlite")
 def _one_spelling_sqlite(element: one_spelling, compiler: Any, **options: Any) -> str:
-    # A date gets a midnight, and a time without seconds gets 0.
+    # A date becomes midnight, and a time without seconds gets 0 seconds.
     (time,) = _arguments(element, compiler, options)
     return f"replace(substr({time} || substr(' 00:00:00', max(length({time}) - 9, 1)), 1, 19), 'T', ' ')"
 

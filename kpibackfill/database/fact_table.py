@@ -1,4 +1,4 @@
-"""The fact table as it really is: its layout, its rows with their before-images, and the writing of single rows."""
+"""The fact table as the site has it: its layout, its rows with their before-images, and writing single rows."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a site's fact table is laid out: with a surrogate ``id`` or without, and whether each value has a type of its
-    own, as on SQLite, where ``meta`` may be a text as well as a blob."""
+    """The layout of a site's fact table: whether it has a surrogate ``id``, and whether each value has its own type.
+
+    The latter is so on SQLite, where ``meta`` can be a text as well as a blob.
+    """
 
     surrogate: bool
     own_types: bool = False
@@ -30,9 +32,9 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """All columns of a stored row. ``meta`` is bytes, or text where SQLite holds text, and shown nowhere.
+    """All columns of a stored row. ``meta`` is bytes, or text where SQLite holds text; it is never shown.
 
-    Bytes in a text that are not UTF-8 are kept as surrogates (``surrogateescape``).
+    Bytes of a text that are not UTF-8 become surrogates (``surrogateescape``).
     """
 
     metric_value: float
@@ -69,8 +71,10 @@ def layout(connection: Connection) -> Layout:
 
 
 def transactional(connection: Connection, table: sa.Table) -> bool:
-    """Whether the table is on a storage engine that can roll back: only MariaDB and MySQL have any that can't, and a
-    view there doesn't say what it is on."""
+    """Whether the table's storage engine can roll back.
+
+    Only MariaDB and MySQL have engines that can't; a view there doesn't show its engine and counts as transactional.
+    """
     if connection.dialect.name not in ("mysql", "mariadb"):
         return True
     tables = sa.table("tables", *map(sa.column, ("table_schema", "table_name", "engine")), schema="information_schema")
@@ -85,11 +89,11 @@ def has_cachetags(connection: Connection) -> bool:
 
 
 def rows_select(fact: Layout) -> sa.Select[Any]:
-    """Select of key and image; the value is cast, since MariaDB prints a FLOAT with six digits."""
+    """A SELECT of keys and images; the value is cast, since MariaDB prints a FLOAT with six digits."""
     row_id = kpi_fact.c.id if fact.surrogate else sa.null()
     meta: sa.ColumnElement[Any] = kpi_fact.c.meta
     is_text: sa.ColumnElement[Any] = sa.null()
-    if fact.own_types:  # its driver refuses a text that is not UTF-8
+    if fact.own_types:  # SQLite's driver refuses a text that is not UTF-8
         meta, is_text = sa.cast(meta, sa.LargeBinary), sa.func.typeof(meta) == "text"
     return sa.select(
         kpi_fact.c.snapshot_id,
@@ -108,14 +112,14 @@ def image(row: Row[*tuple[Any, ...]]) -> Image:
 
     Raises
     ------
-    Refused : it has no value, or its ``meta`` comes as a text: no snapshot module makes such a table.
+    Refused : it has no value, or ``meta`` is a text column; the snapshot module creates no such table.
     """
     snapshot_id, kpi_id, value, year, month, meta, row_id, is_text = row
     if value is None or isinstance(meta, str):
-        odd = "has NULL for its value" if value is None else "keeps meta as a text, where bytes belong"
+        odd = "has no value (NULL)" if value is None else "holds meta as text instead of bytes"
         raise Refused(
-            f"The fact table's row of snapshot {snapshot_id} and {kpi_id!r} {odd}; nothing was written. "
-            "Make the table as the snapshot module does: metric_value float not null, meta a blob.",
+            f"The fact table's row for snapshot {snapshot_id} and {kpi_id!r} {odd}; nothing was written. "
+            "Define the table as the snapshot module does: metric_value float not null, meta blob.",
             code="layout",
         )
     raw = None if meta is None else bytes(meta)
@@ -123,12 +127,12 @@ def image(row: Row[*tuple[Any, ...]]) -> Image:
 
 
 def text_of(raw: bytes) -> str:
-    """A text as an image keeps it."""
+    """The text that an image holds for these bytes."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(text: str) -> bytes:
-    """The bytes of a text in an image."""
+    """The bytes that a text in an image stands for."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -137,10 +141,10 @@ def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> 
 
     Raises
     ------
-    Refused : a key is there twice, or a stored id differs from a wanted one only by case or surrounding space.
+    Refused : a key exists twice, or a stored id differs from a wanted one only by case or surrounding space.
     """
     exact = {kpi_id.lower(): kpi_id for kpi_id in wanted}
-    spelled: dict[str, str | None] = {}  # few ids, many rows
+    spelled: dict[str, str | None] = {}  # there are few ids and many rows
     found: dict[tuple[int, str], Image] = {}
     for row in rows:
         snapshot_id, stored_id = row[0], row[1]
@@ -152,8 +156,8 @@ def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> 
         key = (snapshot_id, kpi_id)
         if stored_id != kpi_id or key in found:
             raise Refused(
-                f"The fact table has two rows, or one under another spelling, for snapshot {snapshot_id} and "
-                f"{kpi_id!r} ({stored_id!r}); nothing was written. Keep one row with the exact id, and run again.",
+                f"The fact table has two rows, or one with another spelling, for snapshot {snapshot_id} and "
+                f"{kpi_id!r} ({stored_id!r}); nothing was written. Keep one row with the exact id, then run again.",
                 code="duplicate_key",
             )
         found[key] = image(row)
@@ -161,7 +165,7 @@ def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> 
 
 
 def chunks(values: Iterable[Any]) -> Iterable[Sequence[Any]]:
-    """Lists short enough for an IN on every engine."""
+    """The values in lists short enough for an IN on every engine."""
     ordered = list(values)
     return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
@@ -169,7 +173,7 @@ def chunks(values: Iterable[Any]) -> Iterable[Sequence[Any]]:
 def locked_rows(
     connection: Connection, fact: Layout, keys: Iterable[tuple[int, str]], *, hold: bool = True
 ) -> dict[tuple[int, str], Image]:
-    """The stored rows of these keys, held against other writers until the transaction ends, or just read."""
+    """The stored rows of these keys, locked against other writers until the transaction ends unless `hold` is off."""
     keys = set(keys)
     ids = {kpi_id for _, kpi_id in keys}
     rows: list[Row[*tuple[Any, ...]]] = []
@@ -180,7 +184,7 @@ def locked_rows(
 
 
 def present_snapshots(connection: Connection, ids: Iterable[int], *, hold: bool = True) -> set[int]:
-    """Which of these snapshots are there, held against deletion where the engine lets a reader do so, or just read."""
+    """Which of these snapshots exist, locked against deletion where the engine allows it unless `hold` is off."""
     found: set[int] = set()
     for part in chunks(sorted(set(ids))):
         statement = sa.select(snapshot.c.id).where(snapshot.c.id.in_(part))
@@ -189,7 +193,7 @@ def present_snapshots(connection: Connection, ids: Iterable[int], *, hold: bool 
 
 
 def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Plain inserts in bulk: never an upsert, which would overwrite what another writer put there meanwhile."""
+    """Insert in bulk, never as an upsert, which would overwrite what another writer has put there meanwhile."""
     for meta, part in _by_type([(row["meta"], row) for row in rows]):
         values: dict[str, Any] = {name: sa.bindparam(name) for name in part[0]}
         statement = sa.insert(kpi_fact).inline().values({**values, "meta": meta})
@@ -197,7 +201,7 @@ def insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def update(connection: Connection, rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> int:
-    """Update by key in bulk: pairs of key and new values. Returns how many rows were met."""
+    """Update by key in bulk, from pairs of key and new values. Returns how many rows matched."""
     met = 0
     for meta, part in _by_type([(values["meta"], (key, values)) for key, values in rows]):
         key, changed = part[0]
@@ -209,7 +213,7 @@ def update(connection: Connection, rows: Sequence[tuple[Mapping[str, Any], Mappi
 
 
 def delete(connection: Connection, keys: Sequence[Mapping[str, Any]]) -> int:
-    """Delete by key in bulk. Returns how many rows were met."""
+    """Delete by key in bulk. Returns how many rows matched."""
     if not keys:
         return 0
     statement = sa.delete(kpi_fact).where(*_matches(keys[0]))
@@ -217,7 +221,7 @@ def delete(connection: Connection, keys: Sequence[Mapping[str, Any]]) -> int:
 
 
 def invalidate(connection: Connection, tags: Iterable[str]) -> None:
-    """Add one to each cache tag; a tag without a row gets one, also when another writer adds it at this moment."""
+    """Add one to each cache tag, or insert its row, even if another writer inserts it at the same moment."""
     for tag in tags:
         bump = sa.update(cachetags).where(cachetags.c.tag == tag).values(invalidations=cachetags.c.invalidations + 1)
         if connection.execute(bump).rowcount:
@@ -230,7 +234,7 @@ def invalidate(connection: Connection, tags: Iterable[str]) -> None:
 
 
 def _by_type(rows: Sequence[tuple[bytes | str | None, T]]) -> Iterator[tuple[sa.ColumnElement[Any], list[T]]]:
-    """The rows in groups of one statement each, with what stands for ``meta`` in it; each row comes with its `meta`."""
+    """The rows grouped by the type of their ``meta``, each group with the expression that its statement binds."""
     parts: dict[bool, list[T]] = {}
     for meta, row in rows:
         parts.setdefault(isinstance(meta, str), []).append(row)
@@ -248,13 +252,13 @@ def _named(key: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _held(connection: Connection, statement: sa.Select[Any], *, read: bool = False) -> sa.Select[Any]:
-    # SQLite's and PostgreSQL's writers hold the whole table by now; PostgreSQL denies row locks to mere readers.
+    # On SQLite and PostgreSQL a writer has locked the whole table by now; PostgreSQL denies row locks to readers.
     return statement.with_for_update(read=read) if connection.dialect.name in ("mysql", "mariadb") else statement
 
 
 def _missing(what: str) -> Refused:
     return Refused(
-        f"The store lacks {what}; nothing was written. Is it the database of the snapshot module? "
+        f"The store lacks {what}; nothing was written. Is it the snapshot module's database? "
         "`kpibackfill check` says more.",
         code="missing_table",
     )

@@ -1,6 +1,6 @@
-"""What a database tells of itself: what the account may do, how its tables are made, how large they are.
+"""What a database reveals about itself: what the account may do, how its tables are defined, how large they are.
 
-Nothing is written: whether a statement would be allowed is asked with EXPLAIN, which needs the same rights.
+Nothing is written: EXPLAIN, which needs the same rights, shows whether a statement would be allowed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _explain(element: _Explained, compiler: Any, **options: Any) -> str:
 
 
 def refusal(connection: Connection, statement: sa.Executable) -> str:
-    """Why the database refuses a statement, or nothing; the transaction goes on either way."""
+    """Why the database refuses a statement, or the empty text; the transaction continues either way."""
     savepoint = connection.begin_nested() if connection.dialect.name in (*SERVERS, "sqlite") else nullcontext()
     try:
         with savepoint:
@@ -48,26 +48,26 @@ def refusal(connection: Connection, statement: sa.Executable) -> str:
 
 
 def reading_refused(connection: Connection, table: sa.Table, columns: Iterable[str]) -> str:
-    """Why these columns of a table can't be read, or nothing; no row is read."""
+    """Why these columns of a table can't be read, or the empty text; no row is read."""
     statement = sa.select(*(table.c[name] for name in columns)).where(sa.false())
     reason = refusal(connection, statement)
     if not reason:
         return ""
     there = columns_of(connection, table.name, schema_of(connection, table))
     if not there:
-        return f"it is not there, or the account may not SELECT from it ({reason})"
+        return f"it doesn't exist, or the account may not SELECT from it ({reason})"
     missing = [name for name in columns if name not in there]
     return f"it lacks {', '.join(missing)}" if missing else f"the account may not SELECT from it ({reason})"
 
 
 def columns_of(connection: Connection, name: str, schema: str | None = None) -> set[str]:
-    """The names of a table's columns; empty where there is no such table, or none that the account may know of."""
+    """The names of a table's columns; empty where the table doesn't exist or the account may not know of it."""
     try:
         return {column["name"] for column in _inspector(connection).get_columns(name, schema)}
     except NoSuchTableError:
         return set()
     except DBAPIError as error:
-        # MariaDB doesn't say whether a table is there to an account without any right on it.
+        # MariaDB doesn't tell an account without any right on a table whether the table exists.
         if connection.dialect.name in ("mysql", "mariadb") and error.orig is not None and error.orig.args[0] == 1142:
             return set()
         raise
@@ -78,7 +78,7 @@ def has_column(connection: Connection, table: sa.Table, column: str) -> bool:
 
 
 def denied(connection: Connection, table: sa.Table, columns: Sequence[str]) -> list[str]:
-    """Which of INSERT, UPDATE and DELETE the account may not do on a table of the store."""
+    """Which of INSERT, UPDATE and DELETE the account is denied on a table of the store."""
     if connection.dialect.name == "sqlite":
         path = Path(connection.engine.url.database or "")
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
@@ -89,7 +89,7 @@ def denied(connection: Connection, table: sa.Table, columns: Sequence[str]) -> l
         "UPDATE": sa.update(table).values({column: column for column in chosen}).where(sa.false()),
         "DELETE": sa.delete(table).where(sa.false()),
     }
-    # MariaDB explains no writing statement inside a read-only transaction.
+    # MariaDB doesn't EXPLAIN a writing statement inside a read-only transaction.
     with connection.engine.connect() as asking:
         found = [name for name, statement in statements.items() if refusal(asking, _Explained(statement))]
     if "INSERT" not in found and not _may_count_on(connection, table):
@@ -98,7 +98,7 @@ def denied(connection: Connection, table: sa.Table, columns: Sequence[str]) -> l
 
 
 def is_replica(connection: Connection) -> bool:
-    """Whether the server takes no writes from anyone, such as a copy that follows another server."""
+    """Whether the server accepts no writes at all, as a replica of another server does."""
     if connection.dialect.name == "postgresql":
         return bool(connection.scalar(sa.select(sa.func.pg_is_in_recovery())))
     if connection.dialect.name in ("mysql", "mariadb"):
@@ -107,7 +107,7 @@ def is_replica(connection: Connection) -> bool:
 
 
 def unique_key(connection: Connection, table: sa.Table, columns: Iterable[str]) -> bool:
-    """Whether the database itself keeps two rows with the same values in these columns out."""
+    """Whether the database itself prevents two rows with the same values in these columns."""
     inspector, schema = _inspector(connection), schema_of(connection, table)
     keys = [inspector.get_pk_constraint(table.name, schema)["constrained_columns"]]
     keys += [found["column_names"] for found in inspector.get_unique_constraints(table.name, schema)]
@@ -116,7 +116,7 @@ def unique_key(connection: Connection, table: sa.Table, columns: Iterable[str]) 
 
 
 def text_length(connection: Connection, table: sa.Table, column: str) -> int | None:
-    """How many characters a column holds; None without a limit."""
+    """How many characters a column holds; None if unlimited."""
     for found in _inspector(connection).get_columns(table.name, schema_of(connection, table)):
         if found["name"] == column:
             return getattr(found["type"], "length", None)
@@ -124,7 +124,7 @@ def text_length(connection: Connection, table: sa.Table, column: str) -> int | N
 
 
 def indexes(connection: Connection, table: sa.Table) -> list[list[str]]:
-    """The columns of each index, the primary key included, in their order."""
+    """The columns of each index, including the primary key, in index order."""
     inspector, schema = _inspector(connection), schema_of(connection, table)
     found = [inspector.get_pk_constraint(table.name, schema)["constrained_columns"]]
     found += [entry["column_names"] for entry in inspector.get_unique_constraints(table.name, schema)]
@@ -133,7 +133,7 @@ def indexes(connection: Connection, table: sa.Table) -> list[list[str]]:
 
 
 def rows_about(connection: Connection, table: sa.Table) -> int:
-    """How many rows a table has by the server's own estimate; 0 where it has none to give at once."""
+    """How many rows a table has by the server's own estimate; 0 where it has no estimate ready."""
     schema = schema_of(connection, table)
     statement: sa.Select[Any] | None = None
     if connection.dialect.name in ("mysql", "mariadb"):
@@ -146,7 +146,7 @@ def rows_about(connection: Connection, table: sa.Table) -> int:
         name = f"{schema}.{table.name}" if schema else table.name
         relation = sa.func.to_regclass(name)
         classes = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
-        # A table that was never analyzed has -1 there: then some 100 bytes a row.
+        # A table that was never analyzed has -1 there; assume some 100 bytes per row.
         size = sa.func.pg_relation_size(relation) / 100
         statement = sa.select(sa.func.greatest(classes.c.reltuples, sa.case((classes.c.reltuples < 0, size)))).where(
             classes.c.oid == relation
@@ -159,25 +159,25 @@ def rows_about(connection: Connection, table: sa.Table) -> int:
 
 
 def server_name(connection: Connection) -> str:
-    """What the database is; MariaDB is spoken to as MySQL, and so is its dialect called."""
+    """The name of the database server; MariaDB may be addressed by the dialect ``mysql``."""
     return "mariadb" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name
 
 
 def server_version(connection: Connection) -> str:
     """The version of the database server or library, such as ``10.11.19``."""
-    if connection.dialect.name == "duckdb":  # its dialect gives out a version of PostgreSQL
+    if connection.dialect.name == "duckdb":  # its dialect reports a version of PostgreSQL
         return str(connection.scalar(sa.select(sa.func.version()))).removeprefix("v")
     return ".".join(str(part) for part in connection.dialect.server_version_info or ())
 
 
 def schema_of(connection: Connection, table: sa.Table) -> str | None:
-    """The schema that a table is read in: CiviCRM's own, where it has one."""
+    """The schema that a table is read from: CiviCRM's own, where it has one."""
     translated: dict[str | None, str | None] = connection.get_execution_options().get("schema_translate_map", {})
     return translated.get(table.schema) if table.schema == CIVICRM else table.schema
 
 
 def _may_count_on(connection: Connection, table: sa.Table) -> bool:
-    """PostgreSQL numbers rows from a sequence, which needs a right of its own."""
+    """Whether the account may use the sequence that numbers the rows, which PostgreSQL grants separately."""
     if connection.dialect.name != "postgresql":
         return True
     defaults = {column["name"]: column.get("default") for column in _inspector(connection).get_columns(table.name)}

@@ -1,7 +1,7 @@
-"""PHP's serialize format, for the `meta` column of the fact table: flat arrays written, any array read.
+"""PHP's serialize format, for the `meta` column of the fact table: writes flat arrays, reads any array.
 
-The readers of the `meta` column are PHP programs, so a written array is what PHP itself would write. What is found
-there may be anything, so reading never fails and never makes an object: what is no plain array is not readable.
+PHP programs read the `meta` column, so a written array is exactly what PHP itself would write. The column can hold
+anything, so reading never fails and never creates objects: anything but a plain array reads as None.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Scalar = str | int | float | bool | None
 
 _DEEPEST = 64  # levels of arrays; honest ones have one or two
 _INTEGERS = range(-(2**63), 2**63)
-# Each alternative ends where it stands: no input makes the search go back and forth.
+# No alternative needs backtracking, whatever the input.
 _TOKEN = re.compile(
     rb"(?P<null>N);"
     rb"|b:(?P<bool>[01]);"
@@ -28,7 +28,7 @@ _TOKEN = re.compile(
 
 
 def dumps(mapping: Mapping[str, Scalar]) -> bytes:
-    """The mapping as a PHP-serialized array, texts in UTF-8.
+    """The mapping as a PHP-serialized array, with texts in UTF-8.
 
     Raises TypeError for a value of another type and ValueError for an integer of more than 64 bits.
     """
@@ -37,11 +37,11 @@ def dumps(mapping: Mapping[str, Scalar]) -> bytes:
 
 
 def loads(blob: object) -> dict[str | int, Any] | None:
-    """The PHP-serialized array in `blob` (bytes, memoryview or str, as drivers return it) as a dict, else None.
+    """The PHP-serialized array in `blob` (bytes, memoryview or str, as drivers return it) as a dict, or None.
 
-    Nested arrays are dicts too; bytes that are not UTF-8 appear as `\\xe9`. None stands for whatever else a database
-    may hold: NULL, a number, a text such as `Array`, something cut off or followed by more, and arrays with objects,
-    enumerations or references inside.
+    Nested arrays are dicts too; bytes that are not UTF-8 appear as `\\xe9`. Anything else is None: NULL, a number, a
+    text such as `Array`, a truncated array or one followed by more, and arrays that hold objects, enumerations or
+    references.
     """
     try:
         if isinstance(blob, str):
@@ -69,11 +69,11 @@ def _scalar(value: Scalar) -> bytes:
     if isinstance(value, str):
         text = value.encode()
         return b's:%d:"%s";' % (len(text), text)
-    raise TypeError(f"{type(value).__name__} is no scalar of PHP's")
+    raise TypeError(f"{type(value).__name__} is not a PHP scalar")
 
 
 def _float(value: float) -> str:
-    """As PHP writes it since 7.1: the fewest digits that read back as this number."""
+    """As PHP has written it since 7.1: the fewest digits that read back as this number."""
     if math.isnan(value):
         return "NAN"
     if math.isinf(value):
@@ -86,7 +86,7 @@ def _float(value: float) -> str:
 
 
 def _read(data: bytes, start: int, depth: int) -> tuple[Any, int]:
-    """The value that begins at `start`, and where it ends. Raises ValueError where there is none to be read."""
+    """The value that begins at `start`, and where it ends. Raises ValueError where no value can be read."""
     token = _TOKEN.match(data, start)
     if token is None or depth < 0:
         raise ValueError
@@ -111,7 +111,7 @@ def _read(data: bytes, start: int, depth: int) -> tuple[Any, int]:
 
 def _read_items(data: bytes, at: int, count: int, depth: int) -> tuple[dict[str | int, Any], int]:
     items: dict[str | int, Any] = {}
-    for _ in range(count):  # a count that lies ends at the first item that is not there
+    for _ in range(count):  # if the count is wrong, this ends at the first missing item
         key, at = _read(data, at, depth - 1)
         if type(key) not in (int, str):
             raise ValueError

@@ -1,4 +1,4 @@
-"""The connection that a KPI is given: it reads, and keeps for the record what was asked and how long it took."""
+"""The connection that a KPI receives: it only reads, and logs each query and its time for the record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kpibackfill.tables import CIVICRM
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One executed statement: its text, its bound values as plain JSON values, seconds, the number of rows and their
+    """One executed statement: its text, bound values as plain JSON values, seconds, number of rows and their
     fingerprint."""
 
     sql: str
@@ -52,13 +52,13 @@ class RecordedConnection:
         return rows
 
     def columns(self, table: str, *, civicrm: bool = True) -> set[str]:
-        """The names of a table's columns; empty where there is no such table."""
+        """The names of a table's columns; empty if there is no such table."""
         schema = self._connection.get_execution_options()["schema_translate_map"][CIVICRM] if civicrm else None
         return columns_of(self._connection, table, schema)
 
 
 def _plain(bound: Any) -> Any:
-    """Bound values for the record: drivers take times and other objects that JSON doesn't know."""
+    """Bound values for the record; times and other objects that JSON doesn't know become texts."""
     if isinstance(bound, Mapping):
         return {name: _plain(value) for name, value in bound.items()}
     if isinstance(bound, list | tuple):
@@ -67,7 +67,7 @@ def _plain(bound: Any) -> Any:
 
 
 def rows_fingerprint(rows: Sequence[Row[Any]]) -> str:
-    """SHA-256 of a result, whatever the order of its rows, and whether a driver gives its texts as text or as bytes."""
+    """SHA-256 of a result, independent of the order of its rows and of whether a driver returns texts or bytes."""
     digest = hashlib.sha256()
     for line in sorted(repr(tuple(map(_as_bytes, row))) for row in rows):
         digest.update(line.encode("utf-8", "surrogatepass") + b"\n")

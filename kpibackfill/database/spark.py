@@ -1,8 +1,8 @@
-"""Spark Connect as a SQLAlchemy dialect that reads: ``spark://user:token@host:port/catalog/schema``.
+"""Spark Connect as a read-only SQLAlchemy dialect: ``spark://user:token@host:port/catalog/schema``.
 
-All of it but the host may be left out. A token is sent as the bearer of a connection by TLS; the URL's query holds
-Spark Connect's own parameters, such as ``use_ssl``, or the ``session_id`` of a session that is there already. The
-dialect is registered under ``sqlalchemy.dialects``, and its driver needs the extra ``spark``.
+Everything but the host is optional. A token is sent as a bearer token over TLS; the URL's query holds Spark Connect's
+own parameters, such as ``use_ssl``, or the ``session_id`` of an existing session. The dialect is registered under
+``sqlalchemy.dialects``, and its driver needs the extra ``spark``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Identifiers(compiler.IdentifierPreparer):
 
 
 class SparkDialect(default.DefaultDialect):
-    """The dialect ``spark``: for reading only."""
+    """The dialect ``spark``, for reading only."""
 
     name = "spark"
     driver = "connect"
@@ -54,11 +54,11 @@ class SparkDialect(default.DefaultDialect):
 
     @classmethod
     def import_dbapi(cls) -> ModuleType:
-        """The driver. Only whether pyspark's client is there is looked up: to import it takes a second or two.
+        """The driver. It only checks that pyspark's client is installed, since importing it takes a second or two.
 
         Raises
         ------
-        ImportError : it is not there.
+        ImportError : pyspark's client is not installed.
         """
         for name in ("pyspark", "grpc"):
             if find_spec(name) is None:
@@ -83,7 +83,7 @@ class SparkDialect(default.DefaultDialect):
         }
 
     def initialize(self, connection: sa.Connection) -> None:
-        """Ask for the version and the schema in use; there is nothing to try out."""
+        """Read the server's version and the current schema; nothing else depends on the server."""
         version, self.default_schema_name = connection.exec_driver_sql("SELECT version(), current_schema()").one()
         self.server_version_info = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
@@ -92,7 +92,7 @@ class SparkDialect(default.DefaultDialect):
     ) -> list[ReflectedColumn]:
         table: sa.TableClause = sa.table(table_name, schema=schema)
         try:
-            # Servers tell of a table in words of their own; they all know the columns of a result.
+            # Each server describes tables in its own way, but all return the columns of a result.
             names = connection.execute(sa.select(sa.literal_column("*")).select_from(table).limit(0)).keys()
         except sa.exc.ProgrammingError:
             raise sa.exc.NoSuchTableError(table_name) from None

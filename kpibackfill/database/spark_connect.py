@@ -1,7 +1,7 @@
-"""A PEP 249 driver over Spark Connect, as much of it as reading needs.
+"""A PEP 249 driver over Spark Connect, with as much of the standard as reading needs.
 
-The statement travels with its bound values, and the server puts them in. Times are local times without a zone: the
-session's zone is UTC, and every time is bound and read in it, so that none is ever shifted.
+The statement is sent with its bound values, which the server inserts. Times are local times without a time zone: the
+session's zone is UTC, and every time is bound and read in it, so that no time is ever shifted.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ Binary = bytes
 
 CONNECT_SECONDS = 10
 RETRIES = 4
-"""With pauses of 0.05, 0.2, 0.8 and 3.2 s: the client itself would go on for ten minutes."""
+"""With pauses of 0.05, 0.2, 0.8 and 3.2 s; by default the client would retry for ten minutes."""
 
 
 class Error(Exception):
-    """The base of the errors."""
+    """The base class of the errors."""
 
 
 class DatabaseError(Error):
-    """Whatever the server refused."""
+    """The server refused the statement."""
 
 
 class OperationalError(DatabaseError):
-    """The server can't be reached, or went away."""
+    """The server can't be reached, or the connection was lost."""
 
 
 class ProgrammingError(DatabaseError):
-    """The server doesn't understand the statement, or a table in it is missing."""
+    """The server doesn't understand the statement, or a table is missing."""
 
 
 class Cursor:
-    """Runs one statement at a time and holds all of its rows, which are few: KPIs aggregate where the data are."""
+    """Runs one statement at a time and holds all of its rows, which are few since the server aggregates."""
 
     arraysize = 1
     rowcount = -1
@@ -77,11 +77,11 @@ class Cursor:
 
 
 class Connection:
-    """A session on the server. There are no transactions: each statement reads the tables as they are by then."""
+    """A session on the server. There are no transactions: each statement reads the tables as they are then."""
 
     def __init__(self, session: Any, *, own: bool) -> None:
         self._session = session
-        # One that was there before is left as it is; releasing it would take its tables from whoever made it.
+        # An existing session is left alone; releasing it would drop the tables of those who created it.
         session.release_session_on_close = own
 
     def cursor(self) -> Cursor:
@@ -107,7 +107,7 @@ def connect(*, host: str, port: int, catalog: str | None, schema: str | None, op
     ProgrammingError : there is no such catalog or schema.
     """
     try:
-        # gRPC goes on trying an address where nobody listens, and doesn't say what is wrong with it.
+        # gRPC keeps trying an address where nothing listens, and doesn't say what is wrong.
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise OperationalError(f"no answer from {host}:{port} ({error.strerror or error})") from None
@@ -124,7 +124,9 @@ def connect(*, host: str, port: int, catalog: str | None, schema: str | None, op
         try:
             grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
         except grpc.FutureTimeoutError:
-            raise OperationalError(f"what answers at {host}:{port} is no Spark Connect server, or not by TLS") from None
+            raise OperationalError(
+                f"what answers at {host}:{port} is not a Spark Connect server, or doesn't use TLS"
+            ) from None
         finally:
             channel.close()
         session = SparkSession.builder.channelBuilder(builder).create()
@@ -145,7 +147,7 @@ def connect(*, host: str, port: int, catalog: str | None, schema: str | None, op
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Where the program is a text, as of `python -c`, the client takes itself for under test, and ends the process."""
+    """Give ``__main__`` a file name: without one, as under `python -c`, the client assumes a test and exits."""
     main = sys.modules["__main__"]
     if hasattr(main, "__file__"):
         yield
@@ -159,7 +161,7 @@ def _importing() -> Iterator[None]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The client's errors as a driver's, and none of its warnings: they tell of retries, and of pandas, unused here."""
+    """Raise the client's errors as a driver's, without its warnings about retries and about pandas, unused here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"pyspark\.")
         from pyspark.errors import AnalysisException, ParseException, PySparkException
@@ -169,7 +171,7 @@ def _translated() -> Iterator[None]:
         except (AnalysisException, ParseException) as error:
             raise ProgrammingError(_first_line(str(error))) from None
         except PySparkException as error:
-            # Where the connection itself fails, the client passes on how gRPC describes the call, on several lines.
+            # Where the connection itself fails, the client passes on gRPC's description of the call, on several lines.
             call = re.search(r'StatusCode\.([A-Z_]+)\s+details = "(.*)"', str(error))
             if call is None:
                 raise DatabaseError(_first_line(str(error))) from None
@@ -177,11 +179,11 @@ def _translated() -> Iterator[None]:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "an error without a word")
+    return next((line.strip() for line in text.splitlines() if line.strip()), "an error without a message")
 
 
 def _to_spark(value: Any) -> Any:
-    # The client would take a time without a zone for one of this computer's zone.
+    # The client would take a time without a zone to be in this computer's zone.
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 

@@ -1,4 +1,4 @@
-"""KPIs of who takes part, by the ethnicity that people report. Their answers stay in here: only counts get out."""
+"""KPIs of who takes part, by the ethnicity that people report. Answers never leave this module; only counts do."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from kpibackfill.database.expressions import (
 )
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
+from kpibackfill.kpis.workshops import REGISTRATIONS
 from kpibackfill.numbers import FEW_PEOPLE
 from kpibackfill.tables import contact, demographics, event, option_value, participant
 
@@ -46,22 +47,14 @@ _WHITE_PARTS = (b"white", b"caucasian")
     label="Workshop participants who are BIPOC",
     unit="fraction",
     family="workshops",
-    description="Of the people registered for a workshop who reported their ethnicity, those who are BIPOC.",
-    sources=[
-        "civicrm_participant",
-        "civicrm_event",
-        "civicrm_participant_status_type",
-        "civicrm_option_value",
-        "civicrm_option_group",
-        "civicrm_contact",
-        "civicrm_value_demographics_15",
-    ],
+    description="Among people registered for a workshop who reported their ethnicity, the share who are BIPOC.",
+    sources=[*REGISTRATIONS, "civicrm_contact", "civicrm_value_demographics_15"],
     cadences=("annual", "quarterly", "monthly"),
 )
 def workshop_participants_bipoc(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]
 ) -> Iterable[Value]:
-    """Rests on the people who reported, out of the participants."""
+    """Based on the people who reported their ethnicity, out of all participants."""
     answers = Answers(connection, site)
     if not windows or answers.missing:
         return no_answers(windows, answers)
@@ -85,7 +78,7 @@ def workshop_participants_bipoc(
 
 
 class Answers:
-    """Where contacts' ethnicity is kept, or why it is `missing`."""
+    """Where contacts' ethnicity is stored, or why it is `missing`."""
 
     def __init__(self, connection: RecordedConnection, site: SiteAt) -> None:
         name = site.settings.demographics_table
@@ -110,7 +103,7 @@ class Answers:
 
 
 def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
-    """What there is to say where the site keeps no answers."""
+    """No data for any window, with the reason why the site has no answers."""
     return [Value(window.window_id, None, warnings=[answers.missing]) for window in windows]
 
 
@@ -120,7 +113,7 @@ def rates(
     person: sa.Subquery,
     separators: re.Pattern[bytes],
 ) -> list[Value]:
-    """People who are BIPOC out of those who reported, from a row for each person: ``window_id`` and ``answer``."""
+    """The share of BIPOC people among those who reported, from a row per person with ``window_id`` and ``answer``."""
     people = in_order(sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")))
     people = people.group_by(person.c.window_id, person.c.answer)
     counts: dict[int, dict[bool | None, int]] = {}
@@ -139,7 +132,7 @@ def _rate(window: Window, counts: Mapping[bool | None, int]) -> Value:
 
 
 def is_bipoc(answer: bytes, separators: re.Pattern[bytes]) -> bool | None:
-    """Whether a person with that answer is BIPOC; ``None`` if it reports nothing."""
+    """Whether a person with this answer is BIPOC; ``None`` if the answer reports nothing."""
     values = {value.strip(_BLANKS).lower() for value in separators.split(answer)}
     reported = {value for value in values if value and not _is_unspecified(value)}
     return any(not any(part in value for part in _WHITE_PARTS) for value in reported) if reported else None

@@ -12,9 +12,10 @@ from kpibackfill.database.expressions import after, exact, flag, same_text, wind
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import submission, submission_data
+from kpibackfill.text import count
 
 FEW_SCORES = 5
-"""Fewer answers than this are worth a warning."""
+"""Fewer scores than this are worth a warning."""
 
 _NUMBER = re.compile(rb"[ \t\n\r\v\f]*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[ \t\n\r\v\f]*")
 _NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
@@ -25,13 +26,13 @@ _NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
     label="Education NPS",
     unit="points",
     family="evaluations",
-    description="Promoters (5 and more) less detractors (1 to 3) in per cent of all scores above 0 for recommending "
-    "the event; none without a score.",
+    description="Promoters (5 or more) minus detractors (1 to 3), as a percentage of all scores above 0 for "
+    "recommending the event; no value without a score.",
     sources=["webform_submission", "webform_submission_data"],
     cadences=("annual", "quarterly", "monthly"),
 )
 def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
-    """Rests on the scores, out of the submissions that are no drafts."""
+    """Based on the scores, out of the submissions that are not drafts."""
     spans = [(window.window_id, site.unix(window.start), site.unix(after(window.end))) for window in windows]
     spans = [span for span in spans if span[1] < span[2]]
     if not spans:
@@ -71,19 +72,17 @@ def _nps(window: Window, rows: Sequence[sa.Row[tuple[int, bytes | None, int]]]) 
             detractors += number if value <= 3 else 0
     warnings = []
     if odd:
-        are = "answer is" if odd == 1 else "answers are"
-        warnings.append(
-            f"{odd:,} {are} no plain number: read as the digits in {'it' if odd == 1 else 'them'}, or as 0."
-        )
+        are, their = ("is not a plain number", "its") if odd == 1 else ("are not plain numbers", "their")
+        warnings.append(f"{count(odd, 'answer')} {are}; {their} digits were used, or 0.")
     if 0 < scores < FEW_SCORES:
-        warnings.append(f"There {'is only 1 score' if scores == 1 else f'are only {scores} scores'}.")
+        warnings.append(f"There {'is' if scores == 1 else 'are'} only {count(scores, 'score')}.")
     return Value(window.window_id, nps(promoters, detractors, scores), scores, submissions, warnings)
 
 
 def nps(promoters: int, detractors: int, scores: int) -> float | None:
     """The net promoter score in points, rounded half away from zero to one decimal; ``None`` without scores.
 
-    The rounding is done in whole numbers: a float can't tell 6.25 from a little less.
+    Rounding is done in whole numbers, since a float can't distinguish 6.25 from slightly less.
     """
     if not scores:
         return None
@@ -95,7 +94,7 @@ def nps(promoters: int, detractors: int, scores: int) -> float | None:
 def score(answer: bytes) -> tuple[int, bool]:
     """The whole number in the text of an answer, 0 if there is none, and whether the text is a plain number.
 
-    A text with more than a number in it is read as the digits, points and hyphens that it holds.
+    Of a text that holds more than a number, the digits, points and hyphens are read.
     """
     plain = _NUMBER.fullmatch(answer)
     number = plain or _NUMBER.fullmatch(_NOT_IN_NUMBERS.sub(b"", answer))

@@ -1,4 +1,4 @@
-"""KPIs of who teaches. They read today's roles and today's answers, so they drift by themselves: all are risky."""
+"""KPIs of who teaches. All are risky: they read today's roles and today's answers, so they drift on their own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ SEPARATORS = re.compile(rb"[\0\x01\x02|,;]")
     label="Active instructors who are BIPOC",
     unit="fraction",
     family="instructors",
-    description="Of today's instructors who taught in the year and reported their ethnicity, those who are BIPOC.",
+    description="Among today's instructors who taught in the year and reported their ethnicity, the share who are "
+    "BIPOC.",
     sources=[
         "civicrm_event",
         "civicrm_event__field_civi_event_instructor",
@@ -48,7 +49,10 @@ SEPARATORS = re.compile(rb"[\0\x01\x02|,;]")
 def active_instructors_bipoc(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]
 ) -> Iterable[Value]:
-    """Rests on the people who reported, out of the instructors. Of several answers the greatest by bytes counts."""
+    """Based on the instructors who reported their ethnicity, out of all instructors.
+
+    Where an account has several contacts of one name, the greatest of their answers by bytes counts.
+    """
     answers = Answers(connection, site)
     if not windows or answers.missing:
         return no_answers(windows, answers)
@@ -82,7 +86,6 @@ def active_instructors_bipoc(
         .where(flag(user.c.status) == 1, flag(contact.c.is_deleted) == 0, user.c.uid.in_(instructors))
         .subquery("answering")
     )
-    # An account may belong to two contacts of one name: the greatest of their answers counts.
     *who, answer = answering.c
     person = sa.select(answering.c.window_id, sa.func.max(answer, type_=answer.type).label("answer"))
     return rates(connection, windows, person.group_by(*who).subquery("person"), SEPARATORS)

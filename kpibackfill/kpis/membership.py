@@ -1,4 +1,4 @@
-"""KPIs of membership, from the snapshots of the organization."""
+"""Membership KPIs, from the organization's snapshots."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from kpibackfill.database.expressions import exact, in_any_case
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import MONTHS, SiteAt, Value, Window, kpi
 from kpibackfill.tables import org_fact, snapshot
+from kpibackfill.text import count
 
 MONTH = re.compile(rb"(\d{4})-(0[1-9]|1[0-2])(?!\d)")
-"""A date that names its month. Dates are compared as texts, so a snapshot of another date may be in a window too."""
+"""A date that names its month. Dates are compared as texts, so a window can also hold snapshots with odd dates."""
 
 
 @kpi(
@@ -30,7 +31,7 @@ MONTH = re.compile(rb"(\d{4})-(0[1-9]|1[0-2])(?!\d)")
 def total_new_member_signups(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]
 ) -> Iterable[Value]:
-    """Rests on the different months that have a snapshot, out of the months of the window."""
+    """Based on the number of different months with a snapshot, out of the months in the window."""
     if not windows:
         return []
     date = exact(snapshot.c.snapshot_date)
@@ -55,10 +56,10 @@ def total_new_member_signups(
 
 
 def _dates(window: Window, dated: str) -> tuple[str, str]:
-    """The first and the last date of a window's monthly snapshots, those of a month later where they are dated so."""
+    """The first and the last date of a window's monthly snapshots, one month later where the site dates them so."""
     if dated == "period":
         return window.start.date().isoformat(), window.end.date().isoformat()
-    # Windows are whole months: each month's snapshot is dated in the month after, on whatever day.
+    # Windows are whole months; each month's snapshot is dated on some day of the next month.
     first, last = (f"{day.year + day.month // 12}-{day.month % 12 + 1:02}" for day in (window.start, window.end))
     return f"{first}-01", f"{last}-31"
 
@@ -79,15 +80,12 @@ def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[tuple
         warnings.append(f"{_have(expected - len(snapshots), expected)} no monthly snapshot.")
     twice = sum(number > 1 for number in snapshots.values())
     if twice:
-        warnings.append(f"{_have(twice, expected)} more than one monthly snapshot: all of them are summed.")
+        warnings.append(f"{_have(twice, expected)} more than one monthly snapshot; all of them are summed.")
     if undated:
-        one = undated == 1
-        warnings.append(
-            f"{undated} monthly snapshot{' is' if one else 's are'} not dated YYYY-MM-DD; "
-            f"{'it is' if one else 'they are'} counted."
-        )
+        are, they_are = ("is", "it is") if undated == 1 else ("are", "they are")
+        warnings.append(f"{count(undated, 'monthly snapshot')} {are} not dated YYYY-MM-DD; {they_are} counted.")
     return Value(window.window_id, float(sum(joins)) if joins else None, len(snapshots), expected, warnings)
 
 
 def _have(some: int, all_: int) -> str:
-    return f"{some} of {all_} month{'s' * (all_ != 1)} {'has' if some == 1 else 'have'}"
+    return f"{some} of {count(all_, 'month')} {'has' if some == 1 else 'have'}"

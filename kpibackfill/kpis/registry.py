@@ -1,6 +1,6 @@
-"""The registry of KPIs, and the contract between a KPI and the rest: windows in, one value per window out.
+"""The registry of KPIs, and the contract that a KPI meets: windows in, one value per window out.
 
-A site adds its own KPIs in a module that its configuration names in ``kpi_modules``::
+A site adds its own KPIs in a module listed under ``kpi_modules`` in its configuration::
 
     import kpibackfill as kb
 
@@ -44,9 +44,9 @@ MONTHS: dict[Cadence, int] = {"annual": 12, "quarterly": 3, "monthly": 1}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A snapshot's period, ``start`` to ``end`` in the site's local time: inclusive, whole seconds, no zone attached.
+    """A snapshot's period, ``start`` to ``end`` in the site's local time: inclusive, whole seconds, no time zone.
 
-    ``window_id`` is what a ``Value`` answers to; ``cadence`` is ``annual``, ``quarterly`` or ``monthly``.
+    A ``Value`` refers to its window by ``window_id``; ``cadence`` is ``annual``, ``quarterly`` or ``monthly``.
     """
 
     window_id: int
@@ -57,9 +57,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a KPI says of one window.
+    """A KPI's value for one window.
 
-    ``value`` is in the KPI's unit (``None``: nothing to compute from); it rests on ``basis`` observations out of
+    ``value`` is in the KPI's unit (``None``: nothing to compute from); it is based on ``basis`` observations out of
     ``population``; ``warnings`` are short sentences that name no person and quote no answer.
     """
 
@@ -72,7 +72,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class SiteAt:
-    """A site's settings and time zone, at the instant that a run goes by."""
+    """A site's settings and time zone, and the instant that counts as now in a run."""
 
     settings: Site
     zone: ZoneInfo
@@ -81,16 +81,16 @@ class SiteAt:
 
     @property
     def current_month(self) -> datetime:
-        """The first moment of the month that is not over yet, in local time without a zone."""
+        """The first moment of the current month, in local time without a time zone."""
         return self.as_of.astimezone(self.zone).replace(
             day=1, hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0
         )
 
     def unix(self, local: datetime) -> int:
-        """The unix time of a local time without a zone.
+        """The unix time of a local time without a time zone.
 
-        Clocks that are put forward leave a gap: a time in it is read as if they had not been yet. Of two equal times
-        when they are put back it is the first.
+        A time in the gap when clocks go forward is read as if they had not gone forward yet. A time that occurs twice
+        when clocks go back is the first of the two.
         """
         return int(local.replace(tzinfo=self.zone, fold=0).timestamp())
 
@@ -100,7 +100,7 @@ Compute = Callable[["RecordedConnection", SiteAt, Sequence[Window]], Iterable[Va
 
 @dataclass(frozen=True, slots=True)
 class Kpi:
-    """A registered KPI: its words for people, where it reads, and the function that computes it."""
+    """A registered KPI: how people see it, what it reads, and the function that computes it."""
 
     kpi_id: str
     label: str
@@ -146,40 +146,43 @@ def kpi(
 
     Parameters
     ----------
-    kpi_id : at most 64 characters, lower case; the fact table's ``kpi_id`` less the site's prefix.
-    label : a few words for titles.
-    unit : ``count``, ``points`` (such as an NPS) or ``fraction`` (0 to 1, shown as per cent).
-    family : the group it is listed under.
-    description : one sentence that an analyst can hold the number against.
+    kpi_id : at most 64 characters, lower case; the fact table's ``kpi_id`` without the site's prefix.
+    label : a few words, used in titles.
+    unit : ``count``, ``points`` (such as an NPS) or ``fraction`` (0 to 1, shown as a percentage).
+    family : the group that it is listed under.
+    description : one sentence against which an analyst can check the number.
     sources : the tables it reads.
-    risky : computed only on request, since it rests on data that change by themselves.
-    reads_store : its connection is the store's also where the sources are another database.
-    cadences : the kinds of window it can compute.
+    risky : computed only on request, since its data change on their own.
+    reads_store : it reads the store even where the sources are another database.
+    cadences : the kinds of window that it can compute.
 
     Returns
     -------
-    A decorator that gives the function back as it is.
+    A decorator that returns the function unchanged.
 
     Raises
     ------
-    Refused : the id is taken, or not fit to be one; or a unit, a source or a cadence is none.
+    Refused : the id is taken or invalid; or a unit, a source or a cadence is invalid.
     """
 
     if isinstance(sources, str) or isinstance(cadences, str):
-        raise _unfit(kpi_id, "lists of sources and of cadences, not a text")
+        raise _unfit(kpi_id, "lists of sources and cadences, not a text")
     sources, cadences = tuple(sources), tuple(cadences)
     words: tuple[Any, ...] = (kpi_id, label, family, description, *sources)
     if not all(isinstance(text, str) for text in words) or not _KPI_ID.fullmatch(kpi_id):
-        raise _unfit(kpi_id, "an id of at most 64 small letters, digits, _ . - and texts for its words and sources")
+        raise _unfit(
+            kpi_id,
+            "an id of at most 64 lowercase letters, digits, _ . -, and texts for its words and sources",
+        )
     if unit not in get_args(Unit) or not set(cadences) <= set(MONTHS):
-        raise _unfit(kpi_id, f"a unit of {', '.join(get_args(Unit))}, and cadences of {', '.join(MONTHS)}")
+        raise _unfit(kpi_id, f"one of the units {', '.join(get_args(Unit))}, and cadences out of {', '.join(MONTHS)}")
 
     def register(compute: Compute) -> Compute:
         known = _registry.get(kpi_id)
         if known is not None and known.compute.__module__ != compute.__module__:
             raise Refused(
-                f"{compute.__module__} registers the KPI {kpi_id!r}, which {known.compute.__module__} has already; "
-                "give it another id.",
+                f"{compute.__module__} registers the KPI {kpi_id!r}, but {known.compute.__module__} already uses "
+                "that id; choose another.",
                 code="duplicate_kpi",
             )
         _registry[kpi_id] = Kpi(
@@ -191,17 +194,17 @@ def kpi(
 
 
 def _unfit(kpi_id: object, wanted: str) -> Refused:
-    message = f"The KPI {kpi_id!r} needs {wanted}; nothing was read or written. Mend its module."
+    message = f"The KPI {kpi_id!r} needs {wanted}; nothing was read or written. Fix its module."
     return Refused(message, code="kpi_contract")
 
 
 def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
-    """All KPIs by id in the order of their registration: the built-in ones, then those of the site's ``modules``."""
+    """All KPIs by id in the order of registration: the built-in ones, then those in the site's ``modules``."""
     for name in _BUILT_IN:
         importlib.import_module(name)
     for name in modules:
         try:
-            with redirect_stdout(sys.stderr):  # what a module says must not get into a JSON document
+            with redirect_stdout(sys.stderr):  # what a module prints must not get into a JSON document
                 importlib.import_module(name)
         except Refused:
             raise
@@ -209,16 +212,16 @@ def load(modules: Iterable[str] = ()) -> dict[str, Kpi]:
             said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise Refused(
                 f"kpi_modules: {name!r} could not be imported ({said}); nothing was read or "
-                "written. Mend the module, or take it out of kpibackfill.toml.",
+                "written. Fix the module, or remove it from kpibackfill.toml.",
                 code="kpi_module",
             ) from error
-    # Whoever imports one of the built-in modules first must not change the order in which KPIs are shown.
+    # Importing one of the built-in modules first must not change the order in which KPIs are shown.
     order = {name: number for number, name in enumerate(_BUILT_IN)}
     return dict(sorted(_registry.items(), key=lambda item: order.get(item[1].compute.__module__, len(order))))
 
 
 def choose(registry: dict[str, Kpi], ids: Sequence[str], *, include_risky: bool) -> list[Kpi]:
-    """The KPIs that a run computes: the named ones, or the conservative set, with the risky ones on request."""
+    """The KPIs that a run computes: the named ones, or the conservative set, plus the risky ones on request."""
     if not ids:
         return [kpi for kpi in registry.values() if include_risky or not kpi.risky]
     for kpi_id in ids:
@@ -230,7 +233,7 @@ def choose(registry: dict[str, Kpi], ids: Sequence[str], *, include_risky: bool)
 
 
 def as_dict(entry: Kpi) -> dict[str, Any]:
-    """A KPI's words for ``kpibackfill kpis --json`` and the record."""
+    """A KPI as ``kpibackfill kpis --json`` and the record show it."""
     return {
         "kpi_id": entry.kpi_id,
         "label": entry.label,

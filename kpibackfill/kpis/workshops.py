@@ -1,4 +1,4 @@
-"""KPIs of workshops: attendance, and people who came for the first time."""
+"""Workshop KPIs: attendance, and people who came for the first time."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import event, option_value, participant
 
+REGISTRATIONS = (
+    "civicrm_participant",
+    "civicrm_event",
+    "civicrm_participant_status_type",
+    "civicrm_option_value",
+    "civicrm_option_group",
+)
+"""The tables that say which registrations count, and for which type of event."""
+
 
 @kpi(
     "workshop_attendees",
@@ -32,17 +41,11 @@ from kpibackfill.tables import event, option_value, participant
     unit="count",
     family="workshops",
     description="Counted registrations for ticketed workshops; the current month is left out.",
-    sources=[
-        "civicrm_participant",
-        "civicrm_event",
-        "civicrm_participant_status_type",
-        "civicrm_option_value",
-        "civicrm_option_group",
-    ],
+    sources=REGISTRATIONS,
     cadences=("annual", "quarterly", "monthly"),
 )
 def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
-    """Rests on the registrations it counts, out of the counted registrations for events of every type."""
+    """Based on the registrations it counts, out of all counted registrations for events of any type."""
     spans = finished(site, windows)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
@@ -68,28 +71,22 @@ def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Se
     label="First-time workshop participants",
     unit="count",
     family="workshops",
-    description="People whose first counted registration of all was for a workshop; once for each kind of workshop "
-    "that they began with at that moment; the current month is left out.",
-    sources=[
-        "civicrm_participant",
-        "civicrm_event",
-        "civicrm_participant_status_type",
-        "civicrm_option_value",
-        "civicrm_option_group",
-    ],
+    description="People whose very first counted registration was for a workshop, counted once for each kind of "
+    "workshop they started with at that moment; the current month is left out.",
+    sources=REGISTRATIONS,
     cadences=("annual", "quarterly", "monthly"),
 )
 def total_first_time_workshop_participants(
     connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]
 ) -> Iterable[Value]:
-    """Rests on the first-timers it counts, out of the people whose first counted registration was for any event."""
+    """Based on the first-timers it counts, out of all people whose first counted registration falls in the window."""
     spans = finished(site, windows)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
     is_workshop = has_word(option_value.c.label, site.settings.workshop_word)
     types, options = event_types(is_workshop), event_options(is_workshop)
-    # Every start and type has two places in time: among types that start together, once in their order and once in
-    # the reverse. A person whose first places in both belong to one type began with that type alone.
+    # Every start and type gets two positions in time; types that start together are ranked in both directions. A person
+    # whose first positions in both rankings belong to one type started with that type alone.
     kind, moment = event.c.event_type_id, one_spelling(start())
     moments = (
         sa.select(
@@ -126,7 +123,7 @@ def total_first_time_workshop_participants(
         spans,
         source=sa.outerjoin(moments, types, types.c.event_type_id == moments.c.event_type_id),
     )
-    # NULL where there is but one type, so that an engine that joins has next to nothing to look up.
+    # NULL where there is only one type, so that an engine that joins has almost nothing to look up.
     tied = sa.case((first.c.reverse != begun.c.reverse, first.c.contact_id)).label("tied")
     people = (
         sa.select(begun.c.window_id, begun.c.start, begun.c.labels, tied)
@@ -161,7 +158,7 @@ def total_first_time_workshop_participants(
 
 
 def finished(site: SiteAt, windows: Sequence[Window]) -> list[Span]:
-    """The windows as spans that stop where the current month begins, less those that begin there or later."""
+    """The windows as spans that end where the current month begins; windows that begin there or later are dropped."""
     spans = [(window.window_id, window.start, min(after(window.end), site.current_month)) for window in windows]
     return [span for span in spans if span[1] < span[2]]
 
@@ -169,7 +166,7 @@ def finished(site: SiteAt, windows: Sequence[Window]) -> list[Span]:
 def _counts(
     windows: Sequence[Window], spans: Sequence[Span], rows: Sequence[sa.Row[tuple[int, int, int]]]
 ) -> list[Value]:
-    """A window without any row is 0, and one without a finished month is no data."""
+    """The value of each window: 0 without any row, no data without a finished month."""
     found = {row.window_id: (int(row.value), int(row.population)) for row in rows}
     ends = {window_id: end for window_id, _, end in spans}
     values = []
@@ -180,6 +177,6 @@ def _counts(
         value, population = found.get(window.window_id, (0, 0))
         warnings = []
         if ends[window.window_id] < after(window.end):
-            warnings.append("The period is not over: only its finished months are counted.")
+            warnings.append("The period is not over; only its finished months are counted.")
         values.append(Value(window.window_id, float(value), value, population, warnings))
     return values

@@ -93,7 +93,7 @@ def test_the_reader_is_refused_an_apply_and_nothing_is_written(bench: Workbench,
     add_cachetags(bench.database)
     admin, before = bench.database, dump(bench.database)
     steps = account("kpi_reader").steps(record=True, apply=True)
-    with pytest.raises(KpiBackfillError, match=r"could not be written: .*denied.*nothing was written"):
+    with pytest.raises(KpiBackfillError, match=r"could not be written to: .*denied.*nothing was written"):
         kb.apply_plan(steps.run, steps.plan)
     assert dump(admin) == before
     assert steps.run.record is not None

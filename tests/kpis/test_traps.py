@@ -182,7 +182,7 @@ def test_the_current_month_is_the_sites_and_is_left_out(makerspace: Makerspace) 
         assert values(makerspace, kpi_id, year(2026), as_of=first_of_november, zone="America/New_York") == [0]
         assert values(makerspace, kpi_id, year(2026), as_of=datetime(2026, 12, 1, tzinfo=UTC)) == [2]
         (value,) = makerspace.compute(kpi_id, year(2026), as_of=first_of_november)
-        assert value.warnings == ["The period is not over: only its finished months are counted."]
+        assert value.warnings == ["The period is not over; only its finished months are counted."]
         january = datetime(2026, 1, 31, 23, tzinfo=UTC)
         assert values(makerspace, kpi_id, year(2025), year(2026), year(2027), as_of=january) == [0, None, None]
 
@@ -219,7 +219,7 @@ def test_no_monthly_snapshot_is_no_data_and_a_month_missing_or_twice_is_told(mak
     assert (found.value, found.basis, found.population) == (11, 2, 12)
     assert found.warnings == [
         "10 of 12 months have no monthly snapshot.",
-        "1 of 12 months has more than one monthly snapshot: all of them are summed.",
+        "1 of 12 months has more than one monthly snapshot; all of them are summed.",
     ]
     assert next_year.value == 100
     assert values(makerspace, SIGNUPS, months(2024, 2, 1, 1, "monthly"), months(2024, 4, 3, 2, "quarterly")) == [
@@ -254,7 +254,7 @@ def test_an_nps_without_a_score_is_no_data(makerspace: Makerspace) -> None:
     makerspace.fill(evaluations((noon, "0"), (noon, "none of your business"), (noon, "-3")))
     (value,) = makerspace.compute(NPS, year(2024))
     assert (value.value, value.basis, value.population) == (None, 0, 3)
-    assert value.warnings == ["1 answer is no plain number: read as the digits in it, or as 0."]
+    assert value.warnings == ["1 answer is not a plain number; its digits were used, or 0."]
 
 
 def test_the_year_of_a_submission_is_the_sites(makerspace: Makerspace) -> None:
