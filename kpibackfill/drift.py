@@ -1,4 +1,4 @@
-"""This step lays what was computed beside what is stored."""
+"""Compare what was computed with what is stored."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from kpibackfill.kpis.registry import as_dict
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.markup import Table
 from kpibackfill.run import step
+from kpibackfill.text import count
 
 
 @step
 def compare(readings: Readings) -> pd.DataFrame:
-    """Computed beside stored, a row per snapshot and KPI, by date, snapshot and KPI.
+    """Compare computed with stored values: a row per snapshot and KPI, ordered by date, snapshot and KPI.
 
-    Two values are equal when they are equal as 4-byte floats, as which the fact table keeps them.
+    Two values are equal if they are equal as 4-byte floats, which is how the fact table stores them.
 
     Parameters
     ----------
@@ -34,19 +35,19 @@ def compare(readings: Readings) -> pd.DataFrame:
 
     - `period_year`, `period_month` (int): what a written row would carry
     - `stored` (float, NaN without a row), `stored_period_year`, `stored_period_month` (Int64)
-    - `computed_f4`, `stored_f4` (float32): both values as the fact table keeps them
-    - `delta` (float): computed less stored, in the KPI's unit; `change`: delta ÷ abs(stored), missing where stored is
-      0 or absent
-    - `status`: ``new`` a value and no row, ``changed`` value or period differs, ``unchanged``, ``no_data`` neither,
-      ``unsupported`` a row is stored and there is nothing to compute from
-    - `recorded` (float): the value that the archive last recorded for the row, NaN without one; `moved`: who moved
-      since: ``source`` another value is computed now, since sources, settings or code have changed, ``store`` somebody
-      changed the row's value, ``both``, ``vanished`` the row is gone, or the empty text
-    - `decided`: a sentence where a person last rejected, set or removed the row, or the empty text
+    - `computed_f4`, `stored_f4` (float32): both values as the fact table stores them
+    - `delta` (float): computed minus stored, in the KPI's unit; `change` (float): delta ÷ abs(stored), missing where
+      stored is 0 or absent
+    - `status`: ``new`` a value but no row, ``changed`` value or period differs, ``unchanged``, ``no_data`` neither,
+      ``unsupported`` a row is stored but there is nothing to compute it from
+    - `recorded` (float): the value that the archive last recorded for the row, NaN without one; `moved`: what has
+      changed since then: ``source`` sources, settings or code, so that the computed value differs, ``store`` the
+      row's value, ``both``, ``vanished`` the row is gone, or the empty text
+    - `decided`: a sentence if a person last rejected, set or removed the row, or the empty text
 
     Raises
     ------
-    Refused : a table of the readings was edited since.
+    Refused : a table of the readings was edited.
     """
     seal_of(readings.snapshots)
     seal_of(readings.computed)
@@ -93,7 +94,7 @@ def compare(readings: Readings) -> pd.DataFrame:
 
 
 def drift_table(drift: pd.DataFrame) -> Table:
-    """The drift as a table in which what matters stands first; unchanged rows and years without data are folded away.
+    """The drift as a table with what matters first; unchanged rows and rows without data are folded away.
 
     Parameters
     ----------
@@ -110,22 +111,14 @@ def drift_table(drift: pd.DataFrame) -> Table:
     readings: Readings = seal_of(drift).content
     words: markup.Words = drift.attrs["kpis"]
     rows = markup.by_weight(markup.drift_rows(records(drift), words))
-    first = [row for row in rows if row["status"] not in ("unchanged", "no_data")]
-    rest = [row for row in rows if row["status"] in ("unchanged", "no_data")]
+    first = [row for row in rows if row["status"] in markup.DIFFERS]
+    rest = [row for row in rows if row["status"] not in markup.DIFFERS]
     sentence = f"{markup.drift_sentence(rows)} {readings.gone}".rstrip()
-    html = markup.block(
-        "{{ t.style() }}<div class='kb'><p>{{ sentence }}</p>{% if first %}{{ t.drift(first) }}{% endif %}"
-        "{% if rest %}<details><summary>{{ rest | length }} rows unchanged or without data</summary>"
-        "{{ t.drift(rest) }}</details>{% endif %}</div>",
-        sentence=sentence,
-        first=first,
-        rest=rest,
-    )
-    return Table(html, sentence)
+    return Table(markup.render("drift_cell", sentence=sentence, first=first, rest=rest), sentence)
 
 
 def review_figures(drift: pd.DataFrame) -> Table:
-    """The runbook's review figures: per year the target snapshots and the computed KPI rows, and the total.
+    """The runbook's review figures: target snapshots and computed KPI rows per year, and their total.
 
     Parameters
     ----------
@@ -141,10 +134,8 @@ def review_figures(drift: pd.DataFrame) -> Table:
     """
     parameters = seal_of(drift).run.parameters
     per_year, total = counts(drift, range(parameters.from_year, parameters.to_year + 1))
-    html = markup.block(
-        "{{ t.style() }}<div class='kb'>{{ t.years(per_year, total) }}</div>", per_year=per_year, total=total
-    )
-    return Table(html, f"{total} KPI rows in {len(per_year)} years.")
+    sentence = f"{count(total, 'KPI row')} in {count(len(per_year), 'year')}."
+    return Table(markup.render("years", per_year=per_year, total=total), sentence)
 
 
 def records(drift: pd.DataFrame) -> list[dict[str, Any]]:
@@ -163,7 +154,7 @@ def records(drift: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def counts(drift: pd.DataFrame, years: range) -> tuple[dict[str, dict[str, int]], int]:
-    """The runbook's review figures: per year the snapshots and the computed values, and the total of these."""
+    """The runbook's review figures: snapshots and computed values per year, and the total of the values."""
     found = drift[drift["computed"].notna()]
     snapshots = drift.drop_duplicates("snapshot_id")["year"].value_counts()
     values = found["year"].value_counts()

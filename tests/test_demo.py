@@ -54,7 +54,7 @@ def test_the_summary_counts_what_is_there(tmp_path):
 def test_an_existing_file_is_refused_and_left_as_it_is(tmp_path):
     existing = tmp_path / "demo.sqlite"
     existing.write_text("mine")
-    with pytest.raises(KpiBackfillError, match=r"demo\.sqlite exists already and was left as it is"):
+    with pytest.raises(KpiBackfillError, match=r"demo\.sqlite already exists and was left unchanged"):
         build_demo(existing, until_year=2025)
     assert existing.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [existing]
@@ -72,7 +72,7 @@ def test_replace_puts_a_new_demo_in_place_of_the_file_and_its_journal(tmp_path, 
 def test_replace_puts_it_in_place_of_nothing_but_a_demo(tmp_path, content):
     mine = tmp_path / "demo.sqlite"
     mine.write_bytes(content)
-    with pytest.raises(KpiBackfillError, match="It is no demo"):
+    with pytest.raises(KpiBackfillError, match="It is not a demo"):
         build_demo(mine, until_year=2025, replace=True)
     assert mine.read_bytes() == content
     assert list(tmp_path.iterdir()) == [mine]

@@ -1,26 +1,26 @@
-"""This step builds the demo makerspace: one SQLite file with a store, its sources and a story to find.
+"""The demo makerspace: one SQLite file with a store, its sources and a story to discover.
 
-The same `until_year` always gives the same rows, and nobody in them exists. This is what the stored KPI rows tell
-beside the values that are computed from the sources:
+The same `until_year` always yields the same rows, and all people in them are invented. This is what the stored KPI rows
+show when they are compared with the values computed from the sources:
 
 | year         | what an analyst finds                                                                                |
 |--------------|------------------------------------------------------------------------------------------------------|
-| 2015         | attendees stored under the old definition: every label that contains "workshop", until 2020          |
+| 2015         | until 2020, attendees follow the old definition: every label that contains "workshop" counts         |
 | 2016         | no stored values                                                                                     |
-| 2017         | old definition; one `meta` is the text `Array`; the participants' rate was rounded to two decimals   |
-| 2018         | old definition; rounded rate; nobody could send an evaluation, and the stored NPS is a false 0       |
+| 2017         | old definition; one `meta` is the text `Array`; the participants' rate is rounded to two decimals    |
+| 2018         | old definition; rounded rate; nobody could submit an evaluation, and the stored NPS is a false 0     |
 | 2019         | no stored values                                                                                     |
-| 2020         | the dip: the doors were closed from April; old definition, and `period_month` of that row is wrong   |
-| 2021         | from here on attendees match exactly; the monthly snapshots of August and September are lost, so the |
-|              | stored signups are right and the computed ones too low; the instructors' rate counts former ones     |
-| 2022         | March to May have monthly snapshots from two sources: signups are computed too high                  |
-| 2023         | two annual snapshots: the system's, which matches, and a hand-made import with round numbers         |
+| 2020         | the dip: closed from April on; old definition, and that row's `period_month` is wrong                |
+| 2021         | from now on attendees match exactly; the monthly snapshots of August and September are lost, so the  |
+|              | stored signups are right and the computed ones too low; the instructors' rate includes former ones   |
+| 2022         | March to May have monthly snapshots from two sources, so the computed signups are too high           |
+| 2023         | two annual snapshots: the system's, which matches, and a manual import with round numbers            |
 | 2024 …       | everything that is stored matches                                                                    |
 | last but one | NPS and the participants' rate are missing                                                           |
-| last year    | attendees only, as counted at the end of September; everything else is new                           |
+| last year    | only attendees, as counted at the end of September; everything else is new                           |
 
-Where nothing is said, a stored value is the computed one as a 4-byte float. The risky rate is stored for 2021 to 2023
-only. The snapshots carry other KPI rows too, which are not ours.
+Otherwise a stored value is the computed one as a 4-byte float. The risky rate is stored only for 2021 to 2023. The
+snapshots also have KPI rows of other programs.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from kpibackfill.demo.stored import kpi_rows_of, snapshots_of
 from kpibackfill.errors import KpiBackfillError
 
 MARK = b"kpid"
-UNTIL_YEARS = range(2025, 2051)  # the story needs the first, the speed the last
+UNTIL_YEARS = range(2025, 2051)  # the story needs the first; the last keeps the demo quick to build
 
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What was built: the file, its years (inclusive), and how many there are of each kind (events: with a date)."""
+    """What was built: the file, its years (inclusive), and how many rows of each kind (only events with a date)."""
 
     path: Path
     from_year: int
@@ -62,13 +62,13 @@ class DemoSummary:
 def build_demo(path: Path, *, until_year: int | None = None, replace: bool = False) -> DemoSummary:
     """Build the demo makerspace from 2015 to `until_year` (default: last year) as the SQLite file `path`.
 
-    The file appears complete or not at all. Raises KpiBackfillError where `path` exists and `replace` is not set
-    or it is no demo, where the year is out of range, and where the file can't be written.
+    The file appears complete or not at all. Raises KpiBackfillError if `path` exists and `replace` is not set or it is
+    not a demo, if the year is out of range, and if the file can't be written.
     """
     until = dt.datetime.now().year - 1 if until_year is None else until_year
     if until not in UNTIL_YEARS:
         raise KpiBackfillError(
-            f"The demo can end in {UNTIL_YEARS[0]} to {UNTIL_YEARS[-1]}, not in {until!r}. Nothing was built.",
+            f"The demo can end in {UNTIL_YEARS[0]} through {UNTIL_YEARS[-1]}, not in {until!r}. Nothing was built.",
             code="demo_year",
         )
     _refuse_existing(path, replace)
@@ -99,14 +99,14 @@ def build_demo(path: Path, *, until_year: int | None = None, replace: bool = Fal
 def _refuse_existing(path: Path, replace: bool) -> None:
     if path.exists() and not (replace and _is_demo(path)):
         raise KpiBackfillError(
-            f"{path} exists already and was left as it is. "
-            + ("It is no demo; name another file." if replace else "Name another file, or ask for it to be replaced."),
+            f"{path} already exists and was left unchanged. "
+            + ("It is not a demo; name another file." if replace else "Name another file, or use --replace."),
             code="demo_exists",
         )
 
 
 def _is_demo(path: Path) -> bool:
-    """Whether the file has the mark that the schema sets, where SQLite keeps it."""
+    """Whether the file has the schema's mark where SQLite stores it."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -114,7 +114,7 @@ def _is_demo(path: Path) -> bool:
 
 
 def _database(inserts: Iterable[Insert]) -> bytes:
-    """The whole database is made in memory: a build that is killed has not touched the disk yet."""
+    """The whole database, built in memory so that a build that is killed leaves nothing on the disk."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.executescript(resources.files("kpibackfill").joinpath("demo", "schema.sql").read_text("utf-8"))
         connection.execute("BEGIN")
@@ -132,7 +132,7 @@ def _place(image: bytes, path: Path, replace: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
             _refuse_existing(path, replace)
-            # SQLite would play the journal of an earlier database of that name into the new one.
+            # SQLite would apply the journal of an earlier database of that name to the new one.
             for suffix in ("-journal", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             Path(file.name).replace(path)

@@ -1,4 +1,4 @@
-"""This step turns the invented makerspace into rows of the demo's tables: INSERT statements and their parameters."""
+"""The invented makerspace as rows of the demo's tables: INSERT statements and their parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Insert = tuple[str, Iterable[tuple[Any, ...]]]
 
 USER_OFFSET = 100  # uid = contact id + this
 GROUPS = {2: "activity_type", 3: "gender", 13: "participant_role", 15: "event_type"}
-# These groups use the numbers of the event types for something else.
+# These groups use the same values as the event types, for something else.
 OTHER_OPTIONS = (
     (2, "Meeting", "1"),
     (2, "Workshop call", "2"),
@@ -147,7 +147,7 @@ def _evaluations(rows: list[Evaluation]) -> Iterator[Insert]:
 
 
 def store_inserts(snapshots: list[Snapshot], kpi_rows: list[KpiRow]) -> Iterator[Insert]:
-    """The tables of the snapshot module; a snapshot is made when its period is over."""
+    """The tables of the snapshot module; a snapshot is created when its period is over."""
     yield (
         "INSERT INTO ms_snapshot (id, definition, snapshot_type, snapshot_date, source, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?)",

@@ -1,7 +1,7 @@
-"""This step invents what a makerspace's CiviCRM, Drupal and member counts hold: made-up people, lifelike habits.
+"""The invented content of a makerspace's CiviCRM, Drupal and member counts: made-up people with lifelike habits.
 
-Each answer a person may give stands beside what the KPI definitions read in it, so that the demo's stored values can be
-worked out without the code that they are later compared with.
+Each possible answer is listed with what the KPI definitions read in it, so that the demo's stored values can be derived
+without the code with which they are later compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 FIRST_YEAR = 2015
 
-# Per year from 2015; later years are like the last.
+# Per year from 2015; later years repeat the last one.
 EVENTS = (120, 170, 220, 265, 310, 85, 190, 270, 330, 380, 440)
 JOINS = (150, 190, 230, 260, 290, 110, 210, 280, 310, 330, 345)
 SEASON = (11, 10, 10, 9, 8, 6, 5, 5, 10, 11, 9, 6)
@@ -31,7 +31,7 @@ LABELS = {
     PRIVATE: "Private workshop",
     RETIRED: "Beginner Workshop",
 }
-KIND_WEIGHTS = (12, 58, 9, 10, 7, 4)  # of all but RETIRED, which took a fifth of the ticketed ones until 2017
+KIND_WEIGHTS = (12, 58, 9, 10, 7, 4)  # of all but RETIRED, which replaces a fifth of the ticketed ones until 2017
 RETIRED_IN = 2018
 TOPICS = ("Laser cutting", "Wood turning", "Welding", "Screen printing", "3D printing", "Sewing", "Pottery", "CNC")
 
@@ -76,9 +76,9 @@ RECOMMEND = (
     ("n/a", 0, 1),
 )
 EVALUATION_FORM, OTHER_FORM = "webform_1181", "webform_1022"
-NO_EVALUATIONS = 2018  # the form could not be sent: drafts only
+NO_EVALUATIONS = 2018  # the form could not be submitted: drafts only
 
-STAFF = range(1, 61)  # these contacts have a user
+STAFF = range(1, 61)  # these contacts have a user account
 FORMER, BLOCKED, DELETED_STAFF = frozenset(range(7, 61, 9)), frozenset({5, 23, 41}), frozenset({31})
 
 
@@ -156,7 +156,7 @@ class Makerspace:
 
 
 def invent(years: range) -> Makerspace:
-    """The makerspace of these years, the same at each call."""
+    """The makerspace of these years, the same on every call."""
     events = _events(Random(1), years)
     registrations = _registrations(Random(2), events)
     return Makerspace(
@@ -196,7 +196,7 @@ def _events(rng: Random, years: range) -> list[Event]:
 
 
 def _registrations(rng: Random, events: list[Event]) -> list[Registration]:
-    """A third are newcomers; the others come back, the likelier the later they first came."""
+    """A third are newcomers; the others come back, more likely the more recently they first came."""
     rows: list[Registration] = []
     weights = tuple(accumulate(STATUS_WEIGHTS))
     newest = STAFF[-1]
@@ -244,7 +244,7 @@ def _evaluations(rng: Random, registrations: list[Registration]) -> list[Evaluat
 
 
 def _teaching(rng: Random, events: list[Event]) -> list[Teaching]:
-    """One instructor for most events, sometimes two; each year the circle of instructors moves on a little."""
+    """One instructor for most events, sometimes two; each year the group of instructors shifts a little."""
     rows: list[Teaching] = []
     for event in events:
         since = event.start.year - FIRST_YEAR

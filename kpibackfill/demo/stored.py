@@ -1,6 +1,6 @@
-"""This step writes what the demo's store holds: its snapshots, and KPI rows that tell the story.
+"""The content of the demo's store: its snapshots, and the KPI rows that make up the story.
 
-The values are worked out from the invented people, without the code that later recomputes them.
+The values are derived from the invented people, without the code that later recomputes them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class KpiRow(NamedTuple):
 
 
 def snapshots_of(space: Makerspace) -> list[Snapshot]:
-    """Monthly snapshots on the first, annual ones on New Year's Eve, in the order of their dates."""
+    """Monthly snapshots on the first of the month, annual ones on New Year's Eve, in order of date."""
     drafts: list[tuple[dt.date, str, str, str, Month | None]] = []
     for month in space.months:
         first = dt.date(month.year, month.month, 1)
@@ -71,7 +71,7 @@ def snapshots_of(space: Makerspace) -> list[Snapshot]:
 
 
 def kpi_rows_of(space: Makerspace, snapshots: list[Snapshot]) -> list[KpiRow]:
-    """The stored rows: ours on the annual snapshots as the story wants them, and others' on every one."""
+    """The stored rows: ours on the annual snapshots, as the story needs them, and other programs' on all snapshots."""
     stored = _stored(space)
     rows = []
     for snapshot in snapshots:
@@ -103,7 +103,7 @@ def _meta(year: int, kpi_id: str, last_year: int) -> bytes | None:
 
 
 def _float32(value: float) -> float:
-    """What a 4-byte FLOAT column gives back."""
+    """What a 4-byte FLOAT column returns for the value."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
@@ -115,7 +115,7 @@ def _by_year(registrations: Iterable[Registration]) -> dict[int, list[Registrati
 
 
 def _first_timers(registrations: list[Registration]) -> dict[int, int]:
-    """Newcomers per year, each counted once for every different workshop label at their very first moment."""
+    """First-timers per year, each counted once for every different workshop label at their very first moment."""
     first: dict[int, dt.datetime] = {}
     for row in registrations:
         first[row.contact] = min(first.get(row.contact, row.event.start), row.event.start)
@@ -149,7 +149,7 @@ def _rate(space: Makerspace, contacts: Iterable[int]) -> float:
 
 
 def _stored(space: Makerspace) -> dict[int, dict[str, float]]:
-    """Per year, what the system's annual snapshot holds: the story of the table above."""
+    """Per year, what the system's annual snapshot holds: the story told in the package's docstring."""
     counted = [row for row in space.registrations if row.counts]
     first_timers = _first_timers(counted)
     last = space.years[-1]

@@ -96,8 +96,8 @@ def test_check_says_which_table_is_missing(
     bench.configure(sources=load(some))
     found = bench.command("check", "--target", "test")
     assert found.exit_code == 2
-    assert "civicrm_participant can't be used: it is not there" in found.output
-    assert "webform_submission can't be used: it is not there" in found.output
+    assert "civicrm_participant can't be used: it doesn't exist" in found.output
+    assert "webform_submission can't be used: it doesn't exist" in found.output
     with pytest.raises(KpiBackfillError, match="civicrm_participant"):
         bench.steps(kpis="workshop_attendees")
 
