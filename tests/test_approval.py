@@ -16,7 +16,7 @@ from kpibackfill.archive import ledger
 from kpibackfill.errors import Refused
 from kpibackfill.reporting.run_summary import run_summary
 from tests.databases import connect, dump, on
-from tests.workbench import Workbench, error_of, told
+from tests.workbench import Workbench, error_of, refusal
 
 FEW: dict[str, Any] = {"kpis": "education_nps,total_new_member_signups"}
 facts = sa.table("ms_fact_kpi_snapshot", *map(sa.column, ("snapshot_id", "kpi_id", "metric_value")))
@@ -126,7 +126,7 @@ def test_only_a_closed_dry_run_with_a_plan_and_intact_files_is_approved_and_by_i
     before = (bench.config.runs_dir / ledger.FILE_NAME).read_bytes()
 
     def approve(run: str, note: str = "seen") -> str:
-        return told(bench.command("approve", run, "--note", note))
+        return refusal(bench.command("approve", run, "--note", note))
 
     assert "is no dry run that has ended (applied)" in approve(applied["run_id"])
     assert "is no dry run that has ended (planned)" in approve(open_run)
@@ -177,7 +177,7 @@ def test_with_four_eyes_neither_the_reviewed_runs_operator_nor_the_applying_one_
     bench.configure(four_eyes=True)  # which asks for an approval by itself
     dry = bench.finish(**FEW, operator="Ann")
     for name in ("Ann", " ann ", "ANN"):
-        assert "somebody else must approve" in told(
+        assert "somebody else must approve" in refusal(
             bench.command("approve", dry["run_id"], "--note", "x", "--by", name)
         )
     assert bench.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0

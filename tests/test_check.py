@@ -19,7 +19,7 @@ from kpibackfill.checks.finding import Finding
 from kpibackfill.config import load_config
 from kpibackfill.kpis import registry
 from tests.databases import ReferenceDatabases, add_cachetags, both_layouts, connect, dump, on
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, refusal
 
 PAGE = (Path(__file__).parent.parent / "docs" / "connecting.md").read_text(encoding="utf-8")
 servers = on("mariadb", "postgresql")
@@ -270,7 +270,7 @@ def test_the_command_and_the_function_say_the_same(bench: Workbench) -> None:
     frame = kb.check("test")
     assert frame.to_dict("records") == document["findings"]
     assert "unique key on (snapshot_id, kpi_id)." in frame._repr_html_()
-    assert "There is no target" in told(bench.command("check", "--target", "tset"))
+    assert "There is no target" in refusal(bench.command("check", "--target", "tset"))
     change(bench, "DROP TABLE civicrm_event")
     result = bench.command("check", "--target", "test", "--json")
     assert (result.exit_code, json.loads(result.stdout)["ok"]) == (2, False)

@@ -20,7 +20,7 @@ import kpibackfill as kb
 from kpibackfill.cli import main
 from kpibackfill.parameters import DEFAULTS
 from tests.databases import dump, on
-from tests.workbench import Workbench, error_of, told
+from tests.workbench import Workbench, error_of, refusal
 
 ROOT = Path(__file__).parents[1]
 # Importing these takes longer than a person waits for --help.
@@ -89,12 +89,12 @@ def test_wrong_parameters_are_refused_before_anything_is_read(
 ) -> None:
     before = dump(bench.database)
     target = [] if "--target" in arguments else ["--target", "test"]
-    plain = told(bench.command("run", *target, *arguments))
+    plain = refusal(bench.command("run", *target, *arguments))
     assert len(plain) < 1000
     assert words in plain
     assert "othing was read or written" in plain
     as_json = bench.command("run", *target, *arguments, "--json")
-    told(as_json)
+    refusal(as_json)
     error = error_of(as_json)
     assert (error["code"], words in error["message"]) == (code, True)
     assert json.loads(as_json.stdout) == {"run_id": None, "state": "refused", "error": error}
@@ -110,7 +110,7 @@ def test_a_usage_error_is_reported_like_any_refusal(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(main, arguments)
-    told(ended)
+    refusal(ended)
     assert error_of(ended)["code"] == "usage"
 
 
@@ -140,7 +140,7 @@ def test_an_option_left_empty_by_an_unset_variable_is_refused(
 @pytest.mark.parametrize("command", ["approve RUN --note why", "settle RUN", "revert RUN", "replay RUN"])
 @pytest.mark.parametrize("part", ["latest", "20260101"])
 def test_commands_that_write_need_the_full_run_id(command: str, part: str, bench: Workbench) -> None:
-    error = told(bench.command(*command.replace("RUN", part).split()))
+    error = refusal(bench.command(*command.replace("RUN", part).split()))
     assert f"'{part}' is not a run id, of which whatever writes wants the whole;" in error
     assert "nothing was written. `kpibackfill runs` lists them." in error
 
@@ -180,7 +180,7 @@ def test_an_invalid_configuration_is_refused_naming_the_key(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORD", "hunter2")
     ended = CliRunner().invoke(main, ["run", "--target", "test", "--json"])
-    assert words in told(ended)
+    assert words in refusal(ended)
     assert "hunter2" not in ended.output
     assert words in error_of(ended)["message"]
     assert not (tmp_path / "runs").exists()
@@ -189,8 +189,8 @@ def test_an_invalid_configuration_is_refused_naming_the_key(
 def test_without_a_configuration_the_error_says_how_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
-    assert "kpibackfill notebooks DIR" in told(CliRunner().invoke(main, ["run"]))
-    assert "can't be read" in told(CliRunner().invoke(main, ["--config", "nowhere.toml", "run"]))
+    assert "kpibackfill notebooks DIR" in refusal(CliRunner().invoke(main, ["run"]))
+    assert "can't be read" in refusal(CliRunner().invoke(main, ["--config", "nowhere.toml", "run"]))
 
 
 def completed(*arguments: str) -> list[str]:
@@ -321,7 +321,7 @@ def test_odd_paths_and_numbers_are_refused_in_one_line(
     monkeypatch.delenv("KPIBACKFILL_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kpibackfill.toml").write_text(lines, encoding="utf-8")
-    error = told(CliRunner().invoke(main, arguments))
+    error = refusal(CliRunner().invoke(main, arguments))
     assert "othing was" in error
     assert len(error) < 700
 
@@ -392,4 +392,4 @@ def test_a_runs_folder_that_links_to_itself_is_reported_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore="sqlite:///x"\n', encoding="utf-8")
     (tmp_path / "runs").symlink_to("runs")
-    assert "could not be written" in told(CliRunner().invoke(main, ["run"]))
+    assert "could not be written" in refusal(CliRunner().invoke(main, ["run"]))

@@ -92,8 +92,8 @@ class Workbench:
         return CliRunner().invoke(main, [*config, *arguments], catch_exceptions=False)
 
 
-def told(result: Result) -> str:
-    """The lines of a refusal, held to what every refusal keeps."""
+def refusal(result: Result) -> str:
+    """The lines of a refusal, after checking what is true of every refusal."""
     lines = result.stderr.strip().splitlines()
     assert result.exit_code == 2, result.output
     assert 1 <= len(lines) <= 2, result.stderr

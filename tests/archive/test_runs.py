@@ -20,7 +20,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.numbers import float4
 from tests.archives import FEW
 from tests.databases import connect, on
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, refusal
 
 facts = sa.table("ms_fact_kpi_snapshot", sa.column("snapshot_id"), sa.column("kpi_id"), sa.column("metric_value"))
 NPS = facts.c.kpi_id == "education_nps"
@@ -213,7 +213,7 @@ def test_a_receipt_or_a_settlement_that_is_none_is_told_in_a_line(
     for name in ("settlement.json", "receipt.json"):
         (run / name).write_text(content)
         for arguments in (["show", run.name], ["revert", run.name]):
-            message = told(command(*arguments))
+            message = refusal(command(*arguments))
             assert f"{run / name} can't be read" in message
             assert "`kpibackfill verify` says more" in message
         assert command("runs").exit_code == command("history").exit_code == 0
@@ -229,7 +229,7 @@ def test_a_receipt_that_was_altered_is_told_as_such_wherever_that_matters(
         receipt = json.loads((run / "receipt.json").read_bytes())
         del receipt[name]
         (run / "receipt.json").write_text(json.dumps(receipt))
-        message = told(made_archive.command("--config", str(configuration), command, run.name))
+        message = refusal(made_archive.command("--config", str(configuration), command, run.name))
         assert "receipt.json was altered since it was archived" in message
 
 
@@ -249,7 +249,7 @@ def test_an_altered_receipt_is_shown_as_such_and_compared_with_none(
     for text in (command("show", run.name).stdout, repr(kb.show(run.name))):
         assert text.splitlines()[1].startswith(f"{run.name}/receipt.json was altered since it was archived: what is")
     assert json.loads(command("show", run.name, "--json").stdout)["altered"]
-    assert "was altered since it was archived" in told(command("diff", run.name, "latest"))
+    assert "was altered since it was archived" in refusal(command("diff", run.name, "latest"))
     with pytest.raises(Refused, match="was altered"):
         kb.diff(run.name, "latest")
 
@@ -339,7 +339,7 @@ def test_what_comes_from_the_archive_cannot_steer_a_terminal(here: Workbench, ru
     found = {"runs": ["\x1b[2J", "b"], "compared": 0, "rows": [], "only": [[], []], "code": {"same": True}, "kpis": {}}
     assert "\x1b" not in diff_text(found | dict.fromkeys(("parameters", "settings", "databases", "packages"), ()), {})
     refused = here.command("show", "\x1b[2J")
-    assert "\x1b[2J" not in told(refused)
+    assert "\x1b[2J" not in refusal(refused)
 
 
 @pytest.mark.parametrize("arguments", [["runs"], ["history"], ["show", "latest"], ["verify"]])

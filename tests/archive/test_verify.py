@@ -18,7 +18,7 @@ from kpibackfill.archive.verdict import Verdict
 from kpibackfill.archive.verify import verify
 from kpibackfill.errors import Refused
 from kpibackfill.reporting.index import FILE_NAME as INDEX
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, refusal
 
 
 def found(verdict: Verdict) -> list[str]:
@@ -100,7 +100,7 @@ def test_a_runs_folder_that_is_a_link_is_found_and_not_read(
     configuration = runs_dir.parent / "kpibackfill.toml"
     shutil.copyfile(made_archive.folder / "kpibackfill.toml", configuration)
     for command in (["show", run.name], ["settle", run.name], ["revert", run.name]):
-        assert "is a link" in told(made_archive.command("--config", str(configuration), *command))
+        assert "is a link" in refusal(made_archive.command("--config", str(configuration), *command))
 
 
 def test_any_altered_byte_of_any_ledger_line_is_found_by_its_number(runs_dir: Path) -> None:

@@ -25,7 +25,7 @@ from kpibackfill.decisions import decisions_file
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.numbers import FEW
 from tests.databases import connect, dump, on
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, refusal
 
 UNITS = {"education_nps": "points", "workshop_attendees": "count", "rate": "fraction", "by_hand": ""}
 HEADER = "snapshot_id,kpi_id,year,numbers,decision,value,reason,reviewer\n"
@@ -355,7 +355,7 @@ def test_an_invalid_file_is_refused_before_a_run_begins(bench: Workbench) -> Non
     path = bench.folder / "d.csv"
     path.write_text(HEADER + "1,nothing,,n1,accept,,,")
     result = bench.command("run", "--target", "test", "--from-year", "2019", "--decisions", str(path))
-    assert "d.csv: line 2: there is no KPI 'nothing'" in told(result)
+    assert "d.csv: line 2: there is no KPI 'nothing'" in refusal(result)
     assert not bench.runs
 
 
@@ -444,15 +444,15 @@ def test_a_review_is_written_here_withholds_small_rates_and_overwrites_nothing(
     assert review.path.parent == bench.folder
     assert review.path.read_bytes().startswith(b"\xef\xbb\xbf")
     before = review.path.read_bytes()
-    assert "is there already" in told(bench.command("review", "latest"))
-    assert "is in the archive" in told(bench.command("review", "latest", "--output", str(bench.runs[-1] / "d.csv")))
+    assert "is there already" in refusal(bench.command("review", "latest"))
+    assert "is in the archive" in refusal(bench.command("review", "latest", "--output", str(bench.runs[-1] / "d.csv")))
     with pytest.raises(Refused, match="is in the archive"):
         kb.decide(bench.runs[-1] / "d.csv", "education_nps", "set", year=2024, value=1)
-    assert "could not be written" in told(bench.command("review", "latest", "--output", "x" * 5000))
+    assert "could not be written" in refusal(bench.command("review", "latest", "--output", "x" * 5000))
     assert review.path.read_bytes() == before
     assert bench.command("verify").exit_code == 0
     applied = bench.finish(kpis="education_nps", apply=True)
-    assert "is no dry run" in told(bench.command("review", applied["run_id"]))
+    assert "is no dry run" in refusal(bench.command("review", applied["run_id"]))
 
 
 @on("sqlite")

@@ -21,7 +21,7 @@ from kpibackfill.errors import KpiBackfillError
 from kpibackfill.kpis import registry
 from tests.databases import dump, on, reference_expected
 from tests.engines.columnar import BOOLEANS, recast
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, refusal
 
 YEARS = ["--from-year", "2015", "--to-year", "2025", "--as-of", "2026-11-22T12:00:00"]
 ZONE = "America/New_York"
@@ -106,7 +106,7 @@ def test_check_says_which_table_is_missing(
 def test_a_duckdb_file_that_is_missing_is_not_made(bench: Workbench, tmp_path: Path) -> None:
     bench.configure(sources="duckdb:///sources.duckdb")
     before = dump(bench.database)
-    assert "There is no database file" in told(bench.command("run", "--target", "test", *YEARS))
+    assert "There is no database file" in refusal(bench.command("run", "--target", "test", *YEARS))
     assert not list(tmp_path.rglob("sources.duckdb*"))
     assert dump(bench.database) == before
 

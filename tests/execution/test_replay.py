@@ -13,7 +13,7 @@ from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.execution.replay import Replay, compare, replay, text
 from tests.databases import connect, on
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, refusal
 
 FEW: dict[str, Any] = {"kpis": "education_nps,total_new_member_signups"}
 org = sa.table("ms_fact_org_snapshot", sa.column("joins"), sa.column("snapshot_id"))
@@ -138,8 +138,8 @@ def test_a_run_that_computed_nothing_or_was_altered_is_not_replayed(bench: Workb
     before = bench.finish(**FEW)
     path: Path = config.runs_dir / before["run_id"] / "receipt.json"
     path.write_bytes(path.read_bytes().replace(b"2015", b"2016", 1))
-    assert "receipt.json was altered" in told(bench.command("replay", before["run_id"]))
-    assert "is not a run id" in told(bench.command("replay", "latest"))
+    assert "receipt.json was altered" in refusal(bench.command("replay", before["run_id"]))
+    assert "is not a run id" in refusal(bench.command("replay", "latest"))
 
 
 @pytest.mark.slow

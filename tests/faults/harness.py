@@ -53,9 +53,9 @@ class Child:
 
     def wait(self) -> int:
         """Its exit status; negative for the signal that ended it."""
-        return int(self.told("ended", 120))
+        return int(self.refusal("ended", 120))
 
-    def told(self, what: str, seconds: float = 30) -> str:
+    def refusal(self, what: str, seconds: float = 30) -> str:
         """What it left as `name.what`, waited for."""
         path = self.folder / f"{self.name}.{what}"
         deadline = time.monotonic() + seconds
@@ -66,7 +66,7 @@ class Child:
 
     @property
     def run_id(self) -> str:
-        return self.told("run")
+        return self.refusal("run")
 
     @property
     def errors(self) -> str:
@@ -145,7 +145,7 @@ class Site:
         gate = self.folder / f"gate-{secrets.token_hex(4)}"
         os.mkfifo(gate)
         child = self.start(parameters, gate=str(gate), **order)
-        child.told("plan")
+        child.refusal("plan")
         return child, gate
 
     def restore(self) -> None:

@@ -16,7 +16,7 @@ from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.archive.run_record import NOTEBOOK, open_record
 from kpibackfill.archive.verify import verify
 from tests.databases import ReferenceDatabases
-from tests.workbench import Workbench, told
+from tests.workbench import Workbench, refusal
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_link_in_the_runs_folder_is_neither_followed_nor_sealed(bench: Workben
     kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
     for target in (bench.folder / "nowhere.ipynb", bench.folder / "out.ipynb"):
         kept.symlink_to(target)
-        assert "another notebook in its folder" in told(bench.command("archive", "out.ipynb"))
+        assert "another notebook in its folder" in refusal(bench.command("archive", "out.ipynb"))
         assert not (bench.folder / "nowhere.ipynb").exists()
         kept.unlink()
 
@@ -123,7 +123,7 @@ def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_li
 )
 def test_another_executions_notebook_is_refused(bench: Workbench, changes: dict[str, Any], problem: str) -> None:
     rewrite(bench.folder / "out.ipynb", **changes)
-    assert problem in told(bench.command("archive", "out.ipynb"))
+    assert problem in refusal(bench.command("archive", "out.ipynb"))
     assert runs_on_record.runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
 
 
@@ -141,27 +141,27 @@ def test_another_executions_notebook_is_refused(bench: Workbench, changes: dict[
 )
 def test_what_is_a_notebook_by_its_name_only_is_refused_in_a_line(bench: Workbench, document: dict[str, Any]) -> None:
     (bench.folder / "odd.ipynb").write_text(json.dumps(document))
-    message = told(bench.command("archive", "odd.ipynb"))
+    message = refusal(bench.command("archive", "odd.ipynb"))
     assert "is no notebook" in message or "names no run" in message
     assert runs_on_record.runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
 
 
 def test_a_notebook_nested_without_end_is_refused_in_a_line(bench: Workbench) -> None:
     (bench.folder / "odd.ipynb").write_text("[" * 100_000)
-    assert "is no notebook" in told(bench.command("archive", "odd.ipynb"))
+    assert "is no notebook" in refusal(bench.command("archive", "odd.ipynb"))
 
 
 def test_a_notebook_is_brought_in_once(bench: Workbench) -> None:
     assert bench.command("archive", "out.ipynb").exit_code == 0
-    assert "has its notebook already" in told(bench.command("archive", "out.ipynb"))
+    assert "has its notebook already" in refusal(bench.command("archive", "out.ipynb"))
 
 
 def test_what_is_no_notebook_of_a_run_here_is_refused(bench: Workbench) -> None:
     (bench.folder / "text.ipynb").write_text("no json")
     (bench.folder / "list.ipynb").write_text("[1]")
-    assert "is no notebook" in told(bench.command("archive", "text.ipynb"))
-    assert "is no notebook" in told(bench.command("archive", "list.ipynb"))
-    assert "can't be read" in told(bench.command("archive", "missing.ipynb"))
-    assert "names no run" in told(bench.command("archive", str(notebook_path())))
+    assert "is no notebook" in refusal(bench.command("archive", "text.ipynb"))
+    assert "is no notebook" in refusal(bench.command("archive", "list.ipynb"))
+    assert "can't be read" in refusal(bench.command("archive", "missing.ipynb"))
+    assert "names no run" in refusal(bench.command("archive", str(notebook_path())))
     shutil.rmtree(bench.config.runs_dir)
-    assert "There is no run" in told(bench.command("archive", "out.ipynb"))
+    assert "There is no run" in refusal(bench.command("archive", "out.ipynb"))

@@ -17,7 +17,7 @@ from kpibackfill.archive.verify import verify
 from kpibackfill.errors import Refused
 from kpibackfill.lifecycle import settle
 from tests.databases import both_layouts, connect, dump, on
-from tests.workbench import Steps, Workbench, told
+from tests.workbench import Steps, Workbench, refusal
 
 FEW: dict[str, Any] = {"kpis": "education_nps,total_new_member_signups"}
 FACTS = "ms_fact_kpi_snapshot"
@@ -158,7 +158,7 @@ def test_a_run_that_still_holds_the_lock_is_still_running(bench: Workbench) -> N
 
     steps = cut_off(bench, committed=False)
     with writing(bench.config.target("test").store_url):
-        message = told(bench.command("settle", record_of(steps).run_id))
+        message = refusal(bench.command("settle", record_of(steps).run_id))
     assert "may still be running" in message
     assert not (record_of(steps).folder / "settlement.json").exists()
     assert settled(bench, steps)["outcome"] == "not_in_effect"
@@ -198,8 +198,8 @@ def test_there_is_nothing_to_settle_where_nothing_is_unknown(bench: Workbench) -
     applied = bench.finish(**FEW, apply=True)
     planned = record_of(bench.steps(record=True, **FEW)).run_id
     for run, state in ((applied["run_id"], "is applied"), (planned, "is planned")):
-        assert f"There is nothing to settle: {run} {state}" in told(bench.command("settle", run))
-    assert "is not a run id" in told(bench.command("settle", "latest"))
+        assert f"There is nothing to settle: {run} {state}" in refusal(bench.command("settle", run))
+    assert "is not a run id" in refusal(bench.command("settle", "latest"))
 
 
 @on("sqlite")
@@ -256,5 +256,5 @@ def test_a_database_that_cannot_be_asked_leaves_the_run_unsettled(bench: Workben
     bench.configure(timezone="UTC")
     path = bench.folder / "kpibackfill.toml"
     path.write_text(path.read_text().replace(url.database, url.database + ".gone"))
-    assert "There is no database file" in told(bench.command("settle", record_of(steps).run_id))
+    assert "There is no database file" in refusal(bench.command("settle", record_of(steps).run_id))
     assert not (record_of(steps).folder / "settlement.json").exists()
