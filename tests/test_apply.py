@@ -300,11 +300,11 @@ def test_the_command_after_an_apply_never_changes_what_was_written(
 
 @on("sqlite")
 def test_a_session_is_told_how_to_go_on_from_its_dry_run(bench: Workbench) -> None:
-    def refusal() -> str:
+    def shown() -> str:
         steps = bench.steps(from_year=2016)
         html: str = kb.apply_plan(steps.run, steps.plan)._repr_html_()
         return html
 
-    assert "set <code>apply = True</code> in the parameters cell" in refusal()
+    assert "set <code>apply = True</code> in the parameters cell" in shown()
     bench.configure(require_approval=True)
-    assert "set <code>apply = True</code> and a reason in the parameters cell" in refusal()
+    assert "set <code>apply = True</code> and a reason in the parameters cell" in shown()

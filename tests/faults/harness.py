@@ -53,10 +53,10 @@ class Child:
 
     def wait(self) -> int:
         """Its exit status; negative for the signal that ended it."""
-        return int(self.refusal("ended", 120))
+        return int(self.wait_for("ended", 120))
 
-    def refusal(self, what: str, seconds: float = 30) -> str:
-        """What it left as `name.what`, waited for."""
+    def wait_for(self, what: str, seconds: float = 30) -> str:
+        """Wait for the file `name.what` that it writes, and return its text."""
         path = self.folder / f"{self.name}.{what}"
         deadline = time.monotonic() + seconds
         while not path.exists():
@@ -66,7 +66,7 @@ class Child:
 
     @property
     def run_id(self) -> str:
-        return self.refusal("run")
+        return self.wait_for("run")
 
     @property
     def errors(self) -> str:
@@ -145,7 +145,7 @@ class Site:
         gate = self.folder / f"gate-{secrets.token_hex(4)}"
         os.mkfifo(gate)
         child = self.start(parameters, gate=str(gate), **order)
-        child.refusal("plan")
+        child.wait_for("plan")
         return child, gate
 
     def restore(self) -> None:

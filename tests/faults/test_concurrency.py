@@ -102,7 +102,7 @@ def test_the_snapshot_module_that_writes_at_the_same_time_comes_before_or_after(
         other.execute(sa.delete(facts).where(facts.c.snapshot_id == key[0]))
         other.execute(_theirs(*key))
         gate.write_text("go")
-        child.refusal("run")
+        child.wait_for("run")
         time.sleep(1)
         other.commit()
     theirs = dump(site.database)[FACTS]

@@ -31,7 +31,7 @@ def steps(site: Site) -> list[int]:
     assert child.wait() == 0, child.errors
     site.restore()
     first: dict[str, int] = {}
-    for number, line in enumerate(json.loads(child.refusal("reached")), 1):
+    for number, line in enumerate(json.loads(child.wait_for("reached")), 1):
         if site.name == "sqlite" or line.startswith(("apply:", "engine:", "store:")):
             first.setdefault(line, number)
     return list(first.values())
@@ -100,14 +100,14 @@ def test_many_kills_within_the_commit(site: Site, chance: random.Random) -> None
 def test_kills_at_random_moments(site: Site, chance: random.Random) -> None:
     def killed(seconds: float) -> Child:
         child = site.start()
-        child.refusal("run")
+        child.wait_for("run")
         time.sleep(seconds)
         with suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
         return child
 
     whole = site.start()
-    whole.refusal("run")
+    whole.wait_for("run")
     began = time.monotonic()
     assert whole.wait() == 0
     moments = [chance.uniform(0, time.monotonic() - began) for _ in range(40)]
