@@ -51,7 +51,7 @@ def test_the_page_on_adding_a_kpi_ends_with_a_kpi_that_is_listed_computed_explai
     assert "The plan has" in run
     explained = printed["kpibackfill explain events_held --year 2024"]
     assert "inactive" in explained
-    assert "does not hold" not in explained
+    assert "is wrong" not in explained
     code = "\n".join(text for language, name, text in blocks("adding-a-kpi.md") if language == "python" and not name)
     assert shell([sys.executable, "-c", code], tmp_path).strip() in (DOCS / "adding-a-kpi.md").read_text("utf-8")
     tested = shell([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_our_kpis.py"], tmp_path)

@@ -313,7 +313,7 @@ def test_a_year_without_data_has_no_empty_tables(bench: Workbench) -> None:
 def test_a_kpi_without_parts_shows_value_basis_and_warnings(bench: Workbench, own_kpi: str) -> None:
     found = explain(own_kpi, 2022)
     assert (found.computed, found.basis, found.population) == (12.0, 12, 20)
-    assert "Its module gives no parts." in repr(found)
+    assert "No breakdown is registered for this KPI." in repr(found)
     assert "It is always twelve." in repr(found)
     assert found.figure()["waterfall"].alt
     assert found.as_dict()["parts"] == []
