@@ -136,7 +136,7 @@ def test_it_fits_a_screen_and_paper_and_marks_what_reverts(runs_dir: Path) -> No
         first = page.locator("#runs tbody tr").first
         assert first.locator(".reason").inner_text().endswith(f"older definition holds; reverts {reverted}")
         assert page.evaluate(cut) == [False, False]
-        dates = page.locator("td.begun, td.when").evaluate_all(
+        dates = page.locator("td.started, td.when").evaluate_all(
             "all => all.map(cell => getComputedStyle(cell).whiteSpace)"
         )
         assert set(dates) == {"nowrap"}

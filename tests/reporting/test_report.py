@@ -98,7 +98,7 @@ def test_says_first_what_was_asked_and_how_it_ended(bench: Workbench) -> None:
     bench.configure(dashboards=DASHBOARDS + "/")
     receipt = bench.finish(reason="Fill the years that are missing.", operator="ann")
     words = page(bench.runs[-1]).words
-    asked = words.index("Asked for by ann")
+    asked = words.index("Requested by ann")
     ended = words.index("Dry run: nothing was written.")
     found = words.index(markup.drift_sentence(receipt["rows"]))
     assert words.index("Fill the years that are missing.") < ended < found < words.index("Provenance")
@@ -232,7 +232,7 @@ def test_an_applied_run_shows_what_was_written_from_what_to_what(bench: Workbenc
     assert "Applied." in words
     assert "What was written" in words
     assert markup.written_sentence(receipt["written"]) in words
-    assert f"This plan was reviewed: it is the one of run {reviewed['run_id']}" in words
+    assert f"This plan was reviewed: it is that of run {reviewed['run_id']}" in words
     assert "approved by" not in words
     assert receipt["cache_tags"]["outcome"] in words
     assert bench.finish(apply=True)["written"]["rows"] == []
@@ -256,7 +256,7 @@ def test_every_state_has_its_page(bench: Workbench) -> None:
     closing.close(steps.run.record, "failed", error)
     words = page(steps.run.record.folder).words
     assert "Failed: nothing was written. The kernel died" in words
-    assert "Nothing of it was written by this run." in words
+    assert "This run wrote none of them." in words
 
 
 def test_years_without_snapshots_have_a_page(bench: Workbench) -> None:
