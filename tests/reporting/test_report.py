@@ -256,7 +256,7 @@ def test_every_state_has_its_page(bench: Workbench) -> None:
     closing.close(steps.run.record, "failed", error)
     words = page(steps.run.record.folder).words
     assert "Failed: nothing was written. The kernel died" in words
-    assert "This run wrote none of them." in words
+    assert "This run wrote nothing." in words
 
 
 def test_years_without_snapshots_have_a_page(bench: Workbench) -> None:
