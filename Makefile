@@ -45,7 +45,7 @@ types: .venv/installed-dev ## check types
 	@$(BIN)/mypy
 
 docs: .venv/installed-dev ## build the documentation into site/
-	@$(BIN)/zensical build --strict
+	@$(BIN)/zensical build --strict --clean
 
 clean: ## remove .venv, caches and builds; keep demo.sqlite and the records in runs/
 	@rm -rf .venv .venv-spark .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis dist site

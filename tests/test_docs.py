@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import html
 import inspect
 import json
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,9 +142,27 @@ def test_every_function_tells_of_each_parameter_and_of_what_it_returns(name: str
     function = getattr(kb, name)
     told = inspect.getdoc(function) or ""
     [listed] = re.findall(r"Parameters\n-+\n(.*?)(?:\n\n|\Z)", told, re.DOTALL) or [""]
-    named = {word for names in re.findall(r"(?m)^(\w[\w, ]*) : ", listed) for word in names.split(", ")}
+    named = {word for names in re.findall(r"(?m)^(\w[\w, ]*?)(?: : .*)?$", listed) for word in names.split(", ")}
     assert named == set(inspect.signature(function).parameters)
     assert re.search(r"(?m)^Returns\n-+\n\S", told)
+
+
+def test_every_public_name_is_on_its_page_and_built_with_its_signature(tmp_path: Path) -> None:
+    assert sorted(re.findall(r"(?m)^::: kpibackfill\.(\w+)$", text_of("api.md"))) == kb.__all__
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    zensical = [str(Path(sys.executable).with_name("zensical")), "build", "--strict"]
+    done = subprocess.run(zensical, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = html.unescape(re.sub(r"<[^>]+>", "", (tmp_path / "site" / "api" / "index.html").read_text("utf-8")))
+    for name in kb.__all__:
+        shown = built.partition(f"\n{name}(")[2].partition("\n\n")[0]
+        assert set(inspect.signature(getattr(kb, name)).parameters) <= set(re.findall(r"\w+", shown)), name
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    packages = {path.parent.name for path in (ROOT / "kpibackfill").glob("*/__init__.py")}
+    assert packages <= set(code(prose(text_of("architecture.md"))))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
