@@ -1,4 +1,4 @@
-"""Explaining numbers: how a computed value comes about, and which definition the stored ones followed.
+"""Explaining numbers: how a computed value comes about, and which definition the stored values follow.
 
-Everything in here works from aggregates: what leaves these functions are counts, never a person or an answer.
+Everything here works with aggregates: these functions return counts, never a person or an answer.
 """

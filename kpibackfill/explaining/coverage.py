@@ -1,4 +1,4 @@
-"""What the sources hold month by month, so that gaps are seen before a value is believed."""
+"""What the sources hold month by month, so that gaps are visible before anyone relies on a value."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def coverage(
     ----------
     target : a target of ``kpibackfill.toml``.
     from_year, to_year : inclusive; by default every year that has an annual snapshot.
-    as_of : the instant up to whose month is counted; default now.
-    config : the configuration instead of the nearest one.
+    as_of : the last month counted is the one of this instant; default now.
+    config : the configuration to use instead of the nearest ``kpibackfill.toml``.
 
     Returns
     -------
-    DataFrame, a row per month: `month` (``2024-03``), `registrations` of every status, `submissions` of the evaluation
-    that are no drafts, and monthly `snapshots` of the membership that stand for the month.
+    DataFrame, a row per month: `month` (``2024-03``), `registrations` of any status, `submissions` of the evaluation
+    form without drafts, and monthly membership `snapshots` for the month.
 
     Raises
     ------
-    KpiBackfillError : with one or two lines that say what is wrong; nothing was written.
+    KpiBackfillError : in one or two lines, what is wrong; nothing was written.
     """
     with opened(config, target=target, from_year=from_year, to_year=to_year, as_of=as_of, every_year=True) as found:
         parameters = found.run.parameters

@@ -1,4 +1,4 @@
-"""Coverage of the sources by month: what there is to compute from, and where the gaps are."""
+"""Coverage of the sources by month: what there is to compute from, and where there are gaps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.layout import runs
 from kpibackfill.plots.style import (
     COLUMN,
     GAP,
@@ -19,6 +20,7 @@ from kpibackfill.plots.style import (
     styled,
     write,
 )
+from kpibackfill.text import count
 
 SOURCES = {"registrations": "Registrations", "submissions": "Evaluations", "snapshots": "Monthly snapshots"}
 NAMES, PANEL, BETWEEN = 2.0, 0.85, 0.24  # inches
@@ -27,11 +29,11 @@ MISSING = "#b3261e"
 
 
 def plot_coverage(coverage: pd.DataFrame) -> Figures:
-    """Draw what each source holds, month by month; months without anything are marked.
+    """Draw what each source holds, month by month; empty months are marked.
 
     Parameters
     ----------
-    coverage : what ``coverage`` returned: a row per month with `month` (``2024-03``) and the numbers `registrations`,
+    coverage : what ``coverage`` returned: a row per month with `month` (``2024-03``) and the counts `registrations`,
         `submissions` and `snapshots`.
 
     Returns
@@ -39,7 +41,7 @@ def plot_coverage(coverage: pd.DataFrame) -> Figures:
     Figures with one drawing, ``coverage``.
     """
     months = len(coverage)
-    gaps = {name: _gaps(coverage, name) for name in SOURCES}
+    gaps = {name: coverage[name] == 0 for name in SOURCES}
     body = len(SOURCES) * (PANEL + BETWEEN) + 0.25
     with styled():
         page = sheet(_title(gaps, months), _subtitle(coverage), _notes(), body=body)
@@ -77,15 +79,15 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
 
 
 def _missing(axes: Axes, months: list[str], none: np.ndarray, height: float) -> None:
-    """A mark over each month without anything; over three and more in a row one line, with a word where it has room."""
+    """A mark over each empty month; over three or more in a row one line, labeled where there is room."""
     inch = len(months) / (WIDTH - NAMES - MARGIN - 0.1)
     size = float(np.clip(1800 / max(len(months), 1), 8, 30))
-    marked = []
-    for run in np.split(np.flatnonzero(none), np.flatnonzero(np.diff(np.flatnonzero(none)) > 1) + 1):
+    marked: list[int] = []
+    for run in runs(np.flatnonzero(none).tolist()):
         if len(run) < 3:
-            marked += run.tolist()
+            marked += run
             continue
-        first, last = int(run[0]), int(run[-1])
+        first, last = run[0], run[-1]
         axes.plot([first - 0.4, last + 0.4], [height] * 2, "-", color=MISSING, linewidth=1.6, clip_on=False,
                   solid_capstyle="butt", label="none")  # fmt: skip
         said = next((text for text in _none(months[first], months[last]) if extent(text, 7) * inch <= len(run)), "")
@@ -95,48 +97,36 @@ def _missing(axes: Axes, months: list[str], none: np.ndarray, height: float) -> 
 
 
 def _none(first: str, last: str) -> tuple[str, ...]:
-    """What to say of a run of months, the longest first: whole years by their numbers."""
+    """Labels for a run of empty months, the longest first; whole years are named as years."""
     whole = first.endswith("-01") and last.endswith("-12")
     years = f"none {first[:4]}–{last[:4]}" if first[:4] != last[:4] else f"none {first[:4]}"
     return (years if whole else f"none {first} to {last}", "none")
 
 
-def _gaps(coverage: pd.DataFrame, name: str) -> list[str]:
-    return [str(month) for month in coverage.loc[coverage[name] == 0, "month"]]
+def _spans(coverage: pd.DataFrame, chosen: pd.Series) -> str:
+    """The chosen months, runs of them as ``2021-08 to 2021-10``."""
+    months = coverage["month"].tolist()
+    found = runs(np.flatnonzero(chosen).tolist())
+    return ", ".join(f"{months[run[0]]} to {months[run[-1]]}" if len(run) > 1 else months[run[0]] for run in found)
 
 
-def _title(gaps: dict[str, list[str]], months: int) -> str:
-    missing = [f"{SOURCES[name].lower()} lack {len(found)}" for name, found in gaps.items() if found]
+def _title(gaps: dict[str, pd.Series], months: int) -> str:
+    missing = [f"{SOURCES[name].lower()} lack {found.sum()}" for name, found in gaps.items() if found.any()]
     if not missing:
-        return f"Every source has something in each of {months} months"
-    return f"Of {months} months, {', '.join(missing)}"
+        return f"No source has a gap in {count(months, 'month')}"
+    return f"Of {count(months, 'month')}, {', '.join(missing)}"
 
 
 def _subtitle(coverage: pd.DataFrame) -> str:
-    twice = coverage.loc[coverage["snapshots"] > 1, "month"].tolist()
-    return f"More than one monthly snapshot: {spans(twice)}" if twice else ""
+    twice = _spans(coverage, coverage["snapshots"] > 1)
+    return f"More than one monthly snapshot: {twice}" if twice else ""
 
 
 def _notes() -> list[str]:
-    return ["Grey under red: nothing in that month. Evaluations: submissions that are no drafts."]
+    return ["Gray under red: nothing in that month. Evaluations: submissions without drafts."]
 
 
-def _alternative(coverage: pd.DataFrame, gaps: dict[str, list[str]]) -> str:
-    said = [f"Bars by month of what each source holds. {_title(gaps, len(coverage))}."]
-    said += [f"No {SOURCES[name].lower()}: {spans(found)}." for name, found in gaps.items() if found]
+def _alternative(coverage: pd.DataFrame, gaps: dict[str, pd.Series]) -> str:
+    said = [f"Bars by month: what each source holds. {_title(gaps, len(coverage))}."]
+    said += [f"No {SOURCES[name].lower()}: {_spans(coverage, found)}." for name, found in gaps.items() if found.any()]
     return " ".join([*said, f"{_subtitle(coverage)}." if _subtitle(coverage) else ""]).strip()
-
-
-def spans(months: list[str]) -> str:
-    """Months in words, runs as ``2021-08 to 2021-10``."""
-    runs: list[list[str]] = []
-    for month in months:
-        if runs and _number(runs[-1][-1]) + 1 == _number(month):
-            runs[-1].append(month)
-        else:
-            runs.append([month])
-    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else run[0] for run in runs)
-
-
-def _number(month: str) -> int:
-    return int(month[:4]) * 12 + int(month[5:])

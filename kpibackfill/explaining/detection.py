@@ -1,4 +1,4 @@
-"""Find out which definition the stored values followed, before they are corrected."""
+"""Find out which definition the stored values follow, before they are corrected."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ COLUMNS = list(MatrixRow._fields)
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Detection:
-    """Which plausible definitions give exactly what is stored.
+    """Which plausible definitions yield exactly what is stored.
 
     Attributes
     ----------
-    kpis : the KPIs that were looked at.
+    kpis : the KPIs examined.
     matrix : DataFrame, a row per stored value and definition: `kpi_id`, `year`, `snapshot_id`, `snapshot_date`,
-        `source`, `stored` (float), `definition` (a few words), `own` (bool: the one that is computed here), `value`
-        (float, NaN for none), `detail` (such as the month that it was counted up to), `match` (``exact``: equal as
-        4-byte floats; ``rounded``: equal when rounded; or empty), `withheld` (bool: a rate of fewer than five people).
+        `source`, `stored` (float), `definition` (a few words), `own` (bool: the one computed here), `value` (float,
+        NaN for none), `detail` (such as the month counted up to), `match` (``exact``: equal as 4-byte floats;
+        ``rounded``: equal when rounded; or empty), `withheld` (bool: a rate of fewer than five people).
     sentences : per KPI one sentence, with the definitions between asterisks.
-    target, as_of : what was asked for.
+    target, as_of : what was requested.
     """
 
     kpis: tuple[Kpi, ...]
@@ -68,7 +68,7 @@ class Detection:
     as_of: datetime
 
     def figure(self) -> Figures:
-        """The detective matrix, a drawing for each KPI that has a stored value."""
+        """Draw the matrix, one drawing for each KPI that has a stored value."""
         from kpibackfill.explaining.matrix import plot_detection
 
         return plot_detection(self.kpis, self.matrix, self.sentences)
@@ -101,23 +101,26 @@ def detect(
     as_of: str | datetime | date | None = None,
     config: Config | None = None,
 ) -> Detection:
-    """Hold what is stored against every plausible definition of it. Reads only, and leaves no record.
+    """Compare what is stored with every plausible definition of it. Reads only, and leaves no record.
+
+    Definitions are the KPI's own, those registered with ``compares`` and, for a site's KPI, its own function over other
+    months.
 
     Parameters
     ----------
     target : a target of ``kpibackfill.toml``.
     kpis : KPI ids instead of the default set, text with commas or a list.
     from_year, to_year : inclusive; by default every year that has an annual snapshot.
-    as_of : the instant that the current month goes by; a local time is the site's; default now.
-    config : the configuration instead of the nearest one.
+    as_of : the instant that decides which month is the current one; a local time is the site's; default now.
+    config : the configuration to use instead of the nearest ``kpibackfill.toml``.
 
     Returns
     -------
-    Detection : a sentence per KPI; ``figure()`` draws the matrix, `matrix` is the table behind it.
+    Detection : a sentence per KPI; ``figure()`` draws the matrix, and `matrix` is the table behind it.
 
     Raises
     ------
-    KpiBackfillError : with one or two lines that say what is wrong; nothing was written.
+    KpiBackfillError : in one or two lines, what is wrong; nothing was written.
 
     Example: ``kb.detect(target="live", kpis="workshop_attendees").figure()``
     """
@@ -138,7 +141,7 @@ def _compared(found: Opened, entry: Kpi) -> list[MatrixRow]:
     stored = found.stored_rows(entry.kpi_id)
     if not stored:
         return []
-    years = [row["year"] for row in stored]
+    years = [row.year for row in stored]
     windows = [year_window(year) for year in range(min(years), max(years) + 1)]
     own = found.values(entry, windows)
     few = {year for year, value in own.items() if value.value is not None and too_few(entry.unit, value.basis)}
@@ -147,16 +150,16 @@ def _compared(found: Opened, entry: Kpi) -> list[MatrixRow]:
     for number, (words, outcomes) in enumerate(_definitions(found, entry, windows, own).items()):
         of_definition = []
         for row in stored:
-            outcome = outcomes.get(row["year"])
-            if isinstance(outcome, Mapping) and row["snapshot_id"] in fits:
+            outcome = outcomes.get(row.year)
+            if isinstance(outcome, Mapping) and row.snapshot_id in fits:
                 outcome = {}
-            detail, value, match = _best(outcome, row["value"], entry.unit)
+            detail, value, match = _best(outcome, row.value, entry.unit)
             if number == 0 and match:
-                fits.add(row["snapshot_id"])
+                fits.add(row.snapshot_id)
             of_definition.append(
                 MatrixRow(
-                    entry.kpi_id, row["year"], row["snapshot_id"], row["snapshot_date"], row["source"], row["value"],
-                    words, number == 0, value, detail, match, row["year"] in few,
+                    entry.kpi_id, row.year, row.snapshot_id, row.snapshot_date, row.source, row.value,
+                    words, number == 0, value, detail, match, row.year in few,
                 )
             )  # fmt: skip
         if number == 0 or any(row.value is not None for row in of_definition):
@@ -204,7 +207,7 @@ def _over_other_months(found: Opened, entry: Kpi, windows: Sequence[Window]) -> 
 
 
 def _best(outcome: Outcome, stored: float, unit: Unit) -> tuple[str, float | None, str]:
-    """The value that is what is stored, with its detail; otherwise the only one that there is, or none of several."""
+    """The value that equals the stored one, with its detail; otherwise the only value, or none of several."""
     values = outcome if isinstance(outcome, Mapping) else {"": outcome}
     for detail, value in values.items():
         if value is not None and same(value, stored):
@@ -215,7 +218,7 @@ def _best(outcome: Outcome, stored: float, unit: Unit) -> tuple[str, float | Non
 
 
 def _rounded(value: float, stored: float, unit: Unit) -> bool:
-    """Whether what is stored is the value as people round: rates to per cents, points to whole ones, counts to tens."""
+    """Whether the stored value is the value as people round it: rates to percent, points to units, counts to tens."""
     digits = {"fraction": (3, 2), "points": (0,), "count": (-1,)}[unit]
     if unit == "count" and abs(value) < 100:
         return False

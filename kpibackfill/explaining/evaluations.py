@@ -1,4 +1,4 @@
-"""How an NPS comes about: scores by score, by kind and by month."""
+"""How the NPS comes about: answers by score, by kind of score and by month."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from kpibackfill.explaining.windows import month_name, month_windows, months_of,
 from kpibackfill.kpis.evaluations import nps, score
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import submission, submission_data
+from kpibackfill.text import count
 
 MOST = 99
-"""Scores above are shown as one: a longer number may be what somebody typed in."""
+"""Scores above this are shown as one: a longer number may be something a person typed in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """So many answers that are alike: the score read in them, whether the text was a plain number, or was empty."""
+    """A number of answers that are alike: their score, and whether the text was a plain number or empty."""
 
     window_id: int
     draft: bool
@@ -44,7 +45,7 @@ class Scores:
 
 
 def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[Scores]:
-    """The answers to the question in the windows, drafts included; their texts stay in here."""
+    """The answers to the question in the windows, drafts included; their texts don't leave this function."""
     spans = unix_spans(windows, site)
     if not spans:
         return []
@@ -71,7 +72,7 @@ def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Windo
 
 @explains("education_nps")
 def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
-    """Of all answers of the period: those that are no drafts and hold a score above 0."""
+    """Of all answers in the period: those that are not drafts and have a score above 0."""
     months = month_windows(months_of(window))
     answers = scores(connection, site, months)
     final = [answer for answer in answers if not answer.draft]
@@ -83,6 +84,7 @@ def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) 
         by_score[answer.score] += answer.number
     result = nps(*tally(by_score))
     odd = _number(answer for answer in counts if not answer.plain)
+    notes = [f"{count(odd, 'score')} {'was' if odd == 1 else 'were'} read from the digits in a longer text."]
     return Explained(
         [
             Parts("score", _labelled(by_score), result=result),
@@ -96,15 +98,15 @@ def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) 
             "no score above 0": _number(answer for answer in ignored if answer.plain),
         },
         considered=_number(answers),
-        what="answers of the period",
+        what="answers in the period",
         arrives_at="basis",
-        population="evaluations that were submitted",
-        notes=[f"{odd:,} score{'s are' if odd != 1 else ' is'} read as the digits in a longer text."] if odd else [],
+        population="submitted evaluations",
+        notes=notes if odd else [],
     )
 
 
 def tally(by_score: Counter[int], promoter: int = 5, detractor: int = 3) -> tuple[int, int, int]:
-    """Promoters, detractors and all."""
+    """The numbers of promoters, of detractors, and of all scores."""
     promoters = sum(number for value, number in by_score.items() if value >= promoter)
     return promoters, sum(number for value, number in by_score.items() if value <= detractor), by_score.total()
 
@@ -126,13 +128,14 @@ def _number(answers: Iterable[Scores]) -> int:
 
 @compares("education_nps", own="5 against 1 to 3")
 def other_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Other scales, other answers, or other months."""
     answers = scores(connection, site, grid(windows))
     final = [answer for answer in answers if not answer.draft]
     plain = [answer for answer in final if answer.plain]
     own = _nps_of(final)
     rules = {
         "0 where there is no score": lambda months: own(months) or 0.0,
-        "a scale of ten: 9 and 10 against 0 to 6": _nps_of(plain, 9, 6, least=0),
+        "ten-point scale: 9 and 10 against 0 to 6": _nps_of(plain, 9, 6, least=0),
         "4 and 5 against 1 and 2": _nps_of(final, 4, 2),
         "5 against 1 and 2": _nps_of(final, 5, 2),
         "with drafts": _nps_of(answers),
@@ -141,7 +144,7 @@ def other_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Wi
     }
     if site.zone.key != "UTC":
         by_utc = scores(connection, replace(site, zone=ZoneInfo("UTC")), grid(windows))
-        rules["days by UTC"] = _nps_of(answer for answer in by_utc if not answer.draft)
+        rules["days in UTC"] = _nps_of(answer for answer in by_utc if not answer.draft)
     return {
         **{words: by_months(windows, rule) for words, rule in rules.items()},
         DECEMBER: by_months(windows, own, -1),

@@ -12,7 +12,7 @@ from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.explaining.account import Account
 from kpibackfill.explaining.parts import Explained, Parts, explanation_of
-from kpibackfill.explaining.reading import Opened, opened
+from kpibackfill.explaining.reading import Opened, Stored, opened
 from kpibackfill.explaining.windows import month_name, months_of, window_of, year_window
 from kpibackfill.kpis.registry import Kpi, Value, Window
 
@@ -81,7 +81,6 @@ def explain(
                 else _by_month(found, entry, window, value)
             )
         stored = found.stored_rows(entry.kpi_id)
-    columns = ["snapshot_id", "snapshot_date", "source", "value"]
     return Explanation(
         kpi=entry,
         target=found.run.target.name,
@@ -91,7 +90,7 @@ def explain(
         basis=value.basis,
         population=value.population,
         warnings=tuple(value.warnings),
-        stored=pd.DataFrame(stored, columns=columns),
+        stored=pd.DataFrame(stored, columns=Stored._fields).drop(columns="year"),
         explained=explained,
         problems=tuple(explained.problems(value)) if explained else (),
     )

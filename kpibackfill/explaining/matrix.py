@@ -1,4 +1,4 @@
-"""The detective matrix: which plausible definitions give exactly what is stored, year by year."""
+"""The detection matrix: which plausible definitions yield exactly what is stored, year by year."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from kpibackfill.explaining.sentences import EXACT, ROUNDED, quoted
 from kpibackfill.kpis.registry import Kpi
-from kpibackfill.numbers import FEW, FEW_PEOPLE, amount
+from kpibackfill.numbers import FEW, amount
+from kpibackfill.plots.captions import WITHHELD
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.style import (
     COLUMN,
@@ -34,6 +35,7 @@ from kpibackfill.plots.style import (
     styled,
     write,
 )
+from kpibackfill.text import count
 
 LINE, WIDEST, NAMES = 0.27, 0.8, 3.1  # inches: a definition, a year at its widest, the definitions' names
 MIDDLE = 0.52  # of a row
@@ -41,7 +43,7 @@ MIDDLE = 0.52  # of a row
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One stored value, or a year without any."""
+    """One stored value, or a year without one."""
 
     year: int
     source: str
@@ -51,7 +53,7 @@ class _Column:
 
 
 def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping[str, str]) -> Figures:
-    """Draw a matrix for each KPI that has a stored value: its definitions by year, the matches filled.
+    """Draw a matrix for each KPI that has a stored value: its definitions by year, with the matches filled.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping
 
     Returns
     -------
-    Figures with one drawing a KPI, named by the KPI's id. A rate that rests on fewer than five people is "< 5".
+    Figures with one drawing per KPI, named by its id. A rate that rests on fewer than five people shows "< 5".
     """
     drawings = []
     for entry in kpis:
@@ -75,7 +77,7 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
     width = min(WIDEST, (WIDTH - NAMES - MARGIN) / len(columns))
     crowded = len({column.year for column in columns}) < len(columns)
     head = (0.85 if width < 0.42 else 0.42) + 0.16 * (crowded and width >= 0.42)
-    title, subtitle = _said(entry, rows, drawable(quoted(sentence)))
+    title, subtitle = _title(entry, rows, drawable(quoted(sentence)))
     with styled():
         page = sheet(title, subtitle, _notes(rows, columns, width), body=head + LINE * (len(names) + 0.4) + 0.06)
         axes = page.axes(NAMES, head, width * len(columns), LINE * (len(names) + 0.4))
@@ -105,8 +107,8 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
     return Drawing(entry.kpi_id, page.figure, _alternative(entry, rows, sentence))
 
 
-def _said(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
-    """The finding as the title, where it has room there; otherwise how many values the own definition gives."""
+def _title(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
+    """Title and subtitle: the finding if the title has room for it, otherwise how many values the KPI itself yields."""
     label = drawable(entry.label, instead=entry.kpi_id)
     finding, _, remark = sentence.partition(". ")
     title = f"{label}: {finding.removesuffix('.')}"
@@ -114,11 +116,12 @@ def _said(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
         return title, remark
     own = rows[rows["own"]]
     fits = int((own["match"] == EXACT).sum())
-    return f"{label}: {fits} of {len(own)} stored values follow what is computed here", sentence
+    of = count(len(own), "stored value")
+    return f"{label}: {fits} of {of} {'equals' if fits == 1 else 'equal'} what is computed here", sentence
 
 
 def _columns(rows: pd.DataFrame) -> list[_Column]:
-    """The stored values by year, and the years between that have none."""
+    """The stored values by year, and the years in between that have none."""
     stored = rows.drop_duplicates("snapshot_id").sort_values(["year", "snapshot_id"])
     found = []
     for year in range(int(stored["year"].min()), int(stored["year"].max()) + 1):
@@ -133,7 +136,7 @@ def _columns(rows: pd.DataFrame) -> list[_Column]:
 
 
 def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
-    """The years and what is stored, above the definitions."""
+    """The years and the stored values, above the definitions."""
     upright = width < 0.42
     above: dict[str, Any] = {"scale": COLUMN, "ha": "center", "va": "bottom"}
     several = [column.year for column in columns]
@@ -155,7 +158,7 @@ def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
 
 
 def _cell(axes: Axes, entry: Kpi, number: int, line: int, row: Any, width: float) -> None:
-    """What the definition gives: filled where it is what is stored, framed where it is when rounded."""
+    """What the definition yields: filled if it equals the stored value, framed if it does when rounded."""
     text = FEW if row.withheld and row.value == row.value else amount(row.value, entry.unit)
     look: dict[str, Any] = {"color": MUTED}
     if row.match:
@@ -177,21 +180,21 @@ def _cell(axes: Axes, entry: Kpi, number: int, line: int, row: Any, width: float
 
 
 def _notes(rows: pd.DataFrame, columns: list[_Column], width: float) -> list[str]:
-    said = ["Filled: the definition gives exactly what is stored."]
+    said = ["Filled: the definition yields exactly what is stored."]
     if (rows["match"] == ROUNDED).any():
-        said.append("Dashed: it does when rounded.")
+        said.append("Dashed: only when rounded.")
     said.append("Orange: what is computed here.")
     if any(column.snapshot_id is None for column in columns):
-        said.append("Grey years: nothing stored.")
+        said.append("Gray years: nothing stored.")
     if width < 0.3:
-        said.append("A dot: another value.")
+        said.append("Dot: a different value.")
     details = rows[(rows["match"] == EXACT) & (rows["detail"] != "")].drop_duplicates("year")
     if len(details):
         said.append(
             "Up to the end of: " + ", ".join(f"{row.detail} ({row.year})" for row in details.itertuples()) + "."
         )
     if rows["withheld"].any():
-        said.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
+        said.append(f"{FEW}: {WITHHELD}.")
     return [" ".join(said)]
 
 
@@ -199,8 +202,8 @@ def _alternative(entry: Kpi, rows: pd.DataFrame, sentence: str) -> str:
     exact = rows[rows["match"] == EXACT]
     stored = rows["snapshot_id"].nunique()
     fits = exact.groupby("definition", sort=False)["snapshot_id"].nunique()
-    listed = "; ".join(f"{name}: {count}" for name, count in fits.items()) or "none"
+    listed = "; ".join(f"{name}: {number}" for name, number in fits.items()) or "none"
     return (
-        f"Matrix of {rows['definition'].nunique()} definitions of {entry.label} by year, held against {stored} stored "
-        f"values. {quoted(sentence)} Exact matches: {listed}."
+        f"Matrix of {count(rows['definition'].nunique(), 'definition')} of {entry.label} by year, compared with "
+        f"{count(stored, 'stored value')}. {quoted(sentence)} Exact matches: {listed}."
     )

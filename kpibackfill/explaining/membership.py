@@ -1,4 +1,4 @@
-"""How signups come about: joins by month and by the source of the snapshots."""
+"""How signups come about: joins by month and by snapshot source."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import org_fact, snapshot
 
 UNDATED = -1
-"""In place of a month where a snapshot's date names none: no month of any year."""
+"""Instead of a month, for snapshots whose date names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Joins:
-    """The snapshots of one kind and source dated in one month, or in none (`UNDATED`): how many, and the joins in them
-    (``None``: empty)."""
+    """The snapshots of one kind and source dated in one month (or `UNDATED`): how many, and their joins (``None``:
+    empty)."""
 
     month: int
     kind: str
@@ -35,7 +35,7 @@ class Joins:
 
 
 def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -> list[Joins]:
-    """The organization's snapshots of every kind with dates that sort in these months, as the KPI compares them."""
+    """The organization's snapshots of any kind whose dates sort into these months, compared as the KPI does."""
     date = exact(snapshot.c.snapshot_date)
     rows = connection.execute(
         sa.select(
@@ -70,7 +70,7 @@ def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -
 
 @explains("total_new_member_signups")
 def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
-    """The joins of the period's monthly snapshots, and the months that have none or more than one."""
+    """The joins of the period's monthly snapshots, and the months with none or more than one."""
     later = site.settings.dated == "first_of_next_month"
     months = [month + later for month in months_of(window)]
     monthly = [row for row in joins(connection, site, months) if row.kind == "monthly"]
@@ -91,7 +91,7 @@ def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Exp
     undated = {"not dated YYYY-MM-DD": by_month[UNDATED]} if UNDATED in by_month else {}
     return Explained(
         [
-            # Whoever draws parts by month takes every label for one.
+            # A figure takes every label of parts by month for a month.
             Parts("date" if undated else "month", by_date | undated),
             Parts("snapshot source", dict(by_source.most_common())),
         ],
@@ -103,6 +103,7 @@ def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Exp
 
 @compares("total_new_member_signups", own="all monthly snapshots")
 def other_signups(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Other snapshots than all monthly ones, or other months."""
     later = site.settings.dated == "first_of_next_month"
     months = [month.window_id for month in grid(windows)]
     rows = joins(connection, site, [*months, months[-1] + 1])
@@ -130,7 +131,7 @@ def other_signups(connection: RecordedConnection, site: SiteAt, windows: Sequenc
             for source in sources[:4]
             if len(sources) > 1
         },
-        "one snapshot a month, the largest": by_months(windows, dated(largest.values())),
+        "the largest snapshot of each month": by_months(windows, dated(largest.values())),
         of_date: by_months(windows, dated(monthly, 0 if later else 1)),
         UNTIL: until(windows, dated(monthly)),
     }

@@ -1,4 +1,4 @@
-"""How the rates of who takes part come about: people who are BIPOC, other people who reported, and nothing finer."""
+"""How the participation rates come about: people who are BIPOC, other people who reported, and nothing finer."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _WHITE_TOO = re.compile(rb"white|caucasian", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """So many people who are alike: the conditions that they meet, and what they report: ``bipoc`` (``None``: nothing),
-    whether they gave any answer at all, and whether white was in it."""
+    """A number of people who are alike: the conditions they meet, and what they report: ``bipoc`` (``None``: nothing),
+    whether they gave any answer at all, and whether it included white."""
 
     window_id: int
     meets: frozenset[str]
@@ -47,7 +47,7 @@ class People:
 
 @explains("workshop_participants_bipoc")
 def participants_rate(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
-    """Of all people registered for workshops of the period: those who take part in the rate and reported."""
+    """Of all people registered for workshops in the period: those who count for the rate and reported."""
     reasons = {
         "workshop": "",
         "workshop counted": "not counted, by status",
@@ -56,26 +56,26 @@ def participants_rate(connection: RecordedConnection, site: SiteAt, window: Wind
         "here": "deleted contacts",
     }
     found = participants(connection, site, [window])
-    return _explained(found, reasons, "people registered for workshops of the period", "participants")
+    return _explained(found, reasons, "people registered for workshops in the period", "participants")
 
 
 @explains("active_instructors_bipoc")
 def instructors_rate(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
-    """Of all who were named as instructors in the period: those who are instructors today and reported."""
+    """Of all people named as instructors in the period: those who are instructors today and reported."""
     reasons = {
         "named": "",
-        "teaching": "taken off the event again",
+        "teaching": "removed from the event later",
         "account": "no user account",
         "enabled": "user account blocked",
         "role": "not an instructor today",
         "here": "no contact, or a deleted one",
     }
     found = teachers(connection, site, [window])
-    return _explained(found, reasons, "people named as instructors of the period's events", "instructors")
+    return _explained(found, reasons, "people named as instructors of events in the period", "instructors")
 
 
 def _explained(people: Iterable[People], reasons: Mapping[str, str], what: str, population: str) -> Explained:
-    """Each person is left out for the first condition that they don't meet."""
+    """Leave out each person for the first condition that they don't meet."""
     conditions = list(reasons)
     left_out = dict.fromkeys([*list(reasons.values())[1:], "not reported"], 0)
     parts = {"BIPOC": 0, "other reported": 0}
@@ -97,7 +97,7 @@ def _explained(people: Iterable[People], reasons: Mapping[str, str], what: str, 
 
 
 def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[People]:
-    """The people registered for any event of the windows, by the registrations they have and what they report."""
+    """The people registered for any event in the windows, by their registrations and what they report."""
     answers = Answers(connection, site)
     if answers.missing or not windows:
         return []
@@ -138,7 +138,7 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
 
 
 def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[People]:
-    """The people named as instructors of any event of the windows: one for each account and name of a contact."""
+    """The people named as instructors of any event in the windows: one per account and contact name."""
     answers = Answers(connection, site)
     if answers.missing or not windows:
         return []
@@ -190,7 +190,7 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
 
 
 def _flags(conditions: Mapping[str, sa.ColumnElement[bool]]) -> list[sa.ColumnElement[int]]:
-    """For each condition whether any row of the group meets it."""
+    """For each condition, whether any row of the group meets it."""
     return [sa.func.max(sa.case((condition, 1), else_=0)).label(name) for name, condition in conditions.items()]
 
 
@@ -205,7 +205,7 @@ def _greatest(answers: Answers) -> sa.Subquery:
 
 
 def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.Pattern[bytes]) -> list[People]:
-    """The people counted by all that they have in common; their answers stay in here."""
+    """The people counted by everything they have in common; their answers don't leave this function."""
     flags = [column for column in person.c if column.name not in ("window_id", "answer")]
     columns = (person.c.window_id, person.c.answer, *flags)
     found = Counter[tuple[int, frozenset[str], bool | None, bool, bool]]()
@@ -221,12 +221,13 @@ def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.
 
 @compares("workshop_participants_bipoc", own="of those who reported")
 def other_participants_rates(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Shares of other people, of other registrations, or over other months."""
     people = participants(connection, site, [*windows, *shifted(windows)])
     own = "workshop counted no test active"
     return {
-        "of all people, not of those who reported": _share(people, own, of=lambda _: True),
-        "of all who gave any answer": _share(people, own, of=lambda group: group.answered),
-        "who gave white too is not BIPOC": _share(people, own, bipoc=lambda group: not group.white_too),
+        "of all people, not just those who reported": _share(people, own, of=lambda _: True),
+        "of everyone who gave any answer": _share(people, own, of=lambda group: group.answered),
+        "people who also reported white are not BIPOC": _share(people, own, bipoc=lambda group: not group.white_too),
         "ticketed workshops only": _share(people, "ticketed counted no test active"),
         "events of every type": _share(people, "any counted no test active"),
         "with tests and inactive events": _share(people, "workshop counted"),
@@ -238,13 +239,14 @@ def other_participants_rates(connection: RecordedConnection, site: SiteAt, windo
 
 @compares("active_instructors_bipoc", own="today's instructors who reported")
 def other_instructors_rates(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Shares of other instructors, of other events, or over other months."""
     people = teachers(connection, site, [*windows, *shifted(windows)])
     own, account = ("account", "enabled", "role", "here"), ("account", "here")
     return {
         "former instructors too": _share(people, "teaching", needs=(*account, "enabled")),
         "blocked accounts too": _share(people, "teaching", needs=(*account, "role")),
-        "former and blocked ones too": _share(people, "teaching", needs=account),
-        "of all people, not of those who reported": _share(people, "teaching", own, of=lambda _: True),
+        "former instructors and blocked accounts too": _share(people, "teaching", needs=account),
+        "of all people, not just those who reported": _share(people, "teaching", own, of=lambda _: True),
         "ticketed workshops only": _share(people, "ticketed", own),
         "events of every type": _share(people, "any", own),
         DECEMBER: {-window_id: share for window_id, share in _share(people, "teaching", own).items()},

@@ -1,4 +1,4 @@
-"""What an explanation needs at hand: the target's windows and stored rows, in one read-only transaction."""
+"""What an explanation reads from: a target's snapshots, stored rows and sources, in one read-only transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 from sqlalchemy.engine import Connection
@@ -24,9 +24,19 @@ from kpibackfill.text import one_line
 FIRST_YEAR, LAST_YEAR = 1000, 9998
 
 
+class Stored(NamedTuple):
+    """A stored value with its snapshot."""
+
+    snapshot_id: int
+    snapshot_date: str
+    source: str
+    value: float
+    year: int
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A target's annual snapshots and stored rows, and the connections of the transaction that read them."""
+    """A target's annual snapshots and stored rows, and the connections of the transaction that reads them."""
 
     run: Run
     site: SiteAt
@@ -36,21 +46,19 @@ class Opened:
     sources_connection: Connection
 
     def connection(self, entry: Kpi) -> RecordedConnection:
-        """Where the KPI reads."""
+        """The connection that the KPI reads from."""
         return RecordedConnection(self.store_connection if entry.reads_store else self.sources_connection)
 
     def values(self, entry: Kpi, windows: Sequence[Window]) -> dict[int, Value]:
         """The KPI's own values by window."""
         return values_of(entry, self.connection(entry), self.site, windows) if windows else {}
 
-    def stored_rows(self, kpi_id: str) -> list[dict[str, Any]]:
-        """The stored values of a KPI with their snapshots: ``snapshot_id, snapshot_date, source, year, value``."""
-        rows = self.snapshots[["snapshot_id", "snapshot_date", "source", "year"]].to_dict("records")
-        found = ((row, self.stored.get((row["snapshot_id"], kpi_id))) for row in rows)
+    def stored_rows(self, kpi_id: str) -> list[Stored]:
+        """The stored values of a KPI, in the order of their snapshots."""
         return [
-            {**row, "source": one_line(row["source"]), "value": float(image.metric_value)}
-            for row, image in found
-            if image is not None
+            Stored(row.snapshot_id, row.snapshot_date, one_line(row.source), float(image.metric_value), row.year)
+            for row in self.snapshots.itertuples()
+            if (image := self.stored.get((row.snapshot_id, kpi_id))) is not None
         ]
 
 
@@ -65,7 +73,7 @@ def opened(
     as_of: str | datetime | date | None,
     every_year: bool = False,
 ) -> Iterator[Opened]:
-    """Open a target for reading; with `every_year` all years that have a snapshot unless some are asked for."""
+    """Open a target for reading; with `every_year` all years that have a snapshot, unless some are given."""
     years = {"from_year": from_year, "to_year": to_year}
     if every_year and from_year is None and to_year is None:
         years = {"from_year": FIRST_YEAR, "to_year": LAST_YEAR}

@@ -1,4 +1,4 @@
-"""Registrations counted by month, type of event, and all that decides whether a KPI counts them."""
+"""Registrations counted by month, event type, and everything else that decides whether a KPI counts them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kpibackfill.text import one_line
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """So many registrations that are alike in everything that a KPI looks at."""
+    """A number of registrations that are alike in everything a KPI looks at."""
 
     window_id: int
     event_type_id: int | None
@@ -28,15 +28,15 @@ class Group:
 
 
 def counts() -> sa.ColumnElement[int]:
-    """1 where the status of a registration counts, 0 where not; to be used with an outer join of the statuses.
+    """1 if the status of a registration counts, otherwise 0; for use with an outer join of the statuses.
 
-    Not the condition that the KPIs put after WHERE: inside of an aggregate, a subquery makes MariaDB 10.11 crash.
+    Not the condition that the KPIs use after WHERE: a subquery inside an aggregate crashes MariaDB 10.11.
     """
     return sa.case((flag(participant_status.c.is_counted) == 1, 1), else_=0)
 
 
 def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> list[Group]:
-    """The registrations for events that start in the windows, of every status and type."""
+    """The registrations for events that start in the windows, of any status and type."""
     if not windows:
         return []
     active = sa.case((flag(event.c.is_active) == 1, 1), else_=0).label("active")
@@ -58,13 +58,13 @@ def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> 
 
 
 class EventTypes:
-    """The labels of the event types; one type may have several."""
+    """The event types and their labels; a type may have several."""
 
     def __init__(self, connection: RecordedConnection, site: SiteAt) -> None:
         options = event_options(option_value.c.label.is_not(None))
         self._labels: dict[int, list[bytes]] = {}
         for value, label in connection.execute(sa.select(options.c.value, options.c.label)):
-            # An option's value is a text, and compared as one: "07" is the type of no event.
+            # An option's value is a text, and compared as one: no event has the type "07".
             if value.isdigit() and str(int(value)).encode() == value:
                 self._labels.setdefault(int(value), []).append(label)
         self._attendance = site.settings.attendance_label.encode()
@@ -72,7 +72,7 @@ class EventTypes:
         self._instructors = {_folded(text.encode()) for text in site.settings.instructor_labels}
 
     def ticketed(self) -> list[int]:
-        """The types that the attendance counts."""
+        """The types that attendance counts."""
         return self._having(lambda label: label == self._attendance)
 
     def workshops(self) -> list[int]:
@@ -83,18 +83,18 @@ class EventTypes:
         return self._having(lambda label: _folded(label) in self._instructors)
 
     def name(self, type_id: int | None) -> str:
-        """What people call the type."""
+        """The type's name for people."""
         if type_id is None:
-            return "without a type"
+            return "no type"
         labels = sorted(self._labels.get(type_id, ()))
-        return " / ".join(text_of(label) for label in labels) or f"type {type_id}, which has no label"
+        return " / ".join(text_of(label) for label in labels) or f"type {type_id} (no label)"
 
     def _having(self, wanted: Callable[[bytes], bool]) -> list[int]:
         return [type_id for type_id, labels in self._labels.items() if any(map(wanted, labels))]
 
 
 def text_of(label: bytes) -> str:
-    """A site's label for people, with nothing in it that steers a terminal."""
+    """A site's label for people, without control characters."""
     return one_line(label.decode("utf-8", "replace")) or "(no name)"
 
 

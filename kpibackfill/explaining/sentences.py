@@ -15,7 +15,7 @@ HERE = ", as computed here"
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A stored value, and the definitions that give it: exactly, or as people round."""
+    """A stored value, and the definitions that yield it exactly, or when rounded."""
 
     year: int
     source: str
@@ -24,8 +24,8 @@ class _Stored:
     details: dict[str, str]
 
     def fitting(self, own: str) -> frozenset[str]:
-        """What it may have followed. The own definition, even rounded, beats what gives a round number by chance,
-        which is named beside it; where every one gives it, as a 0 of a year without data, it is no sign of any."""
+        """The definitions it may follow. The KPI's own, even rounded, outranks one that may yield a round number by
+        chance. If all of them yield it, such as the 0 of a year without data, it says nothing about any."""
         if len(self.exact) == len(self.details):
             return self.exact
         if own in self.exact | self.rounded:
@@ -34,9 +34,9 @@ class _Stored:
 
 
 def sentence(matrix: pd.DataFrame) -> str:
-    """Which definitions the stored values of one KPI followed, in as few changes as possible.
+    """Which definitions the stored values of one KPI follow, with as few changes as possible.
 
-    ``2015–2020 follow *all workshops*; 2021 on follow *ticketed*, as computed here.``
+    ``2015–2020 follow *all workshops*; 2021 onward follow *ticketed*, as computed here.``
     """
     if matrix.empty:
         return "Nothing is stored."
@@ -53,16 +53,15 @@ def sentence(matrix: pd.DataFrame) -> str:
         for (year, _, source), rows in matrix.groupby(["year", "snapshot_id", "source"], sort=True)
     ]
     main = max((value.source for value in values), key=[value.source for value in values].count)
-    told = _told([value for value in values if value.source == main], own, order, "")
-    for source in dict.fromkeys(value.source for value in values if value.source != main):
-        told += _told(
-            [value for value in values if value.source == source], own, order, f" ({source.replace('_', ' ')})"
-        )
-    first, here, rest = "; ".join(told).partition(HERE)
+    clauses = []
+    for source in dict.fromkeys([main, *(value.source for value in values)]):
+        named = "" if source == main else f" ({source.replace('_', ' ')})"
+        clauses += _clauses([value for value in values if value.source == source], own, order, named)
+    first, here, rest = "; ".join(clauses).partition(HERE)
     text = f"{first}{here}{rest.replace(HERE, '')}."
     every = [words for words in order if all(words in value.exact for value in values)]
     if len(every) == 1 and own not in every:
-        text += f" *{every[0][0].upper()}{every[0][1:]}* fits every one of them."
+        text += f" *{every[0][0].upper()}{every[0][1:]}* fits them all."
     return text
 
 
@@ -71,7 +70,8 @@ def quoted(sentence: str) -> str:
     return re.sub(r"\*([^*]+)\*", r"“\1”", sentence)
 
 
-def _told(values: Sequence[_Stored], own: str, order: dict[str, int], source: str) -> list[str]:
+def _clauses(values: Sequence[_Stored], own: str, order: dict[str, int], source: str) -> list[str]:
+    """A clause for each run of values that follow the same definition."""
     followed = _fewest_changes([value.fitting(own) for value in values], order)
     runs: list[list[int]] = []
     for number, value in enumerate(values):
@@ -81,16 +81,16 @@ def _told(values: Sequence[_Stored], own: str, order: dict[str, int], source: st
             runs[-1].append(number)
         else:
             runs.append([number])
-    return [_run([values[number] for number in run], followed[run[0]], own, values, source) for run in runs]
+    return [_clause([values[number] for number in run], followed[run[0]], own, values, source) for run in runs]
 
 
 def _others(value: _Stored, name: str) -> frozenset[str] | None:
-    """The definitions that give exactly what another gives only when rounded; ``None`` where that gives it too."""
+    """The definitions that match exactly where this one matches only rounded; ``None`` where it matches exactly too."""
     return None if name in value.exact else value.exact
 
 
 def _fewest_changes(fitting: Sequence[frozenset[str]], order: dict[str, int]) -> list[str]:
-    """One of the fitting definitions for each value, so that they change seldom; of equals the first in `order`."""
+    """A fitting definition for each value, with as few changes as possible; among equals the first in `order`."""
     best: dict[str, tuple[tuple[int, int], list[str]]] = {NONE: ((0, 0), [])}
     for names in fitting:
         following = {}
@@ -104,25 +104,25 @@ def _fewest_changes(fitting: Sequence[frozenset[str]], order: dict[str, int]) ->
     return min(best.values())[1]
 
 
-def _run(run: Sequence[_Stored], name: str, own: str, values: Sequence[_Stored], source: str) -> str:
+def _clause(run: Sequence[_Stored], name: str, own: str, values: Sequence[_Stored], source: str) -> str:
     first, last = run[0], run[-1]
     if first is last:
         years, verb = f"{first.year}{source}", "follows"
     elif last is values[-1] and first is not values[0]:
-        years, verb = f"{first.year} on{source}", "follow"
+        years, verb = f"{first.year} onward{source}", "follow"
     else:
         years, verb = f"{first.year}–{last.year}{source}", "follow"
     if name == NONE:
-        return f"{years} {verb} none of these"
+        return f"{years} {verb} no known definition"
     alike = frozenset.intersection(*(value.exact for value in run))
     if 2 * len(alike) > len(first.details) > 1:
         verb = verb.replace("follow", "fit")
         if len(alike) == len(first.details):
             return f"{years} {verb} every definition"
-        return f"{years} {verb} most definitions, {'also' if own in alike else 'not'} the one computed here"
+        return f"{years} {verb} most definitions, {'including' if own in alike else 'but not'} the one computed here"
     details = sorted({value.details[name] for value in run} - {""})
     detail = f" ({', '.join(details)})" if details else ""
     rounded = "" if name in first.exact else ", rounded"
-    # What fits exactly may do so by chance, and a rounded number may be one: both are named, the exact one first.
+    # An exact match may be chance, and so may a rounded one: both are named, the exact one first.
     before = "".join(f"*{other}*, or " for other in sorted(_others(first, name) or ()))
     return f"{years} {verb} {before}*{name}*{detail}{rounded}{HERE if name == own else ''}"

@@ -1,4 +1,4 @@
-"""The plausible definitions of attendees and first-timers."""
+"""Alternative definitions of attendees and first-timers."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from kpibackfill.tables import event, participant, participant_status
 
 @compares("workshop_attendees", own="ticketed")
 def other_attendees(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Other events, other registrations, people instead, or other months."""
     types = EventTypes(connection, site)
     ticketed, workshops = set(types.ticketed()), set(types.workshops())
     months = grid(windows)
@@ -96,8 +97,10 @@ def _people_by_window(
     return found | {window_id: (int(of_ticketed), int(of_workshops)) for window_id, of_ticketed, of_workshops in rows}
 
 
-@compares("total_first_time_workshop_participants", own="first of all for a workshop, once a kind")
+@compares("total_first_time_workshop_participants", own="first registration for a workshop, once per kind")
 def other_first_timers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Other first registrations, or other months."""
+
     def number(by_month: Mapping[int, int]) -> Rule:
         return lambda months: float(sum(by_month.get(month, 0) for month in months))
 
@@ -111,9 +114,9 @@ def other_first_timers(connection: RecordedConnection, site: SiteAt, windows: Se
 
 
 def _firsts(connection: RecordedConnection, site: SiteAt, months: Sequence[Window]) -> dict[str, dict[int, int]]:
-    """By definition and month, the people whose first registration of some kind was in it, and was of some type.
+    """By definition and month, the people whose first registration of some kind is in that month.
 
-    One statement reads each person's first moments of every kind; the others look at what began then.
+    One statement reads when each person first came in each of these ways.
     """
     types, spans = EventTypes(connection, site), finished(site, months)
     active = flag(event.c.is_active) == 1
@@ -143,7 +146,7 @@ def _firsts(connection: RecordedConnection, site: SiteAt, months: Sequence[Windo
     found: dict[str, dict[int, int]] = {words: {} for words in kinds}
     if not spans:
         return found
-    # When each person first came in each way, and when for a workshop: they began with it where both are one moment.
+    # When each person first came, and when first for that type: they began with it if both are the same moment.
     moments = []
     for number, (came_by, begins) in enumerate(kinds.values()):
         moments.append(_first(came_by, every.c.start, f"came_{number}"))

@@ -23,14 +23,15 @@ from kpibackfill.explaining.windows import month_name, month_windows, months_of
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.kpis.workshops import finished
 from kpibackfill.tables import event, option_value, participant, participant_status
+from kpibackfill.text import count
 
 MOST_TYPES = 8
-"""Other event types that are named one by one."""
+"""Other event types named one by one."""
 
 
 @explains("workshop_attendees")
 def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
-    """Of all registrations for events of the period: those of finished months, of the right type, that count."""
+    """Of all registrations for events in the period: those in finished months, of the right type, that count."""
     months = month_windows(months_of(window))
     done = {span[0] for span in finished(site, months)}
     types = EventTypes(connection, site)
@@ -57,20 +58,20 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
         ],
         left_out,
         considered=total(groups),
-        what="registrations for events of the period",
+        what="registrations for events in the period",
         population="registrations that count, of every type of event",
     )
 
 
 def _other_types(groups: list[Group], types: EventTypes) -> dict[str, int]:
-    """Registrations of other types by reason; the smallest types together."""
+    """Registrations of other types, by type; the smallest types together."""
     numbers = Counter[str]()
     for group in groups:
         numbers[types.name(group.event_type_id)] += group.number
     named = numbers.most_common(MOST_TYPES if len(numbers) > MOST_TYPES + 1 else None)
     found = {f"event type: {name}": number for name, number in named}
     if rest := numbers.total() - sum(found.values()):
-        found[f"event type: {len(numbers) - len(named)} others"] = rest
+        found[f"event type: {count(len(numbers) - len(named), 'other')}"] = rest
     return found
 
 
@@ -82,7 +83,7 @@ def _kind(group: Group) -> str:
 
 @explains("total_first_time_workshop_participants")
 def first_timers(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
-    """Of all people registered in the period: those who had not come before, and began with a workshop."""
+    """Of all people registered in the period: those who had not come before and began with a workshop."""
     spans, months = finished(site, [window]), finished(site, month_windows(months_of(window)))
     if not spans:
         return Explained()
@@ -107,20 +108,20 @@ def first_timers(connection: RecordedConnection, site: SiteAt, window: Window) -
             Parts("event type", dict(by_label.most_common())),
         ],
         {
-            "no registration that counts, by status": uncounted,
+            "no registration with a status that counts": uncounted,
             "had come before": before,
-            "began with something else than a workshop": elsewhere,
+            "began with something other than a workshop": elsewhere,
         },
         {"began with several kinds of workshop at once, counted for each": again} if again else {},
         considered=considered,
-        what="people registered for events of the period",
+        what="people registered for events in the period",
         population="people who came for the first time",
     )
 
 
 def _registered(connection: RecordedConnection, span: Span) -> tuple[int, int, int]:
-    """The people registered in the span, and of them those without a counted registration in it, and those who have an
-    earlier one."""
+    """The people registered in the span, those of them without a counted registration in it, and those with an earlier
+    one."""
     first = _first_registration()
     events = windowed([event.c.id], start(), [span])
     person = (
@@ -147,7 +148,7 @@ def _registered(connection: RecordedConnection, span: Span) -> tuple[int, int, i
 
 
 def _first_registration() -> sa.Subquery:
-    """When each person's first counted registration of all was: ``contact_id``, ``start``."""
+    """The time of each person's very first counted registration: ``contact_id``, ``start``."""
     return (
         sa.select(participant.c.contact_id, sa.func.min(one_spelling(start()), type_=start().type).label("start"))
         .join_from(participant, event, event.c.id == participant.c.event_id)
@@ -158,8 +159,8 @@ def _first_registration() -> sa.Subquery:
 
 
 def _began(first: sa.Subquery, site: SiteAt, months: list[Span]) -> sa.Subquery:
-    """The people whose first registration was in one of the months, once for each kind of workshop that they began
-    with, or once without a label: ``window_id, contact_id, label``."""
+    """The people whose first registration was in one of the months, once for each kind of workshop they began with, or
+    once without a label: ``window_id, contact_id, label``."""
     options = event_options(has_word(option_value.c.label, site.settings.workshop_word))
     types = sa.select(event.c.event_type_id).distinct().subquery()
     labels = (

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from kpibackfill.numbers import FEW, FEW_PEOPLE
-from kpibackfill.plots.layout import Arranged, drift_text, rows
+from kpibackfill.numbers import FEW, FEW_PEOPLE, NOT_FOR_PUBLICATION
+from kpibackfill.plots.layout import Arranged, drift_text, rows, runs
 from kpibackfill.plots.style import drawable
 from kpibackfill.text import some
 
 COMPARED = ("differs", "period", "agrees")
+WITHHELD = f"the rate rests on fewer than {FEW_PEOPLE} people and is {NOT_FOR_PUBLICATION}"
 NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -90,9 +91,7 @@ def series_notes(arranged: Arranged) -> list[str]:
     if arranged.count("unsupported"):
         notes.append("Crossed: stored, with nothing to compute from.")
     if arranged.count("withheld"):
-        notes.append(
-            f"{FEW.replace(' ', NBSP)}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication."
-        )
+        notes.append(f"{FEW.replace(' ', NBSP)}: {WITHHELD}.")
     further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
     if not further.empty:
         which = (f"{place.period} ({drawable(place.source)})" for place in rows(further))
@@ -153,15 +152,9 @@ def ordered(arranged: Arranged, kpi_id: str | None = None) -> pd.DataFrame:
 
 def spans(wanted: Iterable[int], labels: tuple[str, ...]) -> str:
     """Slots in words, runs of three or more as ``2016–2019``."""
-    runs: list[list[int]] = []
-    for slot in sorted(wanted):
-        if runs and runs[-1][-1] == slot - 1:
-            runs[-1].append(slot)
-        else:
-            runs.append([slot])
     return ", ".join(
         f"{labels[run[0]]}–{labels[run[-1]]}" if len(run) > 2 else ", ".join(labels[slot] for slot in run)
-        for run in runs
+        for run in runs(sorted(wanted))
     )
 
 

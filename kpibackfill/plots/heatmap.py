@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
-from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount
-from kpibackfill.plots.captions import finding, heatmap_alternative, tally, thinned_note
+from kpibackfill.numbers import FEW, Unit, amount
+from kpibackfill.plots.captions import WITHHELD, finding, heatmap_alternative, tally, thinned_note
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.layout import Arranged, drift_text, rows
 from kpibackfill.plots.style import (
@@ -55,7 +55,7 @@ MEANINGS = {
     "period": "only the stored period differs",
     "no_data": "neither stored nor computed",
     "unsupported": "stored, with nothing to compute from",
-    "withheld": f"the rate rests on fewer than {FEW_PEOPLE} people and is not for publication",
+    "withheld": WITHHELD,
 }
 # Kinds differ also without colour: plain, dashed, grey, hatched, framed.
 LOOKS: dict[str, dict[str, Any]] = {

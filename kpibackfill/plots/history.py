@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
 from kpibackfill.errors import Refused
-from kpibackfill.numbers import FEW, FEW_PEOPLE, Unit, amount, too_few
+from kpibackfill.numbers import FEW, Unit, amount, too_few
+from kpibackfill.plots.captions import WITHHELD
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.layout import rows
 from kpibackfill.plots.style import (
@@ -237,7 +238,7 @@ def _notes(written: pd.DataFrame, in_order: bool) -> list[str]:
     }
     notes = [" ".join(text for text, drawn in marks.items() if drawn)]
     if FEW in {*written["before_words"], *written["value_words"]}:
-        notes.append(f"{FEW}: the rate rests on fewer than {FEW_PEOPLE} people and is not for publication.")
+        notes.append(f"{FEW}: {WITHHELD}.")
     runs = written.drop_duplicates("run_id").iloc[::-1]
     for run in rows(runs.head(LISTED)):
         reason = drawable(run.reason) if run.reason else "no reason given"

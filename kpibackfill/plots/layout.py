@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,6 +104,17 @@ def arrange(drift: pd.DataFrame) -> Arranged:
 def rows(places: pd.DataFrame) -> Iterator[Any]:
     """The rows, with the columns as attributes."""
     return iter(places.itertuples(index=False))
+
+
+def runs(numbers: Iterable[int]) -> list[list[int]]:
+    """Ascending numbers, those that follow one another together."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return found
 
 
 def drift_text(place: Any, unit: Unit) -> str:

@@ -48,27 +48,27 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ),
         (
             NPS,
-            "2015–2017 follow *5 against 1 to 3*, as computed here; 2018 follows *0 where there is no score*; 2020 on "
-            "follow *5 against 1 to 3*; 2023 (manual import) follows *December to November*, or *5 against 1 to 3*, "
-            "rounded.",
+            "2015–2017 follow *5 against 1 to 3*, as computed here; 2018 follows *0 where there is no score*; "
+            "2020 onward follow *5 against 1 to 3*; 2023 (manual import) follows *December to November*, or "
+            "*5 against 1 to 3*, rounded.",
         ),
         (
             "total_new_member_signups",
-            "2015–2020 fit most definitions, also the one computed here; 2021–2022 follow *the annual snapshot's own "
-            "joins*; 2023 on fit most definitions, also the one computed here. *The annual snapshot's own joins* fits "
-            "every one of them.",
+            "2015–2020 fit most definitions, including the one computed here; 2021–2022 follow *the annual snapshot's "
+            "own joins*; 2023 onward fit most definitions, including the one computed here. *The annual snapshot's own "
+            "joins* fits them all.",
         ),
         (
             "workshop_participants_bipoc",
             "2015 follows *of those who reported*, as computed here; 2017–2018 follow *of those who reported*, "
-            "rounded; 2020 on follow *of those who reported*.",
+            "rounded; 2020 onward follow *of those who reported*.",
         ),
         (
             "active_instructors_bipoc",
-            "2021 follows *former instructors too*; 2022 on follow *today's instructors who reported*, as computed "
+            "2021 follows *former instructors too*; 2022 onward follow *today's instructors who reported*, as computed "
             "here.",
         ),
-        (FIRST, "2015–2024 follow *first of all for a workshop, once a kind*, as computed here."),
+        (FIRST, "2015–2024 follow *first registration for a workshop, once per kind*, as computed here."),
     ],
 )
 def test_the_story_of_the_demo_is_found(demo: Any, kpi_id: str, said: str) -> None:
@@ -269,32 +269,35 @@ EVERY = dict.fromkeys("abc", "exact")
     [
         ([], "Nothing is stored."),
         ([(2020, "system", {"a": "exact"})], "2020 follows *a*, as computed here."),
-        ([(2020, "system", {})], "2020 follows none of these."),
+        ([(2020, "system", {})], "2020 follows no known definition."),
         (
             [(2020, "system", {"b": "exact", "c": "exact"}), (2021, "system", {"c": "exact"})],
-            "2020–2021 follow *c*.  *C* fits every one of them.".replace("  ", " "),
+            "2020–2021 follow *c*.  *C* fits them all.".replace("  ", " "),
         ),
         (
             [(2020, "system", {"b": "exact"}), (2021, "system", {"a": "rounded", "b": "exact"})],
-            "2020 follows *b*; 2021 follows *b*, or *a*, rounded, as computed here. *B* fits every one of them.",
+            "2020 follows *b*; 2021 follows *b*, or *a*, rounded, as computed here. *B* fits them all.",
         ),
         (
             [(2020, "system", {"b": "exact"}), (2021, "system", {"a": "exact"}), (2022, "system", {"a": "exact"})],
-            "2020 follows *b*; 2021 on follow *a*, as computed here.",
+            "2020 follows *b*; 2021 onward follow *a*, as computed here.",
         ),
         (
             [(2020, "system", {"a": "rounded"}), (2021, "system", {"a": "rounded", "b": "exact"})],
             "2020 follows *a*, rounded, as computed here; 2021 follows *b*, or *a*, rounded.",
         ),
         ([(2020, "system", EVERY)], "2020 fits every definition."),
-        ([(2020, "system", {"b": "exact", "c": "exact"})], "2020 fits most definitions, not the one computed here."),
+        (
+            [(2020, "system", {"b": "exact", "c": "exact"})],
+            "2020 fits most definitions, but not the one computed here.",
+        ),
         (
             [(2020, "system", {"a": "exact", "c": "exact"}), (2021, "system", {"b": "exact"})],
-            "2020 fits most definitions, also the one computed here; 2021 follows *b*.",
+            "2020 fits most definitions, including the one computed here; 2021 follows *b*.",
         ),
         (
             [(2020, "system", {"b": "exact"}), (2021, "system", EVERY), (2022, "system", {"b": "exact"})],
-            "2020–2022 follow *b*. *B* fits every one of them.",
+            "2020–2022 follow *b*. *B* fits them all.",
         ),
     ],
 )

@@ -169,9 +169,9 @@ def test_who_begins_with_two_kinds_of_workshop_is_counted_for_each() -> None:
     found = explain(FIRST, 2024)
     assert found.computed == 6
     assert left_out(found) == {
-        "no registration that counts, by status": 1,
+        "no registration with a status that counts": 1,
         "had come before": 0,
-        "began with something else than a workshop": 1,
+        "began with something other than a workshop": 1,
     }
     assert found.added["count"].tolist() == [1]
     assert found.problems == ()
@@ -185,7 +185,7 @@ def test_who_begins_with_two_kinds_of_workshop_is_counted_for_each() -> None:
         ([(6, "2024-03-01"), (7, "2024-03-01 00:00:00")], 2, {}),  # a date is its midnight
         ([(8, "2024-03-01"), (6, "2024-03-01T00:00:00.000")], 1, {}),
         ([(6, "2024-03-01T10:00"), (7, "2024-03-01 10:00:00")], 2, {}),  # a minute is its first second
-        ([(8, "2024-01-01"), (6, "2024-01-01 00:00:01")], 0, {"began with something else than a workshop": 1}),
+        ([(8, "2024-01-01"), (6, "2024-01-01 00:00:01")], 0, {"began with something other than a workshop": 1}),
         ([(6, "2023-12-31T23:59:59"), (6, "2024-01-01")], 0, {"had come before": 1}),
     ],
 )

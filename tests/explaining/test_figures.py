@@ -83,7 +83,7 @@ def test_the_title_of_the_matrix_is_the_finding() -> None:
     figures = detection("workshop_attendees", range(2015, 2025), 3).figure()
     title = figures["workshop_attendees"].figure.texts[0].get_text().replace("\n", " ")
     assert title.startswith("Workshop attendees: 2015–2019 follow “definition 1")
-    assert "2020 on follow “definition 0" in title
+    assert "2020 onward follow “definition 0" in title
     assert "Exact matches" in figures["workshop_attendees"].alt
 
 

@@ -82,7 +82,7 @@ def test_a_sites_kpi_is_compared_over_other_months_without_a_line_of_code(site: 
     found = detect()
     assert found.sentences["events_held"] == (
         "2019 follows *the KPI's own definition*, as computed here; 2020 follows *December to November*; 2021 follows "
-        "none of these; 2022 follows *up to the end of a month* (June)."
+        "no known definition; 2022 follows *up to the end of a month* (June)."
     )
     assert values(found.matrix, DECEMBER) == {2019: 9, 2020: 12, 2021: 10, 2022: 14}
     assert found.figure()["events_held"].png()
