@@ -99,9 +99,9 @@ def _databases(config: Config, target: Target) -> Iterator[Finding]:
 
 
 def _connected(key: str, connection: Connection, target: Target) -> Finding:
-    server = f"{server_name(connection)} {server_version(connection)}"
+    server = f"{server_name(connection)} {server_version(connection)}".rstrip()
     url = target.store_url if key == "store" else target.sources_url
-    return ok(f"Connected to the {key}, {server}: {masked_url(url)}".replace(" :", ":"))
+    return ok(f"Connected to the {key}, {server}: {masked_url(url)}")
 
 
 def _failed(error: KpiBackfillError, target: Target) -> Finding:
