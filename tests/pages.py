@@ -1,4 +1,4 @@
-"""The pages of the documentation, taken apart: blocks, links, tables, and the commands that they show."""
+"""Parses the pages of the documentation: blocks, links, tables, and the commands that they show."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def blocks(text: str) -> list[Block]:
 
 
 def prose(text: str) -> str:
-    """The text without its blocks of code."""
+    """The text without its code blocks."""
     return _BLOCK.sub("", text)
 
 
 def anchors(text: str) -> set[str]:
-    """What a link to a heading may end with."""
+    """The anchors of a page's headings."""
     headings = re.findall(r"(?m)^#+ (.+)$", prose(text))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 def links(text: str) -> list[str]:
-    """Links and pictures that lead to files of this repository."""
+    """Links and images that lead to files of this repository."""
     found = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(text)))
     return [link for link in found if not re.match(r"https?:|mailto:", link)]
 
@@ -59,12 +59,12 @@ def table(text: str, heading: str = "") -> list[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """What stands in back-ticks."""
+    """What is in backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def shown_commands(text: str) -> Iterator[list[str]]:
-    """The arguments of each ``kpibackfill`` in the blocks for a shell."""
+    """The arguments of each ``kpibackfill`` in the shell blocks."""
     for block in blocks(text):
         if block.language in SHELLS:
             for line in block.text.replace("\\\n", " ").splitlines():
@@ -72,7 +72,7 @@ def shown_commands(text: str) -> Iterator[list[str]]:
 
 
 def commands(line: str) -> Iterator[list[str]]:
-    """The arguments of each ``kpibackfill`` on a line of a shell, up to what redirects or ends it."""
+    """The arguments of each ``kpibackfill`` on a shell line, up to what redirects or ends it."""
     words = shlex.shlex(line, posix=True, punctuation_chars=True)
     words.whitespace_split = True
     arguments: list[str] | None = None
@@ -88,7 +88,7 @@ def commands(line: str) -> Iterator[list[str]]:
 
 
 def configure(folder: Path, text: str, until_year: int | None = 2025) -> None:
-    """A configuration with the text's targets, each with a SQLite file of its own instead of the database."""
+    """Write a configuration with the text's targets, each with its own SQLite file instead of the database."""
     targets = re.findall(r"\[targets\.(\w+)\]", text)
     stores = iter(targets)
     text = re.sub("store = .*", lambda _: f'store = "sqlite:///{next(stores)}.sqlite"', text)

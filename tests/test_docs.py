@@ -1,4 +1,4 @@
-"""What the documentation says holds: links, keys, commands, messages, and the workflow that it tells."""
+"""What the documentation says is true: links, keys, defaults, commands, messages, JSON members and public names."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
         assert target.is_file(), link
-        assert page.parent != DOCS or target.is_relative_to(DOCS), f"{link} leads out of the site"
+        assert page.parent != DOCS or target.is_relative_to(DOCS), f"{link} leads outside the site"
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_block_is_closed_and_nothing_is_left_to_be_filled_in(page: Path) -> None:
+def test_every_block_is_closed_and_no_placeholder_is_left(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     fences = re.findall(r"(?m)^ *(`{3,})([^`\n]*)$", text)
     assert len(fences) % 2 == 0
@@ -65,9 +65,9 @@ def test_every_block_is_closed_and_nothing_is_left_to_be_filled_in(page: Path) -
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_block_can_be_copied_and_is_what_it_says(page: Path) -> None:
+def test_every_block_can_be_copied_and_is_valid_in_its_language(page: Path) -> None:
     for block in blocks(page.read_text(encoding="utf-8")):
-        assert not re.search(r"(?m)^(\$|>>>) ", block.text), "a prompt would be copied, too"
+        assert not re.search(r"(?m)^(\$|>>>) ", block.text), "a prompt would be copied too"
         if block.language == "python":
             ast.parse(block.text)
         elif block.language == "json":
@@ -76,7 +76,7 @@ def test_every_block_can_be_copied_and_is_what_it_says(page: Path) -> None:
             subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
 
 
-def test_every_page_stands_in_the_navigation_and_on_the_first_page() -> None:
+def test_every_page_is_in_the_navigation_and_on_the_start_page() -> None:
     settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
     in_navigation = re.findall(r"[\w-]+\.md", json.dumps(settings["project"]["nav"]))
     pages = {path.name for path in DOCS.glob("*.md")}
@@ -104,7 +104,7 @@ def test_every_command_shown_is_understood(page: Path) -> None:
 
 
 def understood(arguments: list[str], *, whole: bool) -> None:
-    """Parse a command line without executing it; in running text it may leave out values, or put a letter for one."""
+    """Parse a command line without executing it; in running text, values may be missing or placeholders."""
     name, *rest = arguments[2:] if arguments[0] == "--config" else arguments
     if name == "--help":
         return
@@ -115,7 +115,7 @@ def understood(arguments: list[str], *, whole: bool) -> None:
         command.make_context(name, rest, parent=click.Context(main, **main.context_settings))
 
 
-def test_every_command_has_help_with_examples_and_stands_on_a_page() -> None:
+def test_every_command_has_help_with_examples_and_is_on_a_page() -> None:
     shown = {arguments[0] for path in PAGES if path.name != "command-line.md" for arguments in mentioned(path)}
     for name, command in main.commands.items():
         assert command.help, name
@@ -138,13 +138,13 @@ def test_the_page_of_commands_is_their_help() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in kb.__all__ if inspect.isfunction(getattr(kb, name))])
-def test_every_function_tells_of_each_parameter_and_of_what_it_returns(name: str) -> None:
+def test_every_function_documents_each_parameter_and_what_it_returns(name: str) -> None:
     function = getattr(kb, name)
-    told = inspect.getdoc(function) or ""
-    [listed] = re.findall(r"Parameters\n-+\n(.*?)(?:\n\n|\Z)", told, re.DOTALL) or [""]
+    documented = inspect.getdoc(function) or ""
+    [listed] = re.findall(r"Parameters\n-+\n(.*?)(?:\n\n|\Z)", documented, re.DOTALL) or [""]
     named = {word for names in re.findall(r"(?m)^(\w[\w, ]*?)(?: : .*)?$", listed) for word in names.split(", ")}
     assert named == set(inspect.signature(function).parameters)
-    assert re.search(r"(?m)^Returns\n-+\n\S", told)
+    assert re.search(r"(?m)^Returns\n-+\n\S", documented)
 
 
 def test_every_public_name_is_on_its_page_and_built_with_its_signature(tmp_path: Path) -> None:
@@ -166,14 +166,14 @@ def test_every_package_is_in_the_architecture() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_there_for_each_shell_on_the_page(shell: str) -> None:
+def test_completion_works_for_each_shell_on_the_page(shell: str) -> None:
     variable = {"_KPIBACKFILL_COMPLETE": f"{shell}_source"}
     assert f"_KPIBACKFILL_COMPLETE={shell}_source kpibackfill" in text_of("command-line.md")
     done = CliRunner().invoke(main, [], prog_name="kpibackfill", env=variable)
     assert "_kpibackfill_completion" in done.output
 
 
-def test_every_parameter_stands_on_its_page_with_its_default() -> None:
+def test_every_parameter_is_on_its_page_with_its_default() -> None:
     rows = {code(name)[0]: ast.literal_eval(code(default)[0]) for name, default, _ in table(text_of("parameters.md"))}
     assert list(rows.items()) == list(DEFAULTS.items())
 
@@ -181,7 +181,7 @@ def test_every_parameter_stands_on_its_page_with_its_default() -> None:
 @pytest.mark.parametrize(
     ("heading", "model"), [("At the top", Config), ("In `[targets.NAME]`", Target), ("In `[site]`", Site)]
 )
-def test_every_key_stands_on_its_page_with_its_default(heading: str, model: type[Any]) -> None:
+def test_every_key_is_on_its_page_with_its_default(heading: str, model: type[Any]) -> None:
     rows = {code(key)[0]: default for key, default, _ in table(text_of("configuration.md"), heading)}
     assert list(rows) == list(model.model_fields)
     for key, field in model.model_fields.items():
@@ -194,7 +194,7 @@ def test_every_key_stands_on_its_page_with_its_default(heading: str, model: type
             assert field.default in (None, Site()), key
 
 
-def test_every_code_of_a_failure_stands_in_troubleshooting_with_words_of_its_message() -> None:
+def test_every_error_code_is_in_troubleshooting_with_words_of_its_message() -> None:
     page = text_of("troubleshooting.md")
     rows = list(re.findall(r"(?m)^\| (`.+?) \| (.+?) \| .+\|$", page))
     codes, texts = {"usage", "failed"}, set[str]()

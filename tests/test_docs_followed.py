@@ -1,4 +1,4 @@
-"""Somebody follows the pages of the documentation on the demo: what they show is done, and ends as they say."""
+"""Following the pages of the documentation, step by step on the demo, ends as they say."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.pages import ROOT, blocks, configure, shown_commands, text_of
 pytestmark = pytest.mark.slow
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("KPIBACKFILL", "JPY"))}
-"""The environment of a terminal, whatever the tests were started in."""
+"""The environment of a terminal, wherever the tests were started."""
 
 
 def of(page: str, language: str) -> list[str]:
@@ -33,7 +33,7 @@ def of(page: str, language: str) -> list[str]:
 
 
 def typed(folder: Path, text: str) -> str:
-    """What a block of commands prints in a terminal; what is installed already is not installed again."""
+    """What a block of commands prints in a terminal; ``pip install`` is left out."""
     lines = [line for line in text.splitlines() if "pip install" not in line]
     path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
@@ -112,7 +112,7 @@ def test_the_cells_for_a_session_without_the_password_lead_to_a_check(
     assert of(page, "text")[0].removeprefix("ok").strip() in set(eval(call)["text"])
 
 
-def test_a_decision_is_taken_beside_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_is_made_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configure(tmp_path, "[targets.demo]\nstore = ''\n")
     monkeypatch.chdir(tmp_path)
     build_demo(tmp_path / "demo.sqlite", until_year=2025)
@@ -127,7 +127,7 @@ def test_a_decision_is_taken_beside_the_table(tmp_path: Path, monkeypatch: pytes
     ]
 
 
-def test_the_comparison_finds_what_it_says(tmp_path: Path) -> None:
+def test_the_comparison_finds_what_its_page_says(tmp_path: Path) -> None:
     page = text_of("comparison.md")
     (tmp_path / "venv").symlink_to(sys.prefix)
     ours, _, papermills, *_ = of(page, "bash")
@@ -177,13 +177,13 @@ def test_the_workflow_of_the_first_live_run_works_as_it_stands(tmp_path: Path) -
     typed(tmp_path, shlex.join(["python", "-c", of(page, "python")[0].replace("RUN_ID", live)]))
 
 
-def test_the_scheduled_script_tells_somebody_when_rows_differ(tmp_path: Path) -> None:
+def test_the_scheduled_script_notifies_someone_when_rows_differ(tmp_path: Path) -> None:
     configure(tmp_path, "[targets.live]\nstore = ''\n", until_year=None)  # the script asks for last year
     page = text_of("scheduling.md")
     (tmp_path / ".venv").symlink_to(sys.prefix)
     script = of(page, "sh")[0]
     for path, text in (
-        (tmp_path / "bin" / "mail", '#!/bin/sh\necho "$2" > told\n'),
+        (tmp_path / "bin" / "mail", '#!/bin/sh\necho "$2" > sent\n'),
         (tmp_path / "passwords.env", "export LIVE_DB_PASSWORD='x'\n"),
         (tmp_path / "nightly.sh", script.replace("/home/ann/kpis", str(tmp_path))),
     ):
@@ -191,5 +191,5 @@ def test_the_scheduled_script_tells_somebody_when_rows_differ(tmp_path: Path) ->
         path.write_text(text, encoding="utf-8")
         path.chmod(0o700)
     typed(tmp_path, "sh nightly.sh")
-    assert (tmp_path / "told").read_text() == "KPI rows differ from what is computed\n"
+    assert (tmp_path / "sent").read_text() == "KPI rows differ from what is computed\n"
     assert "The plan has" in (tmp_path / "nightly.log").read_text()
