@@ -1,7 +1,7 @@
-"""This step draws: what is stored beside what was computed, and the drift between the two.
+"""The figures: what is stored next to what was computed, and the drift between the two.
 
-Each function takes a documented DataFrame and returns :class:`Figures`. To add a figure, write a module that
-prepares its numbers, opens a :func:`~kpibackfill.plots.style.sheet` and returns a ``Drawing``, and name it here.
+Each function takes a documented DataFrame and returns :class:`Figures`. To add a figure, write a module that prepares
+its numbers, opens a :func:`~kpibackfill.plots.style.sheet` and returns a ``Drawing``, and add it here.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["Drawing", "Figures", "plot_drift", "plot_history"]
 
 
 def plot_drift(drift: pd.DataFrame) -> Figures:
-    """Draw stored and computed values by year, one panel a KPI, and a heat map of the drift between them.
+    """Draw stored and computed values by year, one panel per KPI, and a heat map of the drift.
 
     Parameters
     ----------
-    drift : what ``compare`` returned, one row per snapshot and KPI. It is left as it is.
+    drift : what ``compare`` returned, one row per snapshot and KPI. It is not changed.
 
     Returns
     -------
-    Figures named ``series`` and, unless the drift is empty, ``heatmap``; the last expression of a cell shows both.
-    Drift is in each KPI's own measure: per cent of the stored value for counts, points for scores and rates. A rate
-    that rests on fewer than five people shows "< 5" in place of its value and its drift.
+    Figures named ``series`` and, unless the drift is empty, ``heatmap``; a cell that ends with them shows them.
+    Drift is in each KPI's own measure: percent of the stored value for counts, points for scores and rates. A rate
+    that rests on fewer than five people shows "< 5" instead of its value and its drift.
     """
     arranged = arrange(drift)
     series = draw_series(arranged)

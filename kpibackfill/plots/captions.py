@@ -1,4 +1,4 @@
-"""What the figures of the drift say in words: titles that state the finding, notes, alternative texts."""
+"""The words of the drift figures: titles that state the finding, notes, alternative texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from kpibackfill.numbers import FEW, FEW_PEOPLE, NOT_FOR_PUBLICATION
 from kpibackfill.plots.layout import Arranged, drift_text, rows, runs
 from kpibackfill.plots.style import drawable
-from kpibackfill.text import some
+from kpibackfill.text import count, some
 
 COMPARED = ("differs", "period", "agrees")
 WITHHELD = f"the rate rests on fewer than {FEW_PEOPLE} people and is {NOT_FOR_PUBLICATION}"
@@ -32,7 +32,7 @@ def finding(arranged: Arranged) -> str:
             f"{every(both)} stored values agree with the computed ones" if both > 1 else "The one stored value agrees"
         )
     if new:
-        return f"Nothing is stored yet: {new:,} new {'value' if new == 1 else 'values'}"
+        return f"Nothing is stored yet: {count(new, 'new value')}"
     if arranged.places.empty:
         return "No snapshots in these years: nothing to compare"
     return "No value is both stored and computed: nothing to compare"
@@ -44,11 +44,11 @@ def every(number: int) -> str:
 
 
 def tally(arranged: Arranged) -> str:
-    """How many values are of the other kinds, for the line under a title."""
+    """How many values are of the other kinds, for the line below a title."""
     named = {
         "new": "new",
-        "unsupported": "stored with nothing to compute from",
-        "period": "with a different period only",
+        "unsupported": "stored, but nothing to compute from",
+        "period": "differing only in period",
         "no_data": "without data",
         "withheld": f"withheld ({FEW} people)",
     }
@@ -76,45 +76,45 @@ def series_title(arranged: Arranged) -> str:
 
 
 def series_notes(arranged: Arranged) -> list[str]:
-    """How to read the marks that occur."""
+    """How to read the marks in the figure."""
     if arranged.places.empty:
         return []
     lines = len(arranged.slots) > 1
     marks = {
         f"Ring{', dashed line' * lines}: stored.": arranged.places["stored"].notna().any(),
-        f"Dot{', full line' * lines}: computed.": arranged.places["computed"].notna().any(),
-        "A dot in a ring: they agree.": arranged.count("agrees", "period"),
+        f"Dot{', solid line' * lines}: computed.": arranged.places["computed"].notna().any(),
+        "Dot in a ring: they agree.": arranged.count("agrees", "period"),
     }
     notes = [text for text, drawn in marks.items() if drawn]
     if any(arranged.gaps(entry.kpi_id) for entry in arranged.entries):
-        notes.append("Grey: no value then.")
+        notes.append("Gray: no value.")
     if arranged.count("unsupported"):
-        notes.append("Crossed: stored, with nothing to compute from.")
+        notes.append("Crossed out: stored, but nothing to compute from.")
     if arranged.count("withheld"):
         notes.append(f"{FEW.replace(' ', NBSP)}: {WITHHELD}.")
     further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
     if not further.empty:
         which = (f"{place.period} ({drawable(place.source)})" for place in rows(further))
-        notes.append(f"Diamonds: further snapshots of {', '.join(dict.fromkeys(which))}.")
+        notes.append(f"Diamonds: additional snapshots of {', '.join(dict.fromkeys(which))}.")
     return [" ".join(notes)]
 
 
 def thinned_note(whole: Arranged, drawn: Arranged) -> list[str]:
-    """That not all snapshots are drawn, where that is so."""
+    """A note if not all snapshots are drawn."""
     if drawn is whole:
         return []
-    all_, some = (arranged.places["snapshot_id"].nunique() for arranged in (whole, drawn))
-    return [f"Of {all_:,} snapshots {some:,} are drawn, one of each period; the table has them all."]
+    all_, drawn_ = (arranged.places["snapshot_id"].nunique() for arranged in (whole, drawn))
+    return [f"{drawn_:,} of {all_:,} snapshots are drawn, one per period; the table has all of them."]
 
 
 def series_alternative(arranged: Arranged) -> str:
-    """The finding, and which KPIs lack which values when."""
+    """The finding, and which KPIs lack values in which periods."""
     if arranged.places.empty:
         return f"An empty figure. {finding(arranged)}."
     panels, slots = len(arranged.entries), arranged.slots
     period = slots[0] if len(slots) == 1 else f"{slots[0]} to {slots[-1]}"
     said = [
-        f"{'One panel' if panels == 1 else f'{panels} panels, one a KPI'}: stored and computed values, {period}.",
+        f"{'One panel' if panels == 1 else f'{panels} panels, one per KPI'}: stored and computed values, {period}.",
         f"{series_title(arranged)}.",
     ]
     for name in ("stored", "computed"):
@@ -124,7 +124,7 @@ def series_alternative(arranged: Arranged) -> str:
             arranged,
         )
     for words, kind in (
-        ("Stored with nothing to compute from", "unsupported"),
+        ("Stored, but nothing to compute from", "unsupported"),
         ("Withheld, fewer than five people", "withheld"),
     ):
         of_kind = arranged.places[arranged.places["kind"] == kind]
@@ -133,25 +133,25 @@ def series_alternative(arranged: Arranged) -> str:
 
 
 def heatmap_alternative(arranged: Arranged) -> str:
-    """The finding, the five largest drifts, and what else there is."""
+    """The finding, the five largest drifts, and the other kinds of values."""
     said = [f"Heat map of drift by KPI and year. {finding(arranged)}."]
     largest = [_named(arranged, place, "name") for place in rows(ordered(arranged).head(5))]
     if len(largest) > 1:
         said.append(f"The {len(largest)} largest: {'; '.join(largest)}.")
     if counted := tally(arranged):
-        said.append(f"Besides: {counted}.")
+        said.append(f"Also: {counted}.")
     return " ".join(said)
 
 
 def ordered(arranged: Arranged, kpi_id: str | None = None) -> pd.DataFrame:
-    """The differing places, the largest drift first; those from a stored 0, of which it is no share, last."""
+    """The places that differ, the largest drift first; last those from a stored 0, of which it is not a share."""
     places = arranged.places if kpi_id is None else arranged.of(kpi_id)
     differing = places[places["kind"] == "differs"]
     return differing.loc[differing["size"].abs().fillna(-1.0).sort_values(ascending=False, kind="stable").index]
 
 
 def spans(wanted: Iterable[int], labels: tuple[str, ...]) -> str:
-    """Slots in words, runs of three or more as ``2016–2019``."""
+    """Slots by their labels, runs of three or more as ``2016–2019``."""
     return ", ".join(
         f"{labels[run[0]]}–{labels[run[-1]]}" if len(run) > 2 else ", ".join(labels[slot] for slot in run)
         for run in runs(sorted(wanted))
@@ -168,7 +168,7 @@ def _named(arranged: Arranged, place: Any, words: str) -> str:
 
 
 def _listed(words: str, slots_by_kpi: dict[str, set[int]], arranged: Arranged, most: int = 6) -> list[str]:
-    """One sentence: KPIs that share the same periods together, at most so many groups and names a group."""
+    """One sentence; KPIs with the same periods share a group. At most `most` groups, and names in each, are listed."""
     names = {entry.kpi_id: entry.name for entry in arranged.entries}
     groups: dict[str, list[str]] = {}
     for kpi_id, slots in slots_by_kpi.items():

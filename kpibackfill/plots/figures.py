@@ -1,4 +1,4 @@
-"""Drawings with their alternative texts, shown as PNG in a notebook and handed out as SVG to a page."""
+"""Drawings with their alternative texts, shown as PNG in a notebook and as SVG in a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARPNESS = 2  # device pixels per pixel of the notebook: sharp on today's scree
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One figure: a short ``name`` for ids and files, and ``alt``, which tells its finding to who can't see it."""
+    """One figure: a short ``name`` for ids and files, and ``alt``, its finding for people who can't see it."""
 
     name: str
     figure: Figure
@@ -28,7 +28,7 @@ class Drawing:
 
     @property
     def width(self) -> int:
-        """Pixels that the drawing is wide in a notebook; its PNG holds ``SHARPNESS`` times as many."""
+        """The drawing's width in a notebook, in pixels; its PNG has ``SHARPNESS`` times as many."""
         return round(self.figure.get_figwidth() * NOTEBOOK_DPI)
 
     def png(self) -> bytes:
@@ -46,7 +46,7 @@ class Drawing:
             return buffer.getvalue()
 
     def svg(self) -> str:
-        """The drawing as an ``<svg>`` element for an HTML page: the same text each time it is drawn."""
+        """The drawing as an ``<svg>`` element for an HTML page: the same text every time it is drawn."""
         with styled(salt=self.name), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing")
             buffer = io.StringIO()
@@ -72,7 +72,7 @@ class Figures:
         return len(self.drawings)
 
     def __getitem__(self, name: str) -> Drawing:
-        """The drawing of that name."""
+        """The drawing with that name."""
         for drawing in self.drawings:
             if drawing.name == name:
                 return drawing

@@ -39,8 +39,8 @@ from kpibackfill.plots.style import (
     write,
 )
 
-MEASURES: dict[Unit, str] = {"count": "per cent", "points": "points", "fraction": "percentage points"}
-# What a cell without drift says where there is room and where there is little.
+MEASURES: dict[Unit, str] = {"count": "percent", "points": "points", "fraction": "percentage points"}
+# What a cell without drift says, with enough room and with little.
 WORDS = {
     "agrees": ("=", "="),
     "new": ("new", "+"),
@@ -51,13 +51,13 @@ WORDS = {
 }
 MEANINGS = {
     "agrees": "equal",
-    "new": "a value and no stored row",
+    "new": "computed, but no stored row",
     "period": "only the stored period differs",
     "no_data": "neither stored nor computed",
-    "unsupported": "stored, with nothing to compute from",
+    "unsupported": "stored, but nothing to compute from",
     "withheld": WITHHELD,
 }
-# Kinds differ also without colour: plain, dashed, grey, hatched, framed.
+# Kinds can be told apart without color: plain, dashed, gray, hatched, framed.
 LOOKS: dict[str, dict[str, Any]] = {
     "agrees": {"facecolor": PAPER, "edgecolor": RULE, "linewidth": 0.6},
     "period": {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.8},
@@ -66,17 +66,17 @@ LOOKS: dict[str, dict[str, Any]] = {
     "unsupported": {"facecolor": PAPER, "edgecolor": "#a9b0b7", "hatch": "////", "linewidth": 0.8},
     "withheld": {"facecolor": GAP, "edgecolor": MUTED, "linewidth": 0.8},
 }
-# In cells too slim for words.
+# For cells too narrow for words.
 TINTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "agrees": ("pale grey", {"facecolor": GAP, "linewidth": 0}),
+    "agrees": ("pale gray", {"facecolor": GAP, "linewidth": 0}),
     "period": ("framed", {"facecolor": GAP, "edgecolor": INK, "linewidth": 0.5}),
     "new": ("blue", {"facecolor": "#8fb0cc", "linewidth": 0}),
-    "no_data": ("dark grey", {"facecolor": "#c3c8ce", "linewidth": 0}),
+    "no_data": ("dark gray", {"facecolor": "#c3c8ce", "linewidth": 0}),
     "unsupported": ("hatched", {"facecolor": GAP, "edgecolor": MUTED, "hatch": "//////", "linewidth": 0}),
     "withheld": ("dotted", {"facecolor": GAP, "edgecolor": MUTED, "hatch": "......", "linewidth": 0}),
 }
 NAMES = 2.35  # inches for the KPIs' names
-LEAST = 0.05  # the colours end at 5 per cent or points or more, so that a trifle is no deep colour
+LEAST = 0.05  # the color scale ends at 5 percent or points or more, so that a tiny drift is pale
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +93,22 @@ class _Cell:
 
     @property
     def narrow(self) -> bool:
-        """Room for a sign only."""
+        """Room for one sign only."""
         return self.width < 0.5
 
     @property
     def slim(self) -> bool:
-        """Room for a colour only."""
+        """Room for a color only."""
         return self.width < 0.17
 
     @property
     def upright(self) -> bool:
-        """The years are written upwards."""
+        """The years are written upward."""
         return 0.17 <= self.width < 0.36
 
     @property
     def turned(self) -> bool:
-        """What stands in it is written upwards: across, it would touch both edges, or be too small to read."""
+        """Its text is written upward: across, it would touch both edges or be too small to read."""
         return self.width < 0.33
 
     @property
@@ -116,7 +116,7 @@ class _Cell:
         return 6.5 if self.narrow else 7.5
 
     def holds(self, text: str) -> bool:
-        """Whether the text keeps away from the cell's edges."""
+        """Whether the text fits without touching the cell's edges."""
         return extent(text, self.text_size) <= (self.height if self.turned else self.width) - 0.05
 
     def word(self, kind: str) -> str:
@@ -125,7 +125,7 @@ class _Cell:
 
 
 def draw_heatmap(arranged: Arranged) -> Drawing:
-    """A cell per KPI and snapshot: the drift and its colour, or a word and a pattern where there is none."""
+    """Draw a cell per KPI and snapshot: the drift and its color, or a word and a pattern if there is none."""
     whole, arranged = arranged, arranged.thinned()
     columns, limits = _columns(arranged), _limits(arranged)
     cell = _Cell(
@@ -147,14 +147,14 @@ def draw_heatmap(arranged: Arranged) -> Drawing:
 def _columns(arranged: Arranged) -> pd.DataFrame:
     """A row per column of the map: ``slot, snapshot_id`` (missing where a slot has no snapshot), ``period, detail``.
 
-    The snapshots of a period stand in the order that tables have them in.
+    The snapshots of a period are in the same order as in the tables.
     """
     snapshots = arranged.places.drop_duplicates("snapshot_id")
     snapshots = snapshots[["slot", "snapshot_id", "source", "snapshot_date", "period"]]
     slots = pd.DataFrame({"slot": range(len(arranged.slots))})
     order = ["slot", "snapshot_date", "snapshot_id"]
     columns = slots.merge(snapshots, on="slot", how="left").sort_values(order, ignore_index=True)
-    # A year's own snapshot stands in the slot of its first month or quarter, under its own name.
+    # A year's own snapshot is in the slot of its first month or quarter, under its own name.
     columns["period"] = columns["period"].fillna(columns["slot"].map(dict(enumerate(arranged.slots))))
     crowded = columns["period"].duplicated(keep=False)
     same_source = columns.duplicated(["period", "source"], keep=False)
@@ -164,7 +164,7 @@ def _columns(arranged: Arranged) -> pd.DataFrame:
 
 
 def _limits(arranged: Arranged) -> dict[Unit, float]:
-    """Per measure, the drift in hundredths at which the colours end: the largest there is, at most 100."""
+    """Per measure, the drift in hundredths at which the color scale ends: the largest one, at most 100."""
     units = {entry.kpi_id: entry.unit for entry in arranged.entries}
     sizes = arranged.places.loc[arranged.places["kind"] == "differs", "size"].abs().dropna()
     largest = sizes.groupby(arranged.places["kpi_id"].map(units)).max()
@@ -173,16 +173,16 @@ def _limits(arranged: Arranged) -> dict[Unit, float]:
 
 def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[Unit, float], cell: _Cell) -> None:
     column_of = {snapshot: number for number, snapshot in enumerate(columns["snapshot_id"])}
-    colours = np.full((len(arranged.entries), len(columns)), np.nan)
+    colors = np.full((len(arranged.entries), len(columns)), np.nan)
     outlines: dict[str, list[Rectangle]] = {}
     inset, height = (0.08, 0.94) if cell.slim else (min(0.03 / cell.width, 0.08), 0.82)
     for line, entry in enumerate(arranged.entries):
         for place in rows(arranged.of(entry.kpi_id)):
             column = column_of[place.snapshot_id]
             if place.kind == "differs":
-                # from a stored 0 any drift is beyond the scale
+                # from a stored 0, any drift is beyond the scale
                 share = np.sign(place.delta) if np.isnan(place.size) else place.size / limits[entry.unit]
-                colours[line, column] = np.clip(share, -1, 1)
+                colors[line, column] = np.clip(share, -1, 1)
             else:
                 outline = Rectangle((column - 0.5 + inset, line - height / 2), 1 - 2 * inset, height)
                 outlines.setdefault(place.kind, []).append(outline)
@@ -194,7 +194,7 @@ def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[U
     edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(arranged.entries) + 1) - 0.5
     gap = 3.0 if not cell.narrow else 0.3 if cell.slim else 1.2
     axes.pcolormesh(
-        *edges, np.ma.masked_invalid(colours), cmap=DIVERGING, vmin=-1, vmax=1, edgecolors=PAPER, linewidth=gap
+        *edges, np.ma.masked_invalid(colors), cmap=DIVERGING, vmin=-1, vmax=1, edgecolors=PAPER, linewidth=gap
     )
     if cell.slim:
         return
@@ -225,7 +225,7 @@ def _word(axes: Axes, at: tuple[int, int], place: Any, unit: Unit, limits: dict[
 
 
 def _drift(place: Any, unit: Unit, cell: _Cell) -> str:
-    """The drift without its unit, which stands beside the KPI's name; where there is room, after both values."""
+    """The drift without its unit, which is next to the KPI's name; with enough room, after both values."""
     text = drift_text(place, unit)
     if cell.roomy:
         both = f"{amount(place.stored, unit)} → {amount(place.computed, unit)}"
@@ -241,7 +241,7 @@ def _drift(place: Any, unit: Unit, cell: _Cell) -> str:
         return times if times and cell.holds(times) else "≫" if value > 0 else "≪"
     if abs(value) < (10 if cell.narrow else 100):
         return number
-    return number[0] + f"{math.floor(abs(value) + 0.5)}"  # away from zero at a half, where Python takes the even one
+    return number[0] + f"{math.floor(abs(value) + 0.5)}"  # halves away from zero; Python's round takes the even number
 
 
 def _kind(place: Any, unit: Unit, cell: _Cell) -> str:
@@ -280,16 +280,16 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
 
 
 def _notes(arranged: Arranged, limits: dict[Unit, float], cell: _Cell) -> list[str]:
-    """What the colours reach to, and what the words and signs in the cells mean."""
+    """How far the color scale reaches, and what the words and signs in the cells mean."""
     notes = []
     if limits:
-        # With the digits that the title has: a largest drift of 99.5 per cent is no 99.
+        # With as many digits as the title: a largest drift of 99.5 percent is not 99.
         reach = ", ".join(f"{100 * limit:.1f} {MEASURES[unit]}".replace(".0 ", " ") for unit, limit in limits.items())
-        notes.append(f"Green: computed is higher than stored; purple: lower. The deepest colours stand for {reach}.")
+        notes.append(f"Green: computed is higher than stored; purple: lower. The deepest colors mean {reach}.")
     if cell.slim:
         tints = [f"{TINTS[kind][0]}: {meaning}" for kind, meaning in MEANINGS.items() if arranged.count(kind)]
         return [*notes, f"{' · '.join(tints)}.".capitalize()] if tints else notes
-    plain = () if cell.narrow else ("agrees", "new", "no_data")  # words that need no more words
+    plain = () if cell.narrow else ("agrees", "new", "no_data")  # self-explanatory
     signs = [
         f"{cell.word(kind)}: {meaning}".replace("-\n", "").replace("=:", "=")
         for kind, meaning in MEANINGS.items()

@@ -1,4 +1,4 @@
-"""How the rows of one KPI came to their values, over the time of recording."""
+"""How the rows of one KPI got their values, over the time of recording."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ from kpibackfill.plots.style import (
     styled,
     write,
 )
-from kpibackfill.text import some
+from kpibackfill.text import count, some
 
 NAMES, END, ROW, FOOT = 1.1, 0.75, 0.62, 0.36  # inches: the rows' names, the last values, a row, the dates
-APART = 0.12  # inches at least between two writes of a row on a scale of time
-LISTED = 8  # runs that the notes name
+APART = 0.12  # minimum inches between two writes of a row on a time scale
+LISTED = 8  # runs listed in the notes
 
 
 def plot_history(history: pd.DataFrame) -> Figures:
-    """Draw what was written to one KPI's rows, a line of its own for each row.
+    """Draw what was written to one KPI's rows, with a line for each row.
 
     Parameters
     ----------
     history : a row per value written, of one `kpi_id` and, if it has that column, one `target`: `snapshot_id`, `year`
-        (int), `when` (datetime), `before` and `value` (float; NaN: no row before, the row deleted), `basis_before` and
+        (int), `when` (datetime), `before` and `value` (float; NaN: no row before, or deleted), `basis_before` and
         `basis` (what these rest on, missing where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's
         `label` and `unit`, if any.
 
     Returns
     -------
-    Figures with one drawing, ``history``. A rate that rests on fewer than five people is written "< 5" and has no mark.
+    Figures with one drawing, ``history``. A rate that rests on fewer than five people shows "< 5" and no mark.
 
     Raises
     ------
-    Refused : the rows are of several KPIs, or of several targets.
+    Refused : the rows are of several KPIs or of several targets.
     """
     _refuse_several(history)
     kpi_id = str(history["kpi_id"].iloc[0]) if len(history) else "history"
@@ -88,21 +88,21 @@ def plot_history(history: pd.DataFrame) -> Figures:
 
 
 def _refuse_several(history: pd.DataFrame) -> None:
-    """Rows of several KPIs, or of several databases, would stand under one name and join into one line."""
+    """Rows of several KPIs or databases would appear under one name and join into one line."""
     named = ""
     for column, argument, noun in (("kpi_id", "kpi", "KPI"), ("target", "target", "target")):
         found = sorted(set(history[column].astype(str))) if column in history else []
         named += f'{", " * bool(named)}{argument}="{found[0]}"' if found else ""
         if len(found) > 1:
             raise Refused(
-                f"A history is drawn of one {noun}, and these rows are of {len(found)}: {some(found, 3)}. "
+                f"A history shows one {noun}, but these rows are of {len(found)}: {some(found, 3)}. "
                 f"Name the one to draw: kb.history({named}).",
                 code=f"several_{argument}s",
             )
 
 
 def _writes_by_time(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
-    """The history by time, with `x`, and each value in words; a value withheld is NaN from here on."""
+    """The history by time, with `x` and each value in words; a withheld value is NaN from here on."""
     written = history[["snapshot_id", "year", "run_id", "reason"]].copy()
     written["when"] = pd.to_datetime(history["when"], utc=True).dt.tz_localize(None)
     written["x"] = date2num(written["when"])  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ def _writes_by_time(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
 
 
 def _in_order(written: pd.DataFrame) -> bool:
-    """Whether two writes of a row would be one mark on a scale of time; a single moment has no such scale."""
+    """Whether two writes of a row would overlap on a time scale; a single moment has no such scale."""
     if written.empty:
         return False
     shortest, whole = written.groupby(["year", "snapshot_id"])["x"].diff().min(), np.ptp(written["x"])
@@ -164,12 +164,12 @@ def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float]
 
 
 def _dates(axes: Axes, in_order: pd.DataFrame | None, *, last: bool) -> None:
-    """The dates below the last row: of a scale of time, or of each run where these stand in order."""
+    """The dates below the last row: a time scale, or each run's date if runs are shown in order."""
     axes.spines["bottom"].set_visible(last)
     axes.tick_params(axis="x", color=MUTED, length=4 if last else 0, labelbottom=last)
     if in_order is not None:
         moments = in_order.drop_duplicates("x")
-        every = math.ceil(0.75 * len(moments) / (WIDTH - NAMES - END))  # inches that a date takes
+        every = math.ceil(0.75 * len(moments) / (WIDTH - NAMES - END))  # inches per date
         axes.set_xticks(moments["x"][::every], _moments(moments["when"])[::every])
         return
     locator = AutoDateLocator(minticks=2, maxticks=7)  # type: ignore[no-untyped-call]
@@ -179,7 +179,7 @@ def _dates(axes: Axes, in_order: pd.DataFrame | None, *, last: bool) -> None:
 
 
 def _moments(when: pd.Series) -> list[str]:
-    """Dates, with as much of the time as tells them apart."""
+    """Dates, with as much of the time as is needed to distinguish them."""
     for form in ("%Y-%m-%d", "%Y-%m-%d\n%H:%M", "%Y-%m-%d\n%H:%M:%S"):
         words = [f"{moment:{form}}" for moment in when]
         if len(set(words)) == len(words):
@@ -188,7 +188,7 @@ def _moments(when: pd.Series) -> list[str]:
 
 
 def _words(axes: Axes, writes: pd.DataFrame, span: tuple[float, float]) -> None:
-    """``100 → 69`` above each write, as far as they keep apart; the newest first."""
+    """``100 → 69`` above each write, as long as they don't overlap; the newest first."""
     inch = (span[1] - span[0]) / (WIDTH - NAMES - END)
     free = span[1] + END * inch
     for row in list(rows(writes))[::-1]:
@@ -208,8 +208,7 @@ def _title(written: pd.DataFrame, label: str) -> str:
     year, snapshot_id = per_row.idxmax()
     writes = written[(written["year"] == year) & (written["snapshot_id"] == snapshot_id)]
     if len(writes) == 1:
-        values = "1 value was" if len(written) == 1 else f"{len(written)} values were"
-        return f"{label}: {values} written, {'none of them' if len(written) > 1 else 'and not'} again since"
+        return f"{label}: {count(len(written), 'value')} written{', each once' * (len(written) > 1)}"
     path = [writes["before_words"].iloc[0], *writes["value_words"]]
     way = " → ".join(path if len(path) <= 6 else [path[0], "…", *path[-3:]])
     return f"{label} {year} was written {len(writes)} times: {way}"
@@ -218,14 +217,13 @@ def _title(written: pd.DataFrame, label: str) -> str:
 def _counts(written: pd.DataFrame) -> str:
     if written.empty:
         return ""
-    counted = ((written["run_id"].nunique(), "run"), (len(written.drop_duplicates("snapshot_id")), "row"))
+    words = f"{count(written['run_id'].nunique(), 'run')} · {count(written['snapshot_id'].nunique(), 'row')}"
     first, last = (f"{moment:%Y-%m-%d}" for moment in (written["when"].min(), written["when"].max()))
-    words = " · ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in counted)
     return f"{words} · {first}{f' to {last}' if first != last else ''} UTC"
 
 
 def _notes(written: pd.DataFrame, in_order: bool) -> list[str]:
-    """How to read the marks, and why each run wrote."""
+    """How to read the marks, and each run's reason."""
     if written.empty:
         return []
     earlier = written.groupby(["year", "snapshot_id"])["value"].shift()
@@ -234,7 +232,7 @@ def _notes(written: pd.DataFrame, in_order: bool) -> list[str]:
         "Dot: what it wrote.": written["value"].notna().any(),
         "Dashed: kept.": written[["before", "value"]].notna().any(axis=None),
         "Dotted: changed in between by something else.": (earlier - written["before"]).fillna(0).ne(0).any(),
-        "Runs stand in order, not to a scale of time.": in_order and written["x"].nunique() > 1,
+        "Runs are in order, not on a time scale.": in_order and written["x"].nunique() > 1,
     }
     notes = [" ".join(text for text, drawn in marks.items() if drawn)]
     if FEW in {*written["before_words"], *written["value_words"]}:
@@ -244,5 +242,5 @@ def _notes(written: pd.DataFrame, in_order: bool) -> list[str]:
         reason = drawable(run.reason) if run.reason else "no reason given"
         notes.append(fit(f"{run.when:%Y-%m-%d} {drawable(run.run_id)}: {reason}", WIDTH - 2 * MARGIN, 7.5))
     if len(runs) > LISTED:
-        notes.append(f"and {len(runs) - LISTED} earlier runs")
+        notes.append(f"and {count(len(runs) - LISTED, 'earlier run')}")
     return notes

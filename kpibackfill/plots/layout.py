@@ -1,4 +1,4 @@
-"""The drift, arranged for figures: what kind each value is, and where it stands."""
+"""The drift, arranged for figures: what kind each value is, and where it is drawn."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kpibackfill.numbers import Unit, amount, measure, too_few
 from kpibackfill.plots.style import clean, drawable
 
 MOST = 400
-"""So many snapshots fit into a figure: thirty years of months, and some."""
-STEPS = {"monthly": 12, "quarterly": 4}  # slots a year, annual ones beside
+"""The number of snapshots that fit into a figure: more than thirty years of months."""
+STEPS = {"monthly": 12, "quarterly": 4}  # slots per year; one for annual snapshots
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A KPI as figures name it: ``label`` can be drawn, ``name`` is the full one for alternative texts."""
+    """A KPI as figures name it: ``label`` can be drawn, ``name`` is the full label for alternative texts."""
 
     kpi_id: str
     label: str
@@ -32,13 +32,13 @@ class Arranged:
     """``places`` has a row per snapshot and KPI:
 
     ``kpi_id, snapshot_id`` and ``source`` as in the drift; ``slot`` counts periods from the first (int); ``rank`` is 0
-    for the snapshot that a slot's line goes through, 1, 2 … for further ones; ``x`` is the position in years;
+    for the snapshot that a slot's line goes through, 1, 2 … for additional ones; ``x`` is the position in years;
     ``stored, computed, delta, change`` are as in the drift, but NaN where they must not be shown; ``size`` is the
-    drift in hundredths of its measure, to compare KPIs by (NaN: none, or from 0); ``kind`` is one of ``differs``,
+    drift in hundredths of its measure, for comparing KPIs (NaN: none, or from 0); ``kind`` is one of ``differs``,
     ``period`` (only ``period_year`` or ``period_month`` differ), ``agrees``, ``new``, ``no_data``, ``unsupported``,
     ``withheld`` (a rate of fewer than five people).
 
-    ``slots`` has a label per slot, those without a snapshot included; ``first`` and ``step`` are in years.
+    ``slots`` has a label per slot, including those without a snapshot; ``first`` and ``step`` are in years.
     """
 
     entries: tuple[Entry, ...]
@@ -53,7 +53,7 @@ class Arranged:
         return self.first + np.arange(len(self.slots)) * self.step
 
     def thinned(self) -> Arranged:
-        """The same; where there are more snapshots than fit, only those that the slots' lines go through."""
+        """The same; if there are more snapshots than fit, only those that the slots' lines go through."""
         if self.places["snapshot_id"].nunique() <= MOST:
             return self
         return replace(self, places=self.places[self.places["rank"] == 0])
@@ -67,18 +67,18 @@ class Arranged:
         return self.places[self.places["kpi_id"] == kpi_id]
 
     def without(self, kpi_id: str, name: str) -> set[int]:
-        """The slots in which one KPI has no ``stored`` or no ``computed`` value; one withheld is a value."""
+        """The slots in which a KPI has no ``stored`` or no ``computed`` value; a withheld one is a value."""
         places = self.of(kpi_id)
         there = places[name].notna() | (places["kind"] == "withheld")
         return set(range(len(self.slots))) - set(places.loc[there, "slot"])
 
     def gaps(self, kpi_id: str) -> set[int]:
-        """The slots in which one KPI has neither."""
+        """The slots in which a KPI has neither."""
         return self.without(kpi_id, "stored") & self.without(kpi_id, "computed")
 
 
 def arrange(drift: pd.DataFrame) -> Arranged:
-    """Arrange a drift frame; it is left as it is."""
+    """Arrange a drift frame, which is not changed."""
     described: Mapping[str, Mapping[str, str]] = drift.attrs.get("kpis", {})
     present = dict.fromkeys(drift["kpi_id"])
     ordered = [kpi_id for kpi_id in described if kpi_id in present]
@@ -107,7 +107,7 @@ def rows(places: pd.DataFrame) -> Iterator[Any]:
 
 
 def runs(numbers: Iterable[int]) -> list[list[int]]:
-    """Ascending numbers, those that follow one another together."""
+    """Ascending numbers in groups, each without gaps."""
     found: list[list[int]] = []
     for number in numbers:
         if found and found[-1][-1] == number - 1:
@@ -118,7 +118,7 @@ def runs(numbers: Iterable[int]) -> list[list[int]]:
 
 
 def drift_text(place: Any, unit: Unit) -> str:
-    """The drift of one row of ``places`` with its unit: ``−31.0 %``; ``0 → 31`` where what is stored is 0."""
+    """The drift of one row of ``places`` with its unit: ``−31.0 %``; ``0 → 31`` if the stored value is 0."""
     if unit == "count" and np.isnan(place.change):
         return f"{amount(place.stored, unit)} → {amount(place.computed, unit)}"
     return measure(place.delta, place.change, unit)
@@ -159,7 +159,7 @@ def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
 
 
 def _part(period: str, a_year: int) -> int:
-    """Which slot of its year a period begins in: ``2024`` and ``2024 Q1`` in the first."""
+    """The slot of its year in which a period begins: the first for ``2024`` and ``2024 Q1``."""
     month = int(period[6:]) * 3 - 3 if "Q" in period else int(period[5:] or 1) - 1
     return month * a_year // 12
 

@@ -1,4 +1,4 @@
-"""Stored and computed values by year: small multiples, one panel a KPI."""
+"""Stored and computed values by year: small multiples, one panel per KPI."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ from kpibackfill.plots.style import (
     write,
 )
 
-UNITS: dict[Unit, str] = {"count": "count", "points": "points", "fraction": "per cent"}
-COLOUR = {"stored": STORED, "computed": COMPUTED}
+UNITS: dict[Unit, str] = {"count": "count", "points": "points", "fraction": "percent"}
+COLOR = {"stored": STORED, "computed": COMPUTED}
 LEFT, RIGHT, HEAD, FOOT = 0.46, 0.78, 0.46, 0.36  # inches around a panel's axes: ticks, end labels, title, years
 RING = 5.5  # points; a dot of half that size fits into it
 
 
 def draw_series(arranged: Arranged) -> Drawing:
-    """One panel a KPI: a ring is a stored value, a dot a computed one, so that a dot in a ring is a match."""
+    """Draw one panel per KPI: a ring is a stored value, a dot a computed one, so a dot in a ring is a match."""
     whole, arranged = arranged, arranged.thinned()
     columns, height = _grid(arranged)
     rows = math.ceil(len(arranged.entries) / columns)
     room = WIDTH / columns
-    # A KPI's name in a narrow panel takes two lines.
+    # In a narrow panel, a KPI's name may take two lines.
     head = HEAD + 0.15 * any("\n" in _named(entry, room) for entry in arranged.entries)
     width = min(room - LEFT - RIGHT, 0.9 * len(arranged.slots))
     with styled():
@@ -72,7 +72,7 @@ def draw_series(arranged: Arranged) -> Drawing:
 
 
 def _grid(arranged: Arranged) -> tuple[int, float]:
-    """How many columns of panels, and how high one is in inches."""
+    """The number of columns of panels, and a panel's height in inches."""
     panels = len(arranged.entries)
     if panels == 1:
         return 1, 2.8 if len(arranged.slots) > 2 else 1.5
@@ -106,10 +106,10 @@ def _panel(axes: Axes, arranged: Arranged, entry: Entry, width: float, height: f
 
 
 def _marks(axes: Axes, places: pd.DataFrame, size: float) -> None:
-    """Rings and dots; diamonds where a further snapshot covers the same period; a cross over what has no support."""
+    """Rings and dots; diamonds if additional snapshots cover the same period; a cross if nothing supports the value."""
     for further, shape, scale in ((False, "o", 1.0), (True, "D", 0.8)):
         chosen = places[(places["rank"] > 0) == further]
-        label = " of further snapshots" if further else ""
+        label = " of additional snapshots" if further else ""
         axes.plot(
             chosen["x"], chosen["stored"], shape, color=STORED, markersize=size * scale, markerfacecolor="white",
             markeredgewidth=1.2 if size > 4 else 0.9, clip_on=False, zorder=5, label=f"stored values{label}",
@@ -145,7 +145,7 @@ def _named(entry: Entry, room: float) -> str:
 
 
 def _scale(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
-    """From zero, so that heights compare; with room above for the largest drift in words."""
+    """From zero, so that heights are comparable; with room above for the text of the largest drift."""
     values = places[["stored", "computed"]].to_numpy().ravel()
     values = values[~np.isnan(values)]
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
@@ -168,7 +168,7 @@ def _scale(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
 
 
 def _years(axes: Axes, arranged: Arranged, width: float) -> None:
-    """A tick for each period, and round years named as far as there is room."""
+    """A tick for each period, and labels for round years as far as there is room."""
     xs = arranged.xs
     axes.set_xlim(xs[0] - 0.6 * arranged.step, xs[-1] + 0.6 * arranged.step)
     first, last = math.floor(xs[0]), math.floor(xs[-1])
@@ -183,7 +183,7 @@ def _years(axes: Axes, arranged: Arranged, width: float) -> None:
 
 
 def _largest_drift(axes: Axes, arranged: Arranged, entry: Entry, height: float) -> None:
-    """The largest drift in words above its place, with a thin line down to it."""
+    """The text of the largest drift above its place, with a thin line down to it."""
     differing = ordered(arranged, entry.kpi_id)
     if differing.empty:
         return
@@ -199,9 +199,9 @@ def _largest_drift(axes: Axes, arranged: Arranged, entry: Entry, height: float) 
 
 
 def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, height: float) -> None:
-    """The last stored and the last computed value in words at the right, where the eye needs no legend."""
+    """The last stored and the last computed value as labels on the right, instead of a legend."""
     ends: dict[str, Any] = {}
-    for name in COLOUR:
+    for name in COLOR:
         with_value = lead[lead[name].notna()]
         if not with_value.empty:
             ends[name] = next(rows(with_value.iloc[[-1]].reset_index()))
@@ -220,12 +220,12 @@ def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, heig
         heights = {lower: bottom, upper: max(bottom + apart, values[upper] + missing / 2)}
     for name, label in labels.items():
         size = min(size_for(line, RIGHT - 0.14, 7.5, least=6.5) for line in label.split("\n"))
-        look = {"va": "center", "size": size, "color": COLOUR.get(name, INK), "linespacing": 1.05}
+        look = {"va": "center", "size": size, "color": COLOR.get(name, INK), "linespacing": 1.05}
         write(axes, label, (1, heights[name]), (4, 0), scale=ROW, **look)
 
 
 def _end(name: str, value: float, slot: int, arranged: Arranged, unit: Unit) -> str:
-    """A last value, what it is, and its period where that is not the last: on a line of its own rather than tiny."""
+    """A last value, what it is, and its period unless that is the last one: on its own line rather than tiny."""
     text = amount(value, unit) if abs(value) < 1e7 else _short(value, unit)
     if slot == len(arranged.slots) - 1:
         return f"{text}\n{name}"
@@ -234,7 +234,7 @@ def _end(name: str, value: float, slot: int, arranged: Arranged, unit: Unit) -> 
 
 
 def _short(value: float, unit: Unit, others: Sequence[float] = ()) -> str:
-    """A number short enough for a tick: ``25 %``, ``12 k``, ``3.5 M``; in thousands where one of the `others` is."""
+    """A number short enough for a tick: ``25 %``, ``12 k``, ``3.5 M``; in thousands if one of the `others` is."""
     if unit == "fraction":
         return f"{value * 100:.6g} %".replace("-", "−")
     for size, scale, letter in ((1e9, 1e9, " G"), (1e6, 1e6, " M"), (1e4, 1e3, " k")):

@@ -1,6 +1,6 @@
-"""What all figures share: the palette, the sheet they are drawn on, and how a site's words are made fit to draw.
+"""What all figures share: the palette, the sheet they are drawn on, and how a site's texts are made drawable.
 
-Nothing here touches pyplot, and matplotlib's settings are changed only while a figure is drawn or written.
+Nothing here touches pyplot; matplotlib's settings change only while a figure is drawn or written.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patheffects import withStroke
 
-# Dark blue and burnt orange: apart for every kind of colour blindness, and in grey. Stored is a ring on a dashed line,
-# computed a dot on a full one, so a dot in a ring is a match.
+# Dark blue and burnt orange: distinct for every kind of color blindness, and in gray. Stored is a ring on a dashed
+# line, computed a dot on a solid one, so a dot in a ring is a match.
 STORED = "#17456e"
 COMPUTED = "#c44f00"
 INK = "#1f2328"
@@ -31,7 +31,7 @@ GAP = "#eff1f3"
 PAPER = "#ffffff"
 DIVERGING = LinearSegmentedColormap.from_list("drift", ["#6d3f9c", "#cdbce2", PAPER, "#a8d5cb", "#00695c"])
 
-WIDTH = 9.0  # inches: a notebook's column of 900 pixels
+WIDTH = 9.0  # inches: a notebook column of 900 pixels
 NOTEBOOK_DPI = 100
 MARGIN = 0.12
 
@@ -39,7 +39,7 @@ _OWN: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # ships with matplotlib
     "font.size": 8.0,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a site's label is a dollar sign
+    "text.parse_math": False,  # a dollar sign in a site's label is just that
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": RULE,
@@ -59,28 +59,28 @@ _FAMILIES = {
     *("axes", "figure", "font", "grid", "hatch", "image", "lines", "markers", "patch", "path", "savefig", "svg"),
     *("text", "xtick", "ytick"),
 }
-_VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # they choose between a sign and its picture
+_VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # they choose between a character and its emoji
 WHOLE, COLUMN, ROW = "axes fraction", ("data", "axes fraction"), ("axes fraction", "data")
 HALO = [withStroke(linewidth=2.2, foreground=PAPER)]
 
 
 @contextmanager
 def styled(salt: str = "kpibackfill") -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever a user's style says, and afterwards the user's again."""
+    """Matplotlib's defaults and ours, whatever the user's style; afterward the user's again."""
     with matplotlib.rc_context({**_defaults(), **_OWN, "svg.hashsalt": salt}):
         yield
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A figure with its title, subtitle and notes in place, and room between them for axes. All lengths in inches."""
+    """A figure with its title, subtitle and notes, and room for axes between them. All lengths are in inches."""
 
     figure: Figure
     top: float
     body: float
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes whose upper left corner is that far from the upper left corner of the room for them."""
+        """Axes whose upper left corner is that far from the upper left corner of the room for axes."""
         across, down = self.figure.get_size_inches()
         return self.figure.add_axes(
             (left / across, 1 - (self.top + top + height) / down, width / across, height / down)
@@ -116,12 +116,12 @@ def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float, width
 
 
 def clean(text: object) -> str:
-    """A site's words on one line, without characters that control, hide or have no meaning yet."""
+    """A site's text on one line, without control, invisible or unassigned characters."""
     return " ".join("".join(" " if unicodedata.category(c)[0] == "C" else c for c in str(text)).split())
 
 
 def drawable(text: object, instead: object = "") -> str:
-    """``clean`` words that the font can draw: pictures are left out; where letters are missing, ``instead``."""
+    """``clean`` text that the font can draw: pictographs are left out; if letters are missing, ``instead``."""
     words, known = clean(text), _glyphs()
     if instead and any(c.isalnum() and ord(c) not in known for c in words):
         return drawable(instead)
@@ -130,7 +130,7 @@ def drawable(text: object, instead: object = "") -> str:
 
 
 def fit(text: str, width: float, size: float, *, lines: int = 1, bold: bool = False) -> str:
-    """Text broken into at most so many lines of that width in inches, cut with … where it is longer."""
+    """Text broken into at most `lines` lines of that width in inches, cut off with … if it is longer."""
     rows: list[str] = []
     while text:
         if extent(text, size, bold) <= width:
@@ -148,7 +148,7 @@ def fit(text: str, width: float, size: float, *, lines: int = 1, bold: bool = Fa
 
 
 def shortened(labels: Sequence[str], width: float, size: float) -> list[str]:
-    """Labels cut in the middle where they are wider, and there where those that differ stay different, if any."""
+    """Labels cut in the middle if they are wider, at a place where different labels stay different if there is one."""
     for share in (0.6, 0.4, 0.8, 0.2):
         short = [_in_the_middle(label, width, size, share) for label in labels]
         if len(set(short)) == len(set(labels)):
@@ -157,7 +157,7 @@ def shortened(labels: Sequence[str], width: float, size: float) -> list[str]:
 
 
 def _in_the_middle(text: str, width: float, size: float, share: float) -> str:
-    """Text of at most that width, with so much of it before the …"""
+    """Text of at most that width, with the given share of it before the …"""
     if extent(text, size) <= width:
         return text
     head = fit(text, width * share, size)
@@ -168,22 +168,22 @@ def _in_the_middle(text: str, width: float, size: float, share: float) -> str:
 
 
 def extent(text: str, size: float, bold: bool = False) -> float:
-    """How wide the text is drawn at that size, in inches."""
+    """The width of the text at that size, in inches."""
     return size / 72 * sum(_advance(letter, bold) for letter in text)
 
 
 def size_for(text: str, width: float, most: float, *, least: float = 0.0, bold: bool = False) -> float:
-    """The largest size from `least` to `most` at which the text has that width in inches."""
+    """The largest size from `least` to `most` at which the text fits that width in inches."""
     return max(least, min(most, most * width / max(extent(text, most, bold), 0.01)))
 
 
 def ink_on(position: float) -> str:
-    """The colour of text that can be read on a drift's colour: -1 is far lower than stored, 1 far higher."""
+    """A readable color for text on a drift's color: -1 is far lower than stored, 1 far higher."""
     return PAPER if abs(position) > 0.72 else INK
 
 
 def _balanced(title: str, width: float, size: float) -> str:
-    """The title in as few lines as it needs, of about the same length: a lone word below reads badly."""
+    """The title in as few lines as it needs, all of about the same length: no single word on the last line."""
     heading = fit(title, width, size, lines=3, bold=True)
     for share in (0.5, 0.6, 0.7, 0.8, 0.9):
         narrower = fit(title, width * share, size, lines=9, bold=True)
@@ -194,7 +194,7 @@ def _balanced(title: str, width: float, size: float) -> str:
 
 @cache
 def _advance(letter: str, bold: bool) -> float:
-    """How far a letter takes the pen, in ems."""
+    """The width of a letter, in ems."""
     font = get_font(findfont(f"DejaVu Sans{':bold' if bold else ''}"))
     font.set_size(100, 72)
     return float(font.load_char(ord(letter)).linearHoriAdvance) / 65536 / 100

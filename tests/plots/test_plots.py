@@ -35,8 +35,8 @@ def test_titles_state_the_finding() -> None:
     assert title(figures, "series") == "All 3 KPIs differ from what is stored, each in one value"
     below = figures["heatmap"].figure.texts[1].get_text()
     assert "1 new" in below
-    assert "1 stored with nothing to compute from" in below
-    assert "1 with a different period only" in below
+    assert "1 stored, but nothing to compute from" in below
+    assert "1 differing only in period" in below
     assert "1 without data" in below
     assert "1 withheld (< 5 people)" in below
 
@@ -113,9 +113,9 @@ def test_a_last_value_of_an_earlier_period_is_labelled_in_letters_that_can_be_re
     ("years", "stored", "said"),
     [
         ((2020,), NAN, "Dot: computed."),
-        ((2020, 2021), NAN, "Dot, full line: computed."),
+        ((2020, 2021), NAN, "Dot, solid line: computed."),
         ((2020,), 4, "Ring: stored. Dot: computed."),
-        ((2020,), 5, "Ring: stored. Dot: computed. A dot in a ring: they agree."),
+        ((2020,), 5, "Ring: stored. Dot: computed. Dot in a ring: they agree."),
     ],
 )
 def test_the_note_explains_only_the_marks_that_are_drawn(years: tuple[int, ...], stored: float, said: str) -> None:
@@ -194,7 +194,7 @@ def test_more_snapshots_than_fit_are_counted_and_one_of_each_period_is_drawn() -
     assert title(figures, "heatmap").startswith("550 of 550 stored values differ")
     assert len(cells(figures)) == 11
     for drawing in figures:
-        assert "Of 550 snapshots 11 are drawn" in drawing.figure.texts[-1].get_text()
+        assert "11 of 550 snapshots are drawn" in drawing.figure.texts[-1].get_text()
 
 
 def test_colours_are_centred_at_zero_and_scaled_per_measure() -> None:
@@ -252,7 +252,7 @@ def test_ticks_of_one_axis_are_all_in_thousands_or_none() -> None:
 def test_a_cell_too_small_for_a_word_has_a_sign_that_is_explained() -> None:
     figures = plot_drift(drift(*(row(ATTENDEES, year, 5) for year in range(1996, 2026))))
     assert set(cells(figures).values()) == {"+"}
-    assert "+: a value and no stored row" in everything_said(figures)
+    assert "+: computed, but no stored row" in everything_said(figures)
 
 
 def test_thirty_years_of_drift_are_numbers_that_keep_within_their_cells() -> None:
@@ -276,7 +276,7 @@ def test_thirty_years_of_drift_are_numbers_that_keep_within_their_cells() -> Non
 def test_the_reach_of_the_colours_is_said_with_the_digits_of_the_largest_drift() -> None:
     figures = plot_drift(drift(row(ATTENDEES, 2020, 199.499, 100), row(NPS, 2020, 30, 20)))
     assert title(figures, "heatmap").endswith("+99.5 %")
-    assert "stand for 99.5 per cent, 10 points" in everything_said(figures)
+    assert "mean 99.5 percent, 10 points" in everything_said(figures)
 
 
 def test_a_count_of_fewer_than_five_is_no_secret() -> None:
@@ -293,10 +293,10 @@ def test_two_snapshots_of_a_year_are_both_shown() -> None:
     )
     axes = panels(figures, "series")[0]
     assert line(axes, "stored") == {2022: 9, 2023: 10}  # through the source that covers most years
-    (further,) = line(axes, "stored values of further snapshots").items()
+    (further,) = line(axes, "stored values of additional snapshots").items()
     assert 2023 < further[0] < 2024
     assert further[1] == 12
-    assert "further snapshots of 2023 (manual_import)" in figures["series"].figure.texts[2].get_text()
+    assert "additional snapshots of 2023 (manual_import)" in figures["series"].figure.texts[2].get_text()
     assert cells(figures) == {(0, 0): "= 9", (0, 1): "12 → 10   −16.7 %", (0, 2): "= 10"}  # as in tables
     above = words(panels(figures, "heatmap")[0])
     assert above.count("2023") == 2

@@ -121,10 +121,10 @@ def test_an_empty_drift_is_one_sentence() -> None:
 def test_alternative_texts_tell_the_finding_and_the_gaps() -> None:
     figures = plot_drift(drift(*STORY))
     series, heatmap = figures["series"].alt, figures["heatmap"].alt
-    assert series.startswith("3 panels, one a KPI: stored and computed values, 2017 to 2021. All 3 KPIs differ")
+    assert series.startswith("3 panels, one per KPI: stored and computed values, 2017 to 2021. All 3 KPIs differ")
     assert "No stored value – Workshop attendees: 2019–2021; Education NPS: 2017, 2019, 2020;" in series
     assert "No computed value – Workshop attendees, Workshop participants who are BIPOC: 2019, 2020;" in series
-    assert "Stored with nothing to compute from – Education NPS: 2018." in series
+    assert "Stored, but nothing to compute from – Education NPS: 2018." in series
     assert "3 of 5 stored values differ" in heatmap
     assert "Education NPS 2021, +4.1 points; Workshop participants who are BIPOC 2018, +1.0 points" in heatmap
     assert repr(figures) == f"{series}\n{heatmap}"
@@ -233,7 +233,7 @@ def test_writes_minutes_apart_are_marks_of_their_own_under_their_times() -> None
     axes = panels(figures, "history")[0]
     assert list(line(axes, "value")) == [1, 2, 3]
     assert dates(figures) == ["2025-01-10\n00:00", "2026-01-10\n15:31", "2026-01-10\n15:34"]
-    assert "Runs stand in order" in everything_said(figures)
+    assert "Runs are in order" in everything_said(figures)
 
 
 def test_a_history_withholds_rates_of_fewer_than_five_people() -> None:
@@ -251,7 +251,7 @@ def test_a_history_of_several_kpis_or_targets_is_not_drawn_under_the_name_of_one
 ) -> None:
     frame = history((1, 2018, "2026-01-10", 160, 94, None, 40), (1, 2018, "2026-02-10", 5, 6, None, 40))
     frame[column] = ["one", "other"]
-    with pytest.raises(Refused, match=rf'of one {noun}, .* of 2: one, other\. .*{argument}="one"\)'):
+    with pytest.raises(Refused, match=rf'shows one {noun}, .* of 2: one, other\. .*{argument}="one"\)'):
         plot_history(frame)
 
 
