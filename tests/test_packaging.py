@@ -29,7 +29,7 @@ CONDA_NAMES = {"matplotlib": "matplotlib-base"}
 NOT_FOR_CONDA = {"dev", "duckdb", "spark"}
 """The extras that environment.yml leaves out, as its first lines say."""
 OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-"""The environment without what `make test` leaves in it, which would make a second make talk differently."""
+"""The environment without what `make test` leaves in it, which would change the output of a second make."""
 PRIVATE = (
     "demo.sqlite",
     "live.toml",
@@ -130,7 +130,7 @@ def test_no_distribution_carries_a_record_a_database_or_a_checkpoint(built: Buil
     assert [name for name in carried if Path(name).name in {Path(private).name for private in PRIVATE}] == []
 
 
-def test_the_version_stands_in_one_place(built: Built) -> None:
+def test_the_version_is_in_one_place(built: Built) -> None:
     assert built.wheel.name == f"kpibackfill-{kpibackfill.__version__}-py3-none-any.whl"
     assert built.sdist.name == f"kpibackfill-{kpibackfill.__version__}.tar.gz"
     assert "version" in PROJECT["dynamic"]
@@ -165,25 +165,25 @@ class TestMakeFindsPython:
         broken = script(tmp_path / "broken", "exit 127")
         good = script(tmp_path / "good", f'exec "{sys.executable}" "$@"')
 
-        told = make_venv(tmp_path, old, broken, good)
+        made = make_venv(tmp_path, old, broken, good)
 
-        assert told.returncode == 0, told.stderr
+        assert made.returncode == 0, made.stderr
         assert run([str(tmp_path / ".venv/bin/python"), "-m", "pip", "--version"]).startswith("pip ")
 
     def test_says_so_where_there_is_none(self, tmp_path: Path) -> None:
-        told = make_venv(tmp_path, script(tmp_path / "old", "exit 1"))
+        made = make_venv(tmp_path, script(tmp_path / "old", "exit 1"))
 
-        assert told.returncode == 2
-        assert "Found no Python 3.11 or later" in told.stderr
+        assert made.returncode == 2
+        assert "Found no Python 3.11 or later" in made.stderr
         assert not (tmp_path / ".venv").exists()
 
     def test_says_what_to_install_where_debian_left_out_a_part(self, tmp_path: Path) -> None:
         bare = script(tmp_path / "bare", 'case "$*" in *ensurepip*) exit 1;; esac')
 
-        told = make_venv(tmp_path, bare)
+        made = make_venv(tmp_path, bare)
 
-        assert told.returncode == 2
-        assert "sudo apt install python3-venv" in told.stderr
+        assert made.returncode == 2
+        assert "sudo apt install python3-venv" in made.stderr
         assert not (tmp_path / ".venv").exists()
 
 
