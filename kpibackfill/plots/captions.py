@@ -26,7 +26,7 @@ def finding(arranged: Arranged) -> str:
         named = _named(arranged, largest, "label")
         if both == 1:
             return f"The one stored value differs: {named}"
-        return f"{differ:,} of {both:,} stored values {verb}{'; the largest' if differ > 1 else ''}: {named}"
+        return f"{differ:,} of {both:,} stored values {verb}{'; the largest drift' if differ > 1 else ''}: {named}"
     if both:
         return (
             f"{every(both)} stored values agree with the computed ones" if both > 1 else "The one stored value agrees"

@@ -31,7 +31,7 @@ from tests.figures import (
 
 def test_titles_state_the_finding() -> None:
     figures = plot_drift(drift(*STORY))
-    assert title(figures, "heatmap") == "3 of 5 stored values differ; the largest: Workshop attendees 2018, −31.0 %"
+    assert title(figures, "heatmap") == "3 of 5 stored values differ; the largest drift: Workshop attendees 2018, −31.0 %"
     assert title(figures, "series") == "All 3 KPIs differ from what is stored, each in one value"
     below = figures["heatmap"].figure.texts[1].get_text()
     assert "1 new" in below
