@@ -150,10 +150,10 @@ def _compared(found: Opened, entry: Kpi) -> list[MatrixRow]:
     for number, (words, outcomes) in enumerate(_definitions(found, entry, windows, own).items()):
         of_definition = []
         for row in stored:
-            outcome = outcomes.get(row.year)
-            if isinstance(outcome, Mapping) and row.snapshot_id in fits:
-                outcome = {}
-            detail, value, match = _best(outcome, row.value, entry.unit)
+            values = outcomes.get(row.year, {})
+            if len(values) > 1 and row.snapshot_id in fits:
+                values = {}
+            detail, value, match = _best(values, row.value, entry.unit)
             if number == 0 and match:
                 fits.add(row.snapshot_id)
             of_definition.append(
@@ -167,29 +167,29 @@ def _compared(found: Opened, entry: Kpi) -> list[MatrixRow]:
     return rows
 
 
-def _definitions(found: Opened, entry: Kpi, windows: Sequence[Window], own: Mapping[int, Value]) -> dict[str, Outcomes]:
-    """The KPI's own definition, those registered for it, and for a site's KPI its own function over other months."""
+def _definitions(
+    found: Opened, entry: Kpi, windows: Sequence[Window], own: Mapping[int, Value]
+) -> dict[str, dict[int, dict[str, float | None]]]:
+    """By definition and year the values, with their details: first the KPI's own definition, then those registered for
+    it and, for a site's KPI, its own function over other months."""
     comparison = comparison_of(entry.kpi_id)
-    definitions: dict[str, Outcomes] = {one_line(comparison.own): {year: value.value for year, value in own.items()}}
+    definitions: dict[str, dict[int, dict[str, float | None]]] = {}
     with as_kpi_error(entry):
-        alternatives = comparison.alternatives(found.connection(entry), found.site, windows)
-        for words, outcomes in alternatives.items():
-            definitions.setdefault(one_line(words), {year: _plain(outcome) for year, outcome in outcomes.items()})
-    if not entry.built_in:
-        for words, outcomes in _over_other_months(found, entry, windows).items():
-            definitions.setdefault(words, outcomes)
+        for alternatives in (
+            {comparison.own: {year: value.value for year, value in own.items()}},
+            comparison.alternatives(found.connection(entry), found.site, windows),
+            {} if entry.built_in else _over_other_months(found, entry, windows),
+        ):
+            for words, outcomes in alternatives.items():
+                by_year = {year: _by_detail(outcome) for year, outcome in outcomes.items()}
+                definitions.setdefault(one_line(words), by_year)
     return definitions
 
 
-def _plain(outcome: Outcome) -> Outcome:
-    """The outcome in Python's own numbers."""
-    if isinstance(outcome, Mapping):
-        return {one_line(detail): _number(value) for detail, value in outcome.items()}
-    return _number(outcome)
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def _by_detail(outcome: Outcome) -> dict[str, float | None]:
+    """The value without a detail, or several by their details, in Python's own numbers."""
+    values = outcome if isinstance(outcome, Mapping) else {"": outcome}
+    return {one_line(detail): None if value is None else float(value) for detail, value in values.items()}
 
 
 def _over_other_months(found: Opened, entry: Kpi, windows: Sequence[Window]) -> dict[str, Outcomes]:
@@ -206,15 +206,15 @@ def _over_other_months(found: Opened, entry: Kpi, windows: Sequence[Window]) -> 
     }
 
 
-def _best(outcome: Outcome, stored: float, unit: Unit) -> tuple[str, float | None, str]:
+def _best(values: Mapping[str, float | None], stored: float, unit: Unit) -> tuple[str, float | None, str]:
     """The value that equals the stored one, with its detail; otherwise the only value, or none of several."""
-    values = outcome if isinstance(outcome, Mapping) else {"": outcome}
     for detail, value in values.items():
         if value is not None and same(value, stored):
             return detail, value, EXACT
-    if isinstance(outcome, Mapping):
+    if len(values) != 1:
         return "", None, ""
-    return "", outcome, ROUNDED if outcome is not None and _rounded(outcome, stored, unit) else ""
+    ((detail, value),) = values.items()
+    return detail, value, ROUNDED if value is not None and _rounded(value, stored, unit) else ""
 
 
 def _rounded(value: float, stored: float, unit: Unit) -> bool:

@@ -31,7 +31,8 @@ from tests.figures import (
 
 def test_titles_state_the_finding() -> None:
     figures = plot_drift(drift(*STORY))
-    assert title(figures, "heatmap") == "3 of 5 stored values differ; the largest drift: Workshop attendees 2018, −31.0 %"
+    largest = "Workshop attendees 2018, −31.0 %"
+    assert title(figures, "heatmap") == f"3 of 5 stored values differ; the largest drift: {largest}"
     assert title(figures, "series") == "All 3 KPIs differ from what is stored, each in one value"
     below = figures["heatmap"].figure.texts[1].get_text()
     assert "1 new" in below
@@ -215,7 +216,7 @@ def test_a_drift_from_a_stored_zero_has_the_deepest_colour() -> None:
     (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
     assert mesh.get_array().ravel().tolist() == [1.0, 1.0]
     assert cells(figures)[0, 0] == "0 → 31"
-    assert title(figures, "heatmap").endswith("the largest: Workshop attendees 2021, +10.0 %")
+    assert title(figures, "heatmap").endswith("the largest drift: Workshop attendees 2021, +10.0 %")
 
 
 @pytest.mark.parametrize("stored", [0.75, 0.26, 0.25])
