@@ -19,8 +19,8 @@ import kpibackfill as kb
 from benchmarks.load import SCHEMAS
 from benchmarks.server import private
 from kpibackfill.archive.run_record import RunRecord
-from kpibackfill.beginning import RUN_VARIABLE, prepare
 from kpibackfill.numbers import float4
+from kpibackfill.run import RUN_VARIABLE, prepare
 from kpibackfill.tables import kpi_fact, snapshot
 
 MODULE = """

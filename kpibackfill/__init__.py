@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kpibackfill.apply import apply_plan as apply_plan
-    from kpibackfill.beginning import begin as begin
     from kpibackfill.checks import check as check
     from kpibackfill.compute import compute_kpis as compute_kpis
     from kpibackfill.drift import compare as compare
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     from kpibackfill.kpis.registry import Value as Value
     from kpibackfill.kpis.registry import Window as Window
     from kpibackfill.kpis.registry import kpi as kpi
-    from kpibackfill.notebook_actions import approve as approve
-    from kpibackfill.notebook_actions import replay as replay
-    from kpibackfill.notebook_actions import settle as settle
+    from kpibackfill.notebook_api import approve as approve
     from kpibackfill.notebook_api import diff as diff
     from kpibackfill.notebook_api import history as history
+    from kpibackfill.notebook_api import replay as replay
     from kpibackfill.notebook_api import runs as runs
+    from kpibackfill.notebook_api import settle as settle
     from kpibackfill.notebook_api import show as show
     from kpibackfill.notebook_api import verify as verify
     from kpibackfill.planning.plan import make_plan as make_plan
@@ -46,13 +45,14 @@ if TYPE_CHECKING:
     from kpibackfill.reporting.notebook_tables import history_table as history_table
     from kpibackfill.reporting.notebook_tables import list_kpis as list_kpis
     from kpibackfill.reporting.notebook_tables import runs_table as runs_table
+    from kpibackfill.run import begin as begin
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "KpiBackfillError": "kpibackfill.errors",
     "check": "kpibackfill.checks",
-    "begin": "kpibackfill.beginning",
+    "begin": "kpibackfill.run",
     "compute_kpis": "kpibackfill.compute",
     "compare": "kpibackfill.drift",
     "drift_table": "kpibackfill.drift",
@@ -63,9 +63,9 @@ _PUBLIC = {
     "review": "kpibackfill.planning.review",
     "decide": "kpibackfill.planning.review",
     "check_decisions": "kpibackfill.planning.review",
-    "approve": "kpibackfill.notebook_actions",
-    "settle": "kpibackfill.notebook_actions",
-    "replay": "kpibackfill.notebook_actions",
+    "approve": "kpibackfill.notebook_api",
+    "settle": "kpibackfill.notebook_api",
+    "replay": "kpibackfill.notebook_api",
     "runs": "kpibackfill.notebook_api",
     "show": "kpibackfill.notebook_api",
     "diff": "kpibackfill.notebook_api",

@@ -13,13 +13,14 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from kpibackfill import approval
-from kpibackfill.archive.changes import PlanRow, after_image, changes, is_image, row_document
+from kpibackfill.archive.changes import after_image, changes, is_image
+from kpibackfill.archive.models import AfterApply, AskedParameters, CacheTags, PlanRow, Written
 from kpibackfill.archive.plan_file import fingerprint
 from kpibackfill.archive.run_record import RunRecord, guards
 from kpibackfill.config import Target
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import writing
-from kpibackfill.database.fact_table import Image
+from kpibackfill.database.image import Image, RowKey
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.execution.papermill import HandedOver, hand_over
 from kpibackfill.lifecycle import closing, settle
@@ -32,11 +33,11 @@ from kpibackfill.text import some
 
 
 @dataclass(frozen=True, repr=False)
-class Receipt:
+class ApplyResult:
     """How a run ended: its state, and how many rows were inserted, updated and deleted."""
 
     state: str
-    written: Mapping[str, int]
+    written: Written
     cache_tags: str
     run: Run
     plan: Plan
@@ -51,9 +52,9 @@ class Receipt:
         what, commands = "", list[str]()
         session = self.run.record is None
         if self.state == "dry_run" and self.plan.rows:
-            parameters, target = self.run.parameters.as_notebook(), guards(self.run.target)
+            parameters = AskedParameters(**self.run.parameters.as_notebook())
             named = self.plan.fingerprint if session else ""
-            what, commands = ways_to_apply(parameters, target, self.run.run_id or "RUN", named)
+            what, commands = ways_to_apply(parameters, guards(self.run.target), self.run.run_id or "RUN", named)
         return markup.render(
             "receipt",
             sentence=repr(self),
@@ -66,7 +67,7 @@ class Receipt:
 
 
 @step
-def apply_plan(run: Run, plan: Plan) -> Receipt | HandedOver:
+def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
     """Write the plan where ``apply`` is ``True``; else close the dry run.
 
     In a session without a record (JupyterLab) a dry run only shows the plan, and an apply is handed to a papermill
@@ -80,7 +81,7 @@ def apply_plan(run: Run, plan: Plan) -> Receipt | HandedOver:
 
     Returns
     -------
-    Receipt, or in a session the outcome of the papermill execution.
+    ApplyResult, or in a session the outcome of the papermill execution.
 
     Raises
     ------
@@ -92,52 +93,49 @@ def apply_plan(run: Run, plan: Plan) -> Receipt | HandedOver:
     if not run.parameters.apply:
         if record is not None:
             closing.close(record, "dry_run")
-        return Receipt("dry_run", {}, "", run, plan)
-    if record is None and approval.is_to_be_asked_for(run, plan):
-        return hand_over(run, plan, apply=False)
+        return ApplyResult("dry_run", Written(), "", run, plan)
+    if record is None and approval.needs_approval(run, plan):
+        return hand_over(run, plan.fingerprint, apply=False)
     approved = approval.check(run, plan)
     if record is None:
-        return hand_over(run, plan)
+        return hand_over(run, plan.fingerprint)
     if not plan.rows:
-        closing.close(record, "applied", written={"insert": 0, "update": 0, "delete": 0, "rows": []}, approval=approved)
-        return Receipt("applied", {"insert": 0, "update": 0, "delete": 0}, "", run, plan)
+        closing.close(record, "applied", written=Written(), approval=approved)
+        return ApplyResult("applied", Written(), "", run, plan)
     record.update(state="applying", approval=approved)
     tags = cache_tags(plan.rows)
     sent = Event()
     try:
-        told = _write_or_find_out(run, plan, tags, sent)
+        invalidated = _write_or_find_out(run, plan, tags, sent)
     except BaseException as error:
-        told_so = isinstance(error, KpiBackfillError) and not isinstance(error, OutcomeUnknown)
+        known = isinstance(error, KpiBackfillError) and not isinstance(error, OutcomeUnknown)
         # A settlement has sealed the record already, and says that nothing was written.
-        if (told_so or not sent.is_set()) and record.settlement is None:
+        if (known or not sent.is_set()) and record.settlement is None:
             record.update(state="planned")
             closing.close_failed(record, error)
         raise
     counts = {action: sum(row.action == action for row in plan.rows) for action in ("insert", "update", "delete")}
     units = {run.site.kpi_id_prefix + entry.kpi_id: entry.unit for entry in run.kpis}
-    facts: dict[str, Any] = {
-        "written": {**counts, "rows": changes(plan.rows, units)},
-        "cache_tags": {"outcome": told, "tags": tags},
-    }
-    _close(record, run, facts)
-    return Receipt("applied", counts, told, run, plan)
+    written = Written(**counts, rows=changes(plan.rows, units))
+    _close(record, run, written, CacheTags(outcome=invalidated, tags=tags))
+    return ApplyResult("applied", written, invalidated, run, plan)
 
 
 def _check_own(run: Run, plan: Plan) -> None:
     """The plan must be what `make_plan` gave this run."""
     if plan.run is not run:
         raise Refused("This plan belongs to another run; nothing was written. Run the cells in order.", code="order")
-    if plan.fingerprint != fingerprint(plan.databases, [row_document(row) for row in plan.rows]):
+    if plan.fingerprint != fingerprint(plan.databases, plan.rows):
         raise Refused(
             "This plan was changed by hand; nothing was written. Use a decisions file to set a value by hand.",
             code="edited_plan",
         )
 
 
-def cache_tags(rows: Sequence[PlanRow]) -> list[str]:
+def cache_tags(rows: Sequence[PlanRow]) -> tuple[str, ...]:
     """The tags under which Drupal caches series of these rows."""
     base = "makerspace_snapshot:kpi"
-    return [base, *(f"{base}:{kpi_id}" for kpi_id in sorted({row.kpi_id for row in rows}))]
+    return (base, *(f"{base}:{kpi_id}" for kpi_id in sorted({row.kpi_id for row in rows})))
 
 
 def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
@@ -158,11 +156,11 @@ def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -
         ) from None
 
 
-def _close(record: RunRecord, run: Run, facts: Mapping[str, Any]) -> None:
+def _close(record: RunRecord, run: Run, written: Written, tags: CacheTags) -> None:
     """Put a commit on record."""
     try:
         if record.settlement is None:  # else somebody settled it between the commit and here, and found the same
-            record.update(state="applied", **facts)
+            record.update(state="applied", written=written, cache_tags=tags)
             closing.close(record, "applied", after_apply=_after_apply(run.target))
     except KpiBackfillError as error:
         raise closing.off_record(record, error) from None
@@ -171,8 +169,7 @@ def _close(record: RunRecord, run: Run, facts: Mapping[str, Any]) -> None:
 def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
     """One transaction. `sent` is set when only its commit is left: an error after that leaves its outcome open."""
     assert run.run_id is not None
-    keys = [(row.snapshot_id, row.kpi_id) for row in plan.rows]
-    after = {key: after_image(row, run.run_id, plan.fingerprint) for key, row in zip(keys, plan.rows, strict=True)}
+    after = {row.key: after_image(row, run.run_id, plan.fingerprint) for row in plan.rows}
     with writing(run.target.store_url) as connection:
         fact = fact_table.layout(connection)
         tagged = fact_table.has_cachetags(connection)
@@ -198,18 +195,18 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
 def _check_unmoved(connection: Connection, fact: fact_table.Layout, plan: Plan) -> None:
     """The rows read again, under the lock: each must still be its before-image, its snapshot still there."""
     present = fact_table.present_snapshots(connection, {row.snapshot_id for row in plan.rows})
-    current = fact_table.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in plan.rows])
+    current = fact_table.locked_rows(connection, fact, [row.key for row in plan.rows])
     moved = []
     for row in plan.rows:
-        found = current.get((row.snapshot_id, row.kpi_id))
+        found = current.get(row.key)
         if row.snapshot_id not in present:
             moved.append(f"snapshot {row.snapshot_id} is gone")
         elif not is_image(found, row.before):
             moved.append(f"({row.snapshot_id}, {row.kpi_id})")
     if moved:
-        told = some(dict.fromkeys(moved), between="; ")
+        rows = some(dict.fromkeys(moved), between="; ")
         raise Refused(
-            f"The stored rows changed since they were read: {told}. Nothing was written; look at a new dry run.",
+            f"The stored rows changed since they were read: {rows}. Nothing was written; look at a new dry run.",
             code="stale",
         )
 
@@ -218,14 +215,14 @@ def _send(
     connection: Connection,
     fact: fact_table.Layout,
     rows: Sequence[PlanRow],
-    after: Mapping[tuple[int, str], Image | None],
+    after: Mapping[RowKey, Image | None],
 ) -> None:
     """Plain statements in bulk; their counts must be the plan's."""
     inserts, deletes = [], []
     updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for row in rows:
         key: dict[str, Any] = {"snapshot_id": row.snapshot_id, "kpi_id": row.kpi_id}
-        image = after[(row.snapshot_id, row.kpi_id)]
+        image = after[row.key]
         by_id = {"id": row.before.row_id} if fact.surrogate and row.before else {}
         if image is None:
             deletes.append(key | by_id)
@@ -246,9 +243,7 @@ def _send(
     fact_table.insert(connection, inserts)
 
 
-def _check_written(
-    connection: Connection, fact: fact_table.Layout, after: Mapping[tuple[int, str], Image | None]
-) -> None:
+def _check_written(connection: Connection, fact: fact_table.Layout, after: Mapping[RowKey, Image | None]) -> None:
     """Every row read back: what is there must be what was meant."""
     current = fact_table.locked_rows(connection, fact, after)
     for (snapshot_id, kpi_id), image in after.items():
@@ -260,7 +255,7 @@ def _check_written(
             )
 
 
-def _after_apply(target: Target) -> dict[str, Any] | None:
+def _after_apply(target: Target) -> AfterApply | None:
     """Run the site's command, without a shell; how it ended never changes what was written."""
     if not target.after_apply:
         return None
@@ -276,8 +271,4 @@ def _after_apply(target: Target) -> dict[str, Any] | None:
         outcome = "stopped after 300 s"
     except OSError as error:
         outcome = f"could not be started: {error.strerror}"
-    return {
-        "command": target.after_apply[0],
-        "outcome": outcome,
-        "seconds": round(time.monotonic() - began, 3),
-    }
+    return AfterApply(command=target.after_apply[0], outcome=outcome, seconds=round(time.monotonic() - began, 3))

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from kpibackfill.archive import ledger
-from kpibackfill.archive.changes import row_document
+from kpibackfill.archive.models import Approval, Approved, Begun, Closed, End, Event, PlanDocument
 from kpibackfill.archive.plan_file import fingerprint, read_plan
 from kpibackfill.archive.run_record import PLAN, RunRecord
-from kpibackfill.archive.vouching import refuse_altered
+from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.parameters import one_line, system_user
+from kpibackfill.planning.plan import Plan
 from kpibackfill.run import Run
 from kpibackfill.text import some
-
-if TYPE_CHECKING:
-    from kpibackfill.config import Config
-    from kpibackfill.planning.plan import Plan
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str, Any]:
-    """Put on record that somebody has looked at a dry run and approves of its plan.
+    """Put on record that somebody has reviewed a dry run and approves its plan.
 
     Parameters
     ----------
-    run_id : the whole id of a closed dry run.
+    run_id : the full id of a closed dry run.
     note : why, in a sentence.
     by : who; by default the system's user.
 
@@ -38,7 +35,7 @@ def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str
 
     Raises
     ------
-    Refused : it is no closed dry run, its plan is empty, its files are not those of the ledger, or `by` is the run's
+    Refused : it is not a closed dry run, its plan is empty, its files are not those of the ledger, or `by` is the run's
         operator where the target wants four eyes; nothing was changed.
     """
     note, by = one_line("note", note), one_line("by", by) or system_user()
@@ -46,29 +43,29 @@ def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str
         raise Refused("An approval needs a note that says why; nothing was changed. Give --note.", code="approval")
     record = RunRecord(config.runs_dir, run_id)
     receipt = record.receipt
-    if receipt["state"] != "dry_run" or not record.closed:
+    if receipt.state != "dry_run" or not record.closed:
         raise Refused(
-            f"{run_id} is no dry run that has ended ({receipt['state']}), and only those can be approved; "
+            f"{run_id} is not a finished dry run ({receipt.state}), and only those can be approved; "
             "nothing was changed.",
             code="approval",
         )
-    refuse_altered(record)
+    record.require_unaltered()
     document = read_plan(record.folder / PLAN)
-    if not document["rows"]:
+    if not document.rows:
         raise Refused(f"The plan of {run_id} is empty; there is nothing to approve.", code="approval")
-    target = config.targets.get(receipt["target"]["name"])
-    if target is not None and target.four_eyes and _same_person(by, receipt["operator"]):
+    target = config.targets.get(receipt.target.name)
+    if target is not None and target.four_eyes and _same_person(by, receipt.operator):
         raise Refused(
             f"{target.name} wants four eyes: {by} was the operator of {run_id}, so somebody else must approve; "
             "nothing was changed.",
             code="four_eyes",
         )
-    facts = {"by": by, "note": note, "plan": document["fingerprint"], "system_user": system_user()}
-    ledger.append(config.runs_dir, "approved", run_id, {}, **facts)
-    return {"run_id": run_id, **facts, "rows": len(document["rows"])}
+    event = Approved(run_id=run_id, by=by, note=note, plan=document.fingerprint, system_user=system_user())
+    ledger.append(config.runs_dir, event)
+    return {"run_id": run_id, **event.facts(), "rows": len(document.rows)}
 
 
-def check(run: Run, plan: Plan) -> dict[str, Any] | None:
+def check(run: Run, plan: Plan) -> Approval | None:
     """What vouches for the plan, for the receipt; ``None`` where none was asked for or given.
 
     Raises
@@ -78,10 +75,10 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
     target, parameters = run.target, run.parameters
     if target.wants_approval and not parameters.reason.strip("… "):
         raise Refused(
-            f"{target.name} asks for a reason; nothing was written. Say why in a sentence: reason.", code="reason"
+            f"{target.name} requires a reason; nothing was written. Say why in a sentence: reason.", code="reason"
         )
     if not parameters.approved_plan:
-        if is_to_be_asked_for(run, plan):
+        if needs_approval(run, plan):
             raise Refused(
                 f"{target.name} applies only an approved plan; nothing was written. Do a dry run, have it reviewed "
                 "(`kpibackfill approve RUN`), and give its id as approved_plan.",
@@ -99,42 +96,44 @@ def check(run: Run, plan: Plan) -> dict[str, Any] | None:
         approved = plan.fingerprint
     else:
         _compare(plan, reviewed)
-        approved = reviewed["fingerprint"]
-    found: dict[str, Any] = {
-        "approved_plan": parameters.approved_plan,
-        "reviewed_run": reviewed["run_id"] if reviewed else None,
-        "word": "reviewed",
-    }
+        approved = reviewed.fingerprint
     approval, otherwise = _approval(run, approved)
     if approval is None and target.wants_approval and plan.rows:
         again, name = (" by somebody else than the operator", " --by NAME") if target.four_eyes else ("", "")
-        run_id = reviewed["run_id"] if reviewed else "RUN"
+        run_id = reviewed.run_id if reviewed else "RUN"
         raise Refused(
             f"{target.name} applies only a plan that was approved{again}{otherwise}; nothing was written. "
             f'`kpibackfill approve {run_id}{name} --note "…"` puts an approval on record.',
             code="approval",
         )
-    return found | (approval or {})
+    return Approval(
+        approved_plan=parameters.approved_plan,
+        reviewed_run=reviewed.run_id if reviewed else None,
+        word="approved" if approval else "reviewed",
+        approved_run=approval.run_id if approval else None,
+        by=approval.by if approval else None,
+        at=approval.at if approval else None,
+    )
 
 
-def is_to_be_asked_for(run: Run, plan: Plan) -> bool:
-    """Whether nothing but an approval is missing: none was named, and the target applies nothing without."""
+def needs_approval(run: Run, plan: Plan) -> bool:
+    """Whether nothing but an approval is missing: none was named, and the target applies nothing without one."""
     parameters = run.parameters
     return bool(run.target.wants_approval and parameters.reason and plan.rows and not parameters.approved_plan)
 
 
-def _reviewed(run: Run, wanted: str) -> dict[str, Any] | None:
+def _reviewed(run: Run, wanted: str) -> PlanDocument | None:
     """The reviewed plan: by run id, or by fingerprint that of the newest dry run on record."""
     for record in _candidates(run, wanted):
         receipt = record.receipt
-        if receipt["state"] != "dry_run" or not record.closed:
+        if receipt.state != "dry_run" or not record.closed:
             raise Refused(f"{record.run_id} is no dry run that has ended; nothing was written.", code="stale_plan")
-        if receipt["parameters"]["revert_of"] != run.parameters.revert_of:
+        if receipt.parameters.revert_of != run.parameters.revert_of:
             raise Refused(
                 f"{record.run_id} is not about the same revert; nothing was written. Look at a new dry run.",
                 code="stale_plan",
             )
-        refuse_altered(record)
+        record.require_unaltered()
         return read_plan(record.folder / PLAN)
     return None
 
@@ -144,20 +143,21 @@ def _candidates(run: Run, wanted: str) -> Iterator[RunRecord]:
     if not _FINGERPRINT.fullmatch(wanted):
         yield RunRecord(runs_dir, wanted)
         return
-    for entry in reversed(list(ledger.entries(runs_dir))):
+    for event in reversed(list(ledger.events(runs_dir))):
         if (
-            entry["event"] == "closed"
-            and entry.get("state") == "dry_run"
-            and (entry.get("plan") or {}).get("fingerprint") == wanted
+            isinstance(event, Closed)
+            and event.state == "dry_run"
+            and event.plan is not None
+            and event.plan.fingerprint == wanted
         ):
-            yield RunRecord(runs_dir, entry["run_id"])
+            yield RunRecord(runs_dir, event.run_id)
 
 
-def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
+def _compare(plan: Plan, reviewed: PlanDocument) -> None:
     """The plan must be the reviewed one, or that one less rows that decisions took out."""
-    now = {(row.snapshot_id, row.kpi_id): row_document(row) for row in plan.rows}
-    then = {(row["snapshot_id"], row["kpi_id"]): row for row in reviewed["rows"]}
-    databases = reviewed["databases"]
+    now = {row.key: row for row in plan.rows}
+    then = {row.key: row for row in reviewed.rows}
+    databases = reviewed.databases
     differing = [
         key
         for key, row in now.items()
@@ -166,9 +166,7 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     missing = [key for key in then if key not in now]
     if plan.run.parameters.decisions:
         prefix = plan.run.site.kpi_id_prefix
-        wanted = {
-            (told["snapshot_id"], prefix + told["kpi_id"]) for told in plan.decided if told["decision"] != "reject"
-        }
+        wanted = {(line.snapshot_id, prefix + line.kpi_id) for line in plan.decided if line.decision != "reject"}
         missing = [key for key in missing if key in wanted]
     differing += missing
     kept = [row for key, row in then.items() if key in now]
@@ -176,11 +174,7 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
         return
     named = some(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in differing)
     where = f"differs in {named}" if differing else "is for another database"
-    runs = [
-        entry["run_id"]
-        for entry in ledger.entries(plan.run.config.runs_dir)
-        if _applies(entry, reviewed["fingerprint"])
-    ]
+    runs = [event.run_id for event in ledger.events(plan.run.config.runs_dir) if _applies(event, reviewed.fingerprint)]
     already = f" The reviewed one was applied already, by {runs[-1]}." if runs else ""
     raise Refused(
         f"This run's plan is not the reviewed one: it {where}.{already} Nothing was written; look at a new dry run.",
@@ -188,40 +182,39 @@ def _compare(plan: Plan, reviewed: Mapping[str, Any]) -> None:
     )
 
 
-def _approval(run: Run, approved: str) -> tuple[dict[str, Any] | None, str]:
+def _approval(run: Run, approved: str) -> tuple[Approved | None, str]:
     """The newest approval of a plan: of the very run, where one is named, and used by no apply before.
 
     Where there is none, also why the last one that there is does not count. `approved` is the fingerprint of the plan.
     """
-    found: dict[str, Any] | None = None
+    found: Approved | None = None
     otherwise = ""
     operators: dict[str, str] = {}
-    for entry in ledger.entries(run.config.runs_dir):
-        if entry["event"] == "begun":
-            operators[entry["run_id"]] = entry["operator"]
-        elif found and _applies(entry, approved, found["approved_run"]):
+    for event in ledger.events(run.config.runs_dir):
+        if isinstance(event, Begun):
+            operators[event.run_id] = event.operator
+        elif found and _applies(event, approved, found.run_id):
             # The same plan again, as after a revert, is to be looked at again; so is what a smaller one left of it.
-            otherwise = f", and the approval by {found['by']} served {entry['run_id']}"
+            otherwise = f", and the approval by {found.by} served {event.run_id}"
             found = None
-        elif entry["event"] == "approved" and entry.get("plan") == approved:
-            by = str(entry.get("by", ""))
-            if run.parameters.approved_plan not in (entry["run_id"], approved):
-                otherwise = f", and {by} approved of another run, {entry['run_id']}"
+        elif isinstance(event, Approved) and event.plan == approved:
+            if run.parameters.approved_plan not in (event.run_id, approved):
+                otherwise = f", and {event.by} approved another run, {event.run_id}"
             elif run.target.four_eyes and any(
-                _same_person(by, name) for name in (run.parameters.operator, operators.get(entry["run_id"], ""))
+                _same_person(event.by, name) for name in (run.parameters.operator, operators.get(event.run_id, ""))
             ):
-                otherwise = f", which {by} was"
+                otherwise = f", which {event.by} was"
             else:
-                found = {"word": "approved", "approved_run": entry["run_id"], "by": by, "at": entry["at"]}
+                found = event
     return found, otherwise
 
 
-def _applies(entry: Mapping[str, Any], plan: str, approved_run: str = "") -> bool:
+def _applies(event: Event, plan: str, approved_run: str = "") -> bool:
     """Whether an event says that the plan with this fingerprint was applied, or a part of it as approved on a run."""
-    if "applied" not in (entry.get("state"), entry.get("outcome")):
+    if not (isinstance(event, End) and event.applied):
         return False
-    applied = (entry.get("plan") or {}).get("fingerprint")
-    return bool(applied == plan or (approved_run and entry.get("approved_run") == approved_run))
+    whole = event.plan is not None and event.plan.fingerprint == plan
+    return whole or bool(approved_run and event.approved_run == approved_run)
 
 
 def _same_person(one: str, other: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.archive import ledger
 from kpibackfill.archive.history import last_recorded
+from kpibackfill.archive.models import Begun, Closed, Decision, End
 from kpibackfill.database.engine import names_of
+from kpibackfill.database.image import RowKey
 from kpibackfill.run import Run
 from kpibackfill.text import count
 
@@ -16,12 +18,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-Key = tuple[int, str]
 _PAST = {"reject": "rejected", "set": "set by hand", "remove": "removed"}
 
 
 def columns(
-    run: Run, keys: Sequence[Key], computed_f4: np.ndarray[Any, Any], stored_f4: np.ndarray[Any, Any], has_row: Any
+    run: Run, keys: Sequence[RowKey], computed_f4: np.ndarray[Any, Any], stored_f4: np.ndarray[Any, Any], has_row: Any
 ) -> dict[str, Any]:
     """`recorded`, `moved` and `decided` for the rows of a drift, as ``compare`` documents them.
 
@@ -40,10 +41,10 @@ def columns(
         recorded, moved = np.full(len(keys), np.nan), np.full(len(keys), "", dtype=object)
     else:
         known = np.array([change is not None for change in found], dtype=bool)
-        kept = np.array([change is not None and change["after"] is not None for change in found], dtype=bool)
+        kept = np.array([change is not None and change.after is not None for change in found], dtype=bool)
         # A value that was set by hand or restored by a revert never came from the sources.
-        from_source = np.array([change is not None and change["origin"] == "computed" for change in found], dtype=bool)
-        values = (np.nan if change is None or change["after"] is None else change["after"] for change in found)
+        from_source = np.array([change is not None and change.origin == "computed" for change in found], dtype=bool)
+        values = (np.nan if change is None or change.after is None else change.after for change in found)
         recorded = np.fromiter(values, dtype="float64", count=len(keys))
         recorded_f4 = recorded.astype("float32")
         source = kept & from_source & ~_equal(computed_f4, recorded_f4)
@@ -64,7 +65,7 @@ def recorded_snapshots(run: Run) -> Counter[int]:
         for (snapshot_id, kpi_id), change in last_recorded(
             run.config.runs_dir, *names_of(run.config, run.target)
         ).items()
-        if change["after"] is not None and change["year"] in years and kpi_id in kpi_ids
+        if change.after is not None and change.year in years and kpi_id in kpi_ids
     )
 
 
@@ -79,21 +80,19 @@ def gone_sentence(rows: int) -> str:
     )
 
 
-def last_decided(run: Run) -> dict[Key, str]:
+def last_decided(run: Run) -> dict[RowKey, str]:
     """A sentence on each row that a person last rejected, set or removed in any finished run, by snapshot and KPI."""
     names = names_of(run.config, run.target)
     targets: dict[str, str] = {}
-    found: dict[Key, str] = {}
-    for entry in ledger.entries(run.config.runs_dir):
-        if entry["event"] == "begun":
-            targets[entry["run_id"]] = entry["target"]
-        elif targets.get(entry["run_id"]) not in names or not entry.get("decisions"):
-            continue
-        else:
-            applied = "applied" in (entry.get("state"), entry.get("outcome"))
-            for decision in entry["decisions"]:
-                if applied or (decision["decision"] == "reject" and entry.get("state") == "dry_run"):
-                    found[decision["snapshot_id"], decision["kpi_id"]] = _sentence(decision, entry["at"])
+    found: dict[RowKey, str] = {}
+    for event in ledger.events(run.config.runs_dir):
+        if isinstance(event, Begun):
+            targets[event.run_id] = event.target
+        elif isinstance(event, End) and targets.get(event.run_id) in names:
+            dry_run = isinstance(event, Closed) and event.state == "dry_run"
+            for decision in event.decisions:
+                if event.applied or (decision.decision == "reject" and dry_run):
+                    found[decision.snapshot_id, decision.kpi_id] = _sentence(decision, event.at)
     return {key: sentence for key, sentence in found.items() if sentence}
 
 
@@ -101,10 +100,10 @@ def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Any:
     return (one == other) | ((one != one) & (other != other))
 
 
-def _sentence(decision: Mapping[str, Any], at: str) -> str:
-    past = _PAST.get(decision["decision"])
+def _sentence(decision: Decision, at: str) -> str:
+    past = _PAST.get(decision.decision)
     if past is None:
         return ""
-    by = f" by {decision['reviewer']}" if decision["reviewer"] else ""
-    why = f": {decision['reason']}" if decision["reason"] else ""
+    by = f" by {decision.reviewer}" if decision.reviewer else ""
+    why = f": {decision.reason}" if decision.reason else ""
     return f"{past} on {at[:10]}{by}{why}"

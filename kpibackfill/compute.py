@@ -19,9 +19,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from kpibackfill import baseline, revert
+from kpibackfill.archive.models import ReadDatabase, ReadDatabases
 from kpibackfill.config import Site, Target, masked_url
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import identity, one_moment, reading
+from kpibackfill.database.image import Image
 from kpibackfill.database.inspection import server_version
 from kpibackfill.database.query_log import Query, RecordedConnection
 from kpibackfill.errors import KpiBackfillError, Refused
@@ -59,9 +61,9 @@ class Readings:
     run: Run
     snapshots: pd.DataFrame
     computed: pd.DataFrame
-    stored: Mapping[tuple[int, str], fact_table.Image]
+    stored: Mapping[tuple[int, str], Image]
     queries: Mapping[str, Sequence[Query]]
-    databases: Mapping[str, Any]
+    databases: ReadDatabases
     notes: tuple[str, ...]
     reverted: Reverted | None = None
     gone: str = ""
@@ -103,11 +105,11 @@ def compute_kpis(run: Run) -> Readings:
         )
         undone = run.parameters.revert_of
         reverted = revert.read(store_connection, fact, run.config, undone) if undone else None
-        databases = {
-            "store": _described(store_connection, target.store_url) | {"surrogate_id": fact.surrogate},
-            "sources": _described(sources_connection, target.sources_url),
-            "one_transaction": sources_connection is store_connection,
-        }
+        databases = ReadDatabases(
+            store=_described(store_connection, target.store_url, surrogate_id=fact.surrogate),
+            sources=_described(sources_connection, target.sources_url),
+            one_transaction=sources_connection is store_connection,
+        )
         at = SiteAt(site, target.zone, run.parameters.as_of)
         values: dict[str, dict[int, Value]] = {}
         queries: dict[str, Sequence[Query]] = {}
@@ -117,7 +119,7 @@ def compute_kpis(run: Run) -> Readings:
                 connection = RecordedConnection(store_connection if entry.reads_store else sources_connection)
                 values[entry.kpi_id] = values_of(entry, connection, at, windows) if windows else {}
                 queries[entry.kpi_id] = tuple(connection.queries)
-    if not databases["one_transaction"]:
+    if not databases.one_transaction:
         notes.append("Sources and store are two databases; each was read as of its own moment.")
     if not one_moment(target.sources_url):
         notes.append("The sources have no transactions; each KPI was read as of its own moment.")
@@ -149,7 +151,7 @@ def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connec
 
 def stored_rows(
     connection: Connection, fact: fact_table.Layout, run: Run
-) -> tuple[dict[tuple[int, str], fact_table.Image], list[str]]:
+) -> tuple[dict[tuple[int, str], Image], list[str]]:
     """The stored rows of the run's KPIs and of those kept by hand, by the registry's ids, and notes.
 
     A note reports rows of these KPIs whose ids have the other prefix.
@@ -290,8 +292,9 @@ def _frame(snapshots: pd.DataFrame, kpis: Sequence[Kpi], values: Mapping[str, Ma
     return frame.drop(columns=["order", "snapshot_order"]).reset_index(drop=True)
 
 
-def _described(connection: Connection, url: sa.URL) -> dict[str, Any]:
-    return {"url": masked_url(url), **identity(url), "server": server_version(connection)}
+def _described(connection: Connection, url: sa.URL, surrogate_id: bool | None = None) -> ReadDatabase:
+    server = server_version(connection)
+    return ReadDatabase(url=masked_url(url), server=server, surrogate_id=surrogate_id, **identity(url))
 
 
 def _broken(entry: Kpi, what: str) -> KpiBackfillError:

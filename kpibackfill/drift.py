@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from kpibackfill import baseline
-from kpibackfill.archive import files
+from kpibackfill.archive.models import DriftRow, YearCounts
 from kpibackfill.compute import Readings
 from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
@@ -109,8 +106,8 @@ def drift_table(drift: pd.DataFrame) -> Table:
     Refused : the drift was edited since it was compared.
     """
     readings: Readings = seal_of(drift).content
-    words: markup.Words = drift.attrs["kpis"]
-    rows = markup.by_weight(markup.drift_rows(records(drift), words))
+    kpis = {entry.kpi_id: entry for entry in readings.run.kpis}
+    rows = markup.by_weight(markup.drift_rows(rows_of(drift), kpis))
     first = [row for row in rows if row["status"] in markup.DIFFERS]
     rest = [row for row in rows if row["status"] not in markup.DIFFERS]
     sentence = f"{markup.drift_sentence(rows)} {readings.gone}".rstrip()
@@ -138,27 +135,20 @@ def review_figures(drift: pd.DataFrame) -> Table:
     return Table(markup.render("years", per_year=per_year, total=total), sentence)
 
 
-def records(drift: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as plain JSON values; ``None`` for what is missing."""
+def rows_of(drift: pd.DataFrame) -> tuple[DriftRow, ...]:
+    """The rows for the record; ``None`` for what is missing."""
     frame = drift.drop(columns=["computed_f4", "stored_f4"])
-    rows = [
-        {str(name): value for name, value in row.items()}
-        for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
-    ]
-    for row in rows:
-        row["warnings"] = list(row["warnings"])
-        for name, value in row.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                row[name] = files.number(value)
-    return rows
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return tuple(DriftRow(**{**row, "warnings": tuple(row["warnings"])}) for row in rows)
 
 
-def counts(drift: pd.DataFrame, years: range) -> tuple[dict[str, dict[str, int]], int]:
+def counts(drift: pd.DataFrame, years: range) -> tuple[dict[str, YearCounts], int]:
     """The runbook's review figures: snapshots and computed values per year, and the total of the values."""
     found = drift[drift["computed"].notna()]
     snapshots = drift.drop_duplicates("snapshot_id")["year"].value_counts()
     values = found["year"].value_counts()
     per_year = {
-        str(year): {"snapshots": int(snapshots.get(year, 0)), "kpi_rows": int(values.get(year, 0))} for year in years
+        str(year): YearCounts(snapshots=int(snapshots.get(year, 0)), kpi_rows=int(values.get(year, 0)))
+        for year in years
     }
     return per_year, len(found)

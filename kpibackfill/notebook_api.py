@@ -1,4 +1,4 @@
-"""The archive in a notebook: what the commands print, as DataFrames, without a database.
+"""The archive in a notebook: what the commands print, as DataFrames, and what reviewers do to the record.
 
 ``latest`` and shortened run ids are understood wherever a run is named.
 """
@@ -11,12 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from kpibackfill.archive import history as record_history
+from kpibackfill import approval
+from kpibackfill.archive import history as value_history
 from kpibackfill.archive import runs as runs_on_record
-from kpibackfill.archive.diff import compare_runs
-from kpibackfill.archive.verdict import Verdict
-from kpibackfill.archive.verify import verify_all
+from kpibackfill.archive import verify as integrity
+from kpibackfill.archive.diff import RunDifference, compare_runs
+from kpibackfill.archive.reconcile import reconcile
+from kpibackfill.archive.verify import Verdict
 from kpibackfill.config import load_config
+from kpibackfill.execution import replay as replaying
+from kpibackfill.execution.replay import Replay
+from kpibackfill.kpis import registry
+from kpibackfill.lifecycle import settle as settling
 from kpibackfill.numbers import FEW, too_few
 from kpibackfill.reporting import terminal
 
@@ -58,10 +64,10 @@ def runs(
     """
     config = load_config()
     runs_on_record.refuse_unknown_target(config, target)
-    found = runs_on_record.runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
+    found = runs_on_record.list_runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
     names = ["run_id", "target", "from_year", "to_year", "apply", "state", "settled", "started_at", "ended_at"]
     names += ["operator", "reason", "revert_of", "kpis", "planned", "written", "fingerprint", "notebook", "cells"]
-    rows = [{**run, "from_year": run["years"][0], "to_year": run["years"][-1]} for run in found]
+    rows = [{**run.as_json(), "from_year": run.years[0], "to_year": run.years[-1]} for run in found]
     frame = pd.DataFrame(rows, columns=[*names, "approvals"])
     for name in ("started_at", "ended_at"):
         frame[name] = pd.to_datetime(frame[name], utc=True)
@@ -86,9 +92,9 @@ def show(run: str) -> Shown:
     Example: ``kb.show("latest")``
     """
     runs_dir = load_config().runs_dir
-    shown = runs_on_record.show(runs_dir, runs_on_record.resolve_run(runs_dir, run))
-    changes = [change for change in record_history.changes(runs_dir) if change["run_id"] == shown["run_id"]]
-    return Shown(shown, terminal.show_text(shown, changes))
+    details = runs_on_record.show_run(runs_dir, runs_on_record.resolve_run(runs_dir, run))
+    changes = [change for change in value_history.changes(runs_dir) if change.run_id == details.run_id]
+    return Shown(details.as_json(), terminal.show_text(details, changes))
 
 
 def diff(one: str, other: str) -> pd.DataFrame:
@@ -108,8 +114,7 @@ def diff(one: str, other: str) -> pd.DataFrame:
     ------
     Refused : there is no such run, there are several, or a receipt was altered since it was archived.
     """
-    found, units = compare_runs(load_config().runs_dir, one, other)
-    rows = list(_differences(found, units))
+    rows = list(_differences(compare_runs(load_config().runs_dir, one, other)))
     return pd.DataFrame(rows, columns=["about", "name", "one", "other", "why"], dtype=object)
 
 
@@ -131,13 +136,11 @@ def history(
     `decision_reason` (of the decision on that row; empty without one), `reason`, `operator` (of the run).
     ``attrs["kpis"]`` has each KPI's `label` and `unit` (``None`` where it has none).
     """
-    from kpibackfill.kpis import registry
-
     config = load_config()
-    found = record_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
+    found = value_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
     names = ["when", "run_id", "target", "snapshot_id", "kpi_id", "year", "action", "before", "value", "basis_before"]
     names += ["basis", "origin", "reverts", "reviewer", "decision_reason", "reason", "operator"]
-    rows = [{**change, "when": change["at"], "value": change["after"]} for change in found]
+    rows = [{**dict(change), "when": change.at, "value": change.after} for change in found]
     frame = pd.DataFrame(rows, columns=names).astype(
         {"before": "float64", "value": "float64", "basis_before": "Int64", "basis": "Int64"}
         | dict.fromkeys(("snapshot_id", "year"), "int64")
@@ -145,9 +148,9 @@ def history(
     frame["when"] = pd.to_datetime(frame["when"], utc=True)
     known = {config.site.kpi_id_prefix + name: entry for name, entry in registry.load(config.site.kpi_modules).items()}
     frame.attrs["kpis"] = {
-        change["kpi_id"]: {
-            "label": known[change["kpi_id"]].label if change["kpi_id"] in known else change["kpi_id"],
-            "unit": change["unit"],
+        change.kpi_id: {
+            "label": known[change.kpi_id].label if change.kpi_id in known else change.kpi_id,
+            "unit": change.unit,
         }
         for change in found
     }
@@ -170,22 +173,90 @@ def verify(head: str = "", target: str | None = None) -> Verdict:
     ------
     Refused : `head` is no digest, there is no ledger to go by, or no such target.
     """
-    return verify_all(load_config(), head, target)
+    config = load_config()
+    return integrity.verify(config.runs_dir, head) if target is None else reconcile(config, target, head)
 
 
-def _differences(found: Mapping[str, Any], units: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    for row in found["rows"]:
-        name = f"{row['year']}, snapshot {row['snapshot_id']}, {row['kpi_id']}"
-        few = any(too_few(units.get(row["kpi_id"]), basis) for basis in row["basis"])
-        for about in ("computed", "stored", "status"):
-            if row[about][0] != row[about][1]:
-                withheld = few and about != "status"
-                pair = [FEW if withheld and value is not None else value for value in row[about]]
-                yield about, name, *pair, row["why"] if about == "computed" else ""
-    for about in ("parameters", "settings", "databases", "packages"):
-        yield from ((about.removesuffix("s"), name, *pair, "") for name, pair in found[about].items())
-    if not found["code"]["same"]:
-        yield from (("code", name, *found["code"][name], "") for name in ("git_commit", "sources_sha256"))
-    for kpi_id, words in found["kpis"].items():
-        other = [name for name in ("definition", "sql", "bound_values", "result") if words[name] == "other"]
+def approve(run: str, note: str, by: str = "") -> dict[str, Any]:
+    """Put on record that you looked at a dry run and approve of its plan.
+
+    Parameters
+    ----------
+    run : the dry run's whole id.
+    note : why, in a sentence.
+    by : who; by default the system's user.
+
+    Returns
+    -------
+    The approval: `run_id`, `by`, `note`, `plan` (its fingerprint), `system_user`, `rows` (how many are planned).
+
+    Raises
+    ------
+    Refused : it is no closed dry run, its plan is empty, or its files were altered; nothing was changed.
+    """
+    return approval.approve(load_config(), run, note=note, by=by)
+
+
+def settle(run: str) -> dict[str, Any]:
+    """Find out whether a run that was cut off while it was writing has written, and put that on record.
+
+    Parameters
+    ----------
+    run : its whole id.
+
+    Returns
+    -------
+    The settlement: `run_id`, `outcome` (``applied``, ``not_in_effect`` or ``changed_since``), `settled_at`, `by`, and
+    `rows`, each with what was `found` (``written``, ``as_before`` or ``changed_since``). Of a run that had ended and
+    only lacked the ledger's line of it: `run_id`, its state as `outcome`, and no `rows`.
+
+    Raises
+    ------
+    Refused : the run is still running, or nothing about it is unknown.
+    """
+    return settling.as_json(run, settling.settle(load_config(), run))
+
+
+def replay(run: str) -> Replay:
+    """Ask a run again: its parameters, as of its own instant, as a dry run; and compare the numbers to the last digit.
+
+    Parameters
+    ----------
+    run : its whole id.
+
+    Returns
+    -------
+    Replay : its text says whether the numbers are the same; ``frame()`` has the differing rows with then, now and why.
+
+    Raises
+    ------
+    Refused : there is no such run, it computed nothing, or its files were altered.
+    """
+    return replaying.replay(load_config(), run)
+
+
+def _differences(found: RunDifference) -> Iterator[tuple[object, ...]]:
+    for row in found.rows:
+        name = f"{row.year}, snapshot {row.snapshot_id}, {row.kpi_id}"
+        few = any(too_few(found.units.get(row.kpi_id), basis) for basis in row.basis)
+        numbers = {"computed": row.computed, "stored": row.stored}
+        for about, pair in numbers.items():
+            if pair[0] != pair[1]:
+                shown = [FEW if few and value is not None else value for value in pair]
+                yield about, name, *shown, row.why if about == "computed" else ""
+        if row.status[0] != row.status[1]:
+            yield "status", name, *row.status, ""
+    named = {
+        "parameter": found.parameters,
+        "setting": found.settings,
+        "database": found.databases,
+        "package": found.packages,
+    }
+    for about, pairs in named.items():
+        yield from ((about, name, *pair, "") for name, pair in pairs.items())
+    if not found.code.same:
+        yield "code", "git_commit", *found.code.git_commit, ""
+        yield "code", "sources_sha256", *found.code.sources_sha256, ""
+    for kpi_id, kpi in found.kpis.items():
+        other = [name for name in ("definition", "sql", "bound_values", "result") if getattr(kpi, name) == "other"]
         yield from (("KPI", f"{kpi_id}: {name.replace('_', ' ')}", "–", "other", "") for name in other)

@@ -8,18 +8,17 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from kpibackfill.archive.changes import PlanRow, after_image, row_of
+from kpibackfill.archive.changes import after_image
+from kpibackfill.archive.models import PlanRow, Receipt
 from kpibackfill.archive.plan_file import read_plan
 from kpibackfill.archive.run_record import PLAN, RunRecord
-from kpibackfill.archive.vouching import refuse_altered
 from kpibackfill.config import Config
 from kpibackfill.database import fact_table
-from kpibackfill.database.fact_table import Image
+from kpibackfill.database.image import Image, RowKey
 from kpibackfill.errors import Refused
 from kpibackfill.lifecycle import settle
 from kpibackfill.parameters import DEFAULTS
 
-Key = tuple[int, str]
 # A revert covers the years and KPIs of the run that it reverts.
 INHERITED = ("from_year", "to_year", "snapshot_types", "kpis", "include_risky")
 
@@ -29,7 +28,7 @@ class Reverted:
     """The rows that a run wrote, each with the image that it left, and what is stored under their keys now."""
 
     written: tuple[tuple[PlanRow, Image | None], ...]
-    current: Mapping[Key, Image]
+    current: Mapping[RowKey, Image]
     snapshots: frozenset[int]
 
 
@@ -41,8 +40,7 @@ def inherit(values: Mapping[str, Any], config: Config) -> dict[str, Any]:
     Refused : there is no such run, it wrote nothing or to another target, or a parameter contradicts it.
     """
     run_id = values["revert_of"]
-    receipt = written_by(config, run_id)
-    archived = receipt["parameters"]
+    archived = dict(written_by(config, run_id).parameters)
     target = values.get("target", DEFAULTS["target"])
     if archived["target"] != target:
         raise Refused(
@@ -63,7 +61,7 @@ def inherit(values: Mapping[str, Any], config: Config) -> dict[str, Any]:
     return {**values, **{name: archived[name] for name in INHERITED}}
 
 
-def written_by(config: Config, run_id: Any) -> dict[str, Any]:
+def written_by(config: Config, run_id: Any) -> Receipt:
     """The receipt of a run that wrote something, as it says itself or as it was settled."""
     if not isinstance(run_id, str):
         raise Refused(f"revert_of must be a run id, not {run_id!r}. Nothing was read or written.", code="parameter")
@@ -82,8 +80,8 @@ def written_by(config: Config, run_id: Any) -> dict[str, Any]:
             code="revert",
         )
     if state == "applied":
-        refuse_altered(record)  # its before-images are what a revert restores
-    if state != "applied" or not receipt["plan"]["rows"]:
+        record.require_unaltered()  # its before-images are what a revert restores
+    if state != "applied" or not (receipt.plan and receipt.plan.rows):
         raise Refused(f"{run_id} wrote nothing, so there is nothing to revert; nothing was written.", code="revert")
     return receipt
 
@@ -91,9 +89,9 @@ def written_by(config: Config, run_id: Any) -> dict[str, Any]:
 def read(connection: Connection, fact: fact_table.Layout, config: Config, run_id: str) -> Reverted:
     """What the run to revert wrote, and what is stored now."""
     document = read_plan(RunRecord(config.runs_dir, run_id).folder / PLAN)
-    rows = [row_of(row) for row in document["rows"]]
+    rows = document.rows
     return Reverted(
-        tuple((row, after_image(row, run_id, document["fingerprint"])) for row in rows),
-        fact_table.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in rows], hold=False),
+        tuple((row, after_image(row, run_id, document.fingerprint)) for row in rows),
+        fact_table.locked_rows(connection, fact, [row.key for row in rows], hold=False),
         frozenset(fact_table.present_snapshots(connection, {row.snapshot_id for row in rows}, hold=False)),
     )

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
-from kpibackfill.apply import Receipt
+from kpibackfill.apply import ApplyResult
 from kpibackfill.database import php_serialize
 from kpibackfill.errors import KpiBackfillError, Refused
 from tests.databases import Database, add_cachetags, both_layouts, connect, dump, on
@@ -55,7 +55,7 @@ def test_only_the_planned_rows_and_the_cache_tags_change(bench: Workbench, layou
     steps = recorded(bench, include_risky=True)
     assert dump(bench.database) == before
     receipt = kb.apply_plan(steps.run, steps.plan)
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, ApplyResult)
     after = dump(bench.database)
 
     planned = {(row.snapshot_id, row.kpi_id): row for row in steps.plan.rows}
@@ -151,7 +151,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
     assert "nothing was written" in raised.value.message
     assert dump(bench.database) == before
     assert steps.run.record is not None
-    receipt = steps.run.record.receipt
+    receipt = steps.run.record.receipt.as_json()
     assert (receipt["state"], receipt["error"]["code"]) == ("failed", code)
     assert "written" not in receipt
 
@@ -189,7 +189,7 @@ def test_a_row_that_moved_since_it_was_read_stops_everything(
     assert str(row.snapshot_id) in raised.value.message
     assert dump(bench.database) == before
     assert steps.run.record is not None
-    assert steps.run.record.receipt["state"] == "refused"
+    assert steps.run.record.receipt.as_json()["state"] == "refused"
 
 
 def test_a_row_in_another_case_is_not_overwritten(bench: Workbench) -> None:
@@ -256,7 +256,7 @@ def test_a_plan_of_another_run_or_altered_since_is_refused(bench: Workbench) -> 
     before = dump(bench.database)
     with pytest.raises(Refused, match="belongs to another run"):
         kb.apply_plan(one.run, other.plan)
-    row = dataclasses.replace(other.plan.rows[0], value=0.123)
+    row = other.plan.rows[0].changed(value=0.123)
     altered = dataclasses.replace(other.plan, rows=(row, *other.plan.rows[1:]))
     with pytest.raises(Refused, match="changed by hand"):
         kb.apply_plan(other.run, altered)

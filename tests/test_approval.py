@@ -15,6 +15,7 @@ import kpibackfill as kb
 from kpibackfill.archive import ledger
 from kpibackfill.errors import Refused
 from kpibackfill.reporting.run_summary import run_summary
+from tests.archives import ledger_entries
 from tests.databases import connect, dump, on
 from tests.workbench import Workbench, error_of, refusal
 
@@ -37,7 +38,7 @@ def refused(bench: Workbench, match: str, **parameters: Any) -> None:
     with pytest.raises(Refused, match=match):
         kb.apply_plan(steps.run, steps.plan)
     assert steps.run.record is not None
-    assert steps.run.record.receipt["state"] == "refused"
+    assert steps.run.record.receipt.as_json()["state"] == "refused"
     assert dump(bench.database) == before
 
 
@@ -58,7 +59,7 @@ def test_a_guarded_target_applies_an_approved_plan_with_a_reason_and_the_record_
         "system_user": dry["system_user"],
         "rows": dry["plan"]["rows"],
     }
-    (entry,) = (entry for entry in ledger.entries(guarded.config.runs_dir) if entry["event"] == "approved")
+    (entry,) = (entry for entry in ledger_entries(guarded.config.runs_dir) if entry["event"] == "approved")
     assert (entry["by"], entry["note"], entry["plan"]) == (
         "Bea",
         "agrees with the annual report",

@@ -133,7 +133,7 @@ def test_a_refused_step_closes_the_record_also_where_its_arguments_have_names(be
     with pytest.raises(Refused):
         kb.compute_kpis(run=run)
     assert run.record is not None
-    assert run.record.receipt["state"] == "refused"
+    assert run.record.receipt.as_json()["state"] == "refused"
 
 
 @on("sqlite")

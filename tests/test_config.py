@@ -165,7 +165,7 @@ def test_an_unreachable_database_is_reported_without_its_password(
     assert "othing was written" in error.message
     assert "hunter2" not in "".join(traceback.format_exception(error))
     assert run.record is not None
-    assert run.record.receipt["state"] == "failed"
+    assert run.record.receipt.as_json()["state"] == "failed"
     files = [path.read_text(errors="replace") for path in run.record.folder.iterdir()]
     assert all("hunter2" not in text for text in files)
 

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kpibackfill as kb
+from kpibackfill.archive.models import ReadDatabase, ReadDatabases
 from kpibackfill.compute import Readings
 from kpibackfill.config import load_config
-from kpibackfill.database.fact_table import Image
-from kpibackfill.drift import counts, records
+from kpibackfill.database.image import Image
+from kpibackfill.drift import counts, rows_of
 from kpibackfill.errors import Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis import registry
@@ -72,7 +73,14 @@ def readings_of(run: Run, pairs: list[tuple[float | None, tuple[Any, ...] | None
         for index, (_, row) in enumerate(pairs, 1)
         if row is not None
     }
-    return Readings(run, sealed(snapshots, run), sealed(computed, run), stored, {}, {}, ())
+    return Readings(run, sealed(snapshots, run), sealed(computed, run), stored, {}, DATABASES, ())
+
+
+DATABASES = ReadDatabases(
+    store=(SQLITE := ReadDatabase(dialect="sqlite", host=None, port=None, database="x", url="sqlite:///x", server="3")),
+    sources=SQLITE,
+    one_transaction=True,
+)
 
 
 def nearest(value: float) -> float | None:
@@ -137,15 +145,17 @@ def test_what_matters_stands_first_and_every_row_is_plain_json(
     import json
 
     drift = kb.compare(readings_of(run, pairs))
-    places = [row | {"place": place} for place, row in zip(drift.index, records(drift), strict=True)]
-    ordered = drift.loc[[row["place"] for row in by_weight(drift_rows(places, drift.attrs["kpis"]))]]
+    kpis = {entry.kpi_id: entry for entry in run.kpis}
+    places = dict(zip((row.key for row in rows_of(drift)), drift.index, strict=True))
+    shown = by_weight(drift_rows(rows_of(drift), kpis))
+    ordered = drift.loc[[places[row["snapshot_id"], row["kpi_id"]] for row in shown]]
     assert sorted(ordered.index) == list(drift.index)
     ranks = [ORDER.index(status) for status in ordered["status"]]
     assert ranks == sorted(ranks)
     changed = ordered[ordered["status"] == "changed"]
     sizes = changed["delta"].abs().fillna(-1).tolist()  # a score's drift is in points
     assert sizes == sorted(sizes, reverse=True)
-    rows = json.loads(json.dumps(records(drift), allow_nan=False))
+    rows = json.loads(json.dumps([row.as_json() for row in rows_of(drift)], allow_nan=False))
     for row, (value, stored) in zip(rows, pairs, strict=True):
         # Full double precision, and null for none.
         assert row["computed"] == (value if value is None or math.isfinite(value) else str(value))
@@ -154,8 +164,8 @@ def test_what_matters_stands_first_and_every_row_is_plain_json(
         elif math.isfinite(stored[0]):
             assert row["stored"] == stored[0]
     per_year, total = counts(drift, range(2023, 2026))
-    assert per_year["2023"] == {"snapshots": 0, "kpi_rows": 0}
-    assert per_year["2024"] == {"snapshots": len(pairs), "kpi_rows": total}
+    assert dict(per_year["2023"]) == {"snapshots": 0, "kpi_rows": 0}
+    assert dict(per_year["2024"]) == {"snapshots": len(pairs), "kpi_rows": total}
     assert total == sum(value is not None for value, _ in pairs)
 
 

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
+from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.errors import Refused
 from kpibackfill.reporting.run_summary import run_summary
 from tests.databases import both_layouts, connect, dump, on
@@ -73,7 +74,9 @@ def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_re
 def test_the_summary_of_a_revert_lists_the_rows_that_it_would_put_back(bench: Workbench) -> None:
     applied = bench.finish(**KPIS, apply=True)
     dry = bench.finish(revert_of=applied["run_id"])
-    lines = run_summary(dry, bench.config.runs_dir / dry["run_id"]).splitlines()
+    lines = run_summary(
+        RunRecord(bench.config.runs_dir, dry["run_id"]).receipt, bench.config.runs_dir / dry["run_id"]
+    ).splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("year  snapshot  KPI"))
     told = [tuple(line.split()[1:4]) for line in lines[at + 1 : at + 1 + dry["plan"]["rows"]]]
     back = {"insert": "delete", "update": "update"}
@@ -92,7 +95,7 @@ def test_a_row_that_somebody_changed_since_is_left_alone_and_reported_unless_a_d
     change(bench, sa.update(facts).where(touched).values(metric_value=31))
     changed = dump(bench.database)
     steps = bench.steps(record=True, revert_of=applied["run_id"], apply=True)
-    assert [p.key for p in steps.plan.proposals if not p.planned] == [(277, "workshop_attendees")]
+    assert [p.key for p in steps.plan.candidates if not p.planned] == [(277, "workshop_attendees")]
     assert any("left alone: (277, workshop_attendees)" in note for note in steps.plan.notes)
     kb.apply_plan(steps.run, steps.plan)
     now = dump(bench.database)
@@ -100,7 +103,7 @@ def test_a_row_that_somebody_changed_since_is_left_alone_and_reported_unless_a_d
     assert {row[-6:-4] for row in differing} == {(277, "workshop_attendees")}
     assert differing & set(changed[FACTS])
     assert steps.run.record is not None
-    assert "left alone: (277, workshop_attendees)" in " ".join(steps.run.record.receipt["notes"])
+    assert "left alone: (277, workshop_attendees)" in " ".join(steps.run.record.receipt.as_json()["notes"])
 
     review = kb.review(bench.steps(revert_of=applied["run_id"]).plan, bench.folder / "again.csv")
     assert review.frame["status"].tolist() == ["changed since"]
@@ -145,7 +148,7 @@ def test_a_second_revert_has_nothing_left_to_do(bench: Workbench) -> None:
     plan = bench.steps(revert_of=applied["run_id"]).plan
     assert not plan.rows
     assert "as before that run already" in " ".join(plan.notes)
-    assert not [proposal for proposal in plan.proposals if not proposal.planned]
+    assert not [proposal for proposal in plan.candidates if not proposal.planned]
 
 
 @on("sqlite")

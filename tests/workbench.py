@@ -13,12 +13,11 @@ from click.testing import CliRunner, Result
 
 import kpibackfill as kb
 from kpibackfill.archive.run_record import RunRecord
-from kpibackfill.beginning import prepare
 from kpibackfill.cli import main
 from kpibackfill.compute import Readings
 from kpibackfill.config import Config, load_config
 from kpibackfill.planning.plan import Plan
-from kpibackfill.run import RUN_VARIABLE, Run
+from kpibackfill.run import RUN_VARIABLE, Run, prepare
 from tests.databases import Database, write_config
 
 YEARS: dict[str, Any] = {"from_year": 2015, "to_year": 2025, "as_of": "2026-11-22T12:00:00"}
@@ -84,7 +83,7 @@ class Workbench:
         steps = self.steps(record=True, **parameters)
         kb.apply_plan(steps.run, steps.plan)
         assert steps.run.record is not None
-        return steps.run.record.receipt
+        return steps.run.record.receipt.as_json()
 
     def command(self, *arguments: str) -> Result:
         """The command line, in this process."""

@@ -1,37 +1,48 @@
-"""Every value that a run ever wrote, as the ledger tells it: no database is asked, no other file is opened.
+"""Every value that a run ever wrote, as the ledger has it: no database is queried, no other file is opened.
 
-Only a run cut off between its commit and its last line makes an exception: what it wrote stands in its receipt alone.
+Only a run cut off between its commit and its last line is an exception: what it wrote is in its receipt alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from kpibackfill.archive import ledger
-from kpibackfill.archive import runs as runs_on_record
+from kpibackfill.archive.models import Begun, Change, Decision, DecisionLine, End, Event, Settled
 from kpibackfill.archive.run_record import receipt_of
+from kpibackfill.archive.runs import refuse_unknown_target
+from kpibackfill.config import Config
+from kpibackfill.database.image import RowKey
 from kpibackfill.numbers import Unit, published, too_few
 
-if TYPE_CHECKING:
-    from kpibackfill.config import Config
 
-Key = tuple[int, str]
+class RecordedChange(Change):
+    """A change with the run that made it."""
+
+    at: str
+    """ISO instant in UTC."""
+    run_id: str
+    target: str
+    reverts: str
+    """The run whose rows were restored."""
+    reviewer: str
+    """Of the decision on the row, as is `decision_reason`; empty without one."""
+    decision_reason: str
+    reason: str
+    """Of the run, as is `operator`."""
+    operator: str
+    basis_before: int | None = None
+    """What the value before rested on, where a run wrote that value."""
 
 
-def changes(runs_dir: Path, *, target: str | None = None) -> list[dict[str, Any]]:
-    """A dict per value written, in the order of the ledger; of `target` alone where it is given.
+def changes(runs_dir: Path, *, target: str | None = None) -> list[RecordedChange]:
+    """Every value written, in the order of the ledger; of `target` alone where it is given.
 
-    Each has `at` (ISO instant in UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as stored, prefix included),
-    `year`, `action` (``insert``, ``update`` or ``delete``), `before` and `after` (4-byte values; ``None`` without a
-    row), `basis` and `basis_before` (what they rest on) and `unit` of the KPI where these are known, `origin` (where
-    the value came from: computed, or a person's decision), `reverts` (the run whose rows were put back), `reviewer` and
-    `decision_reason` (of the decision on that row; empty without one), `reason` and `operator` (of the run). A run
-    counts when its state is ``applied``, or when it was settled as applied.
+    A run counts when its state is ``applied``, or when it was settled as applied.
     """
-    found = changes_of(ledger.entries(runs_dir), runs_dir)
-    return [change for change in found if target in (None, change["target"])]
+    found = changes_of(ledger.events(runs_dir), runs_dir)
+    return [change for change in found if target in (None, change.target)]
 
 
 def select(
@@ -41,128 +52,121 @@ def select(
     year: int | None = None,
     kpi: str | None = None,
     snapshot_id: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[RecordedChange]:
     """The `changes` of one target, year, KPI (its registry's id, or as stored) or snapshot, where these are given.
 
     Raises
     ------
     Refused : neither the configuration nor any run knows such a target.
     """
-    runs_on_record.refuse_unknown_target(config, target)
+    refuse_unknown_target(config, target)
     spelled = (kpi, f"{config.site.kpi_id_prefix}{kpi}")
     return [
         change
         for change in changes(config.runs_dir, target=target)
-        if year in (None, change["year"])
-        and (kpi is None or change["kpi_id"] in spelled)
-        and snapshot_id in (None, change["snapshot_id"])
+        if year in (None, change.year)
+        and (kpi is None or change.kpi_id in spelled)
+        and snapshot_id in (None, change.snapshot_id)
     ]
 
 
-def changes_of(entries: Iterable[dict[str, Any]], runs_dir: Path) -> list[dict[str, Any]]:
-    """The changes that these events of the ledger tell."""
-    begun: dict[str, tuple[int, dict[str, Any]]] = {}
+def changes_of(events: Iterable[Event], runs_dir: Path) -> list[RecordedChange]:
+    """The changes that these events of the ledger report."""
+    begun: dict[str, tuple[int, Begun]] = {}
     ended: set[str] = set()
-    parts: list[tuple[int, list[dict[str, Any]]]] = []
-    for place, entry in enumerate(entries):
-        run_id, event = entry["run_id"], entry["event"]
-        if event == "begun":
-            begun[run_id] = place, entry
-        elif event == "closed" and run_id in begun and run_id not in ended:
-            ended.add(run_id)
-            if entry["state"] == "applied":
-                parts.append((place, _told(entry["at"], begun[run_id][1], entry)))
-        elif event == "settled" and run_id in begun and run_id not in ended:
-            ended.add(run_id)
-            if entry["outcome"] == "applied":
+    parts: list[tuple[int, list[RecordedChange]]] = []
+    for place, event in enumerate(events):
+        if isinstance(event, Begun):
+            begun[event.run_id] = place, event
+        elif isinstance(event, End) and event.run_id in begun and event.run_id not in ended:
+            ended.add(event.run_id)
+            first, beginning = begun[event.run_id]
+            if event.applied and isinstance(event, Settled):
                 # It wrote when it ran, not when that was found out.
-                first, beginning = begun[run_id]
-                parts.append((first, _told(beginning["at"], beginning, entry)))
+                parts.append((first, _recorded(beginning.at, beginning, event.changes, event.decisions)))
+            elif event.applied:
+                parts.append((place, _recorded(event.at, beginning, event.changes, event.decisions)))
     for run_id, (first, beginning) in begun.items():
-        if run_id not in ended:
-            receipt = receipt_of(runs_dir / run_id)
-            if receipt.get("state") == "applied":
-                closing = {
-                    "changes": receipt.get("written", {}).get("rows", []),
-                    "decisions": receipt.get("decisions", []),
-                }
-                parts.append((first, _told(beginning["at"], beginning, closing)))
-    return _with_basis_before(change for _, part in sorted(parts, key=lambda found: found[0]) for change in part)
+        receipt = None if run_id in ended else receipt_of(runs_dir / run_id)
+        if receipt is not None and receipt.state == "applied":
+            parts.append((first, _recorded(beginning.at, beginning, receipt.written.rows, receipt.decisions)))
+    ordered = sorted(parts, key=lambda part: part[0])
+    return list(_with_basis_before(change for _, part in ordered for change in part))
 
 
-def last_recorded(runs_dir: Path, *targets: str) -> dict[Key, dict[str, Any]]:
-    """What was last written to each row of a target, or of several that name one database.
+def last_recorded(runs_dir: Path, *targets: str) -> dict[RowKey, RecordedChange]:
+    """What was last written to each row of a target, or of several that name one database, by its stored key.
 
-    By (snapshot_id, stored kpi_id) the change of `changes`: its `after` is ``None`` for a deleted row.
+    The change's `after` is ``None`` for a deleted row.
     """
-    return {
-        (change["snapshot_id"], change["kpi_id"]): change for change in changes(runs_dir) if change["target"] in targets
-    }
+    return {change.key: change for change in changes(runs_dir) if change.target in targets}
 
 
-def shown(change: Mapping[str, Any]) -> tuple[str, str]:
-    """The values before and after as people read them; what too few people stand behind is left out."""
-    unit: Unit | None = change["unit"]
-    # As beside a computed rate, what was stored before may come from the same few people.
-    basis_before = change["basis"] if too_few(unit, change["basis"]) else change["basis_before"]
-    return published(change["before"], unit, basis_before), published(change["after"], unit, change["basis"])
+def published_values(
+    before: float | None, after: float | None, unit: Unit | None, basis_before: int | None, basis: int | None
+) -> tuple[str, str]:
+    """The values before and after as people read them; what rests on too few people is withheld."""
+    # As next to a computed rate, what was stored before may come from the same few people.
+    before_rests_on = basis if too_few(unit, basis) else basis_before
+    return published(before, unit, before_rests_on), published(after, unit, basis)
 
 
-def origin_words(change: Mapping[str, Any]) -> str:
-    """Where a value came from, other than from the sources, and who decided that and why; empty for those alone."""
-    by = f" by {change['reviewer']}" if change["reviewer"] else ""
-    why = f": {change['decision_reason']}" if change["decision_reason"] else ""
-    decided = {"set": "set by hand", "remove": "removed by hand"}.get(change["origin"], "accepted" if by or why else "")
-    back = f"put back, as before {change['reverts']}" if change["reverts"] else ""
+def published_change(change: RecordedChange) -> tuple[str, str]:
+    """As `published_values`, of a change."""
+    return published_values(change.before, change.after, change.unit, change.basis_before, change.basis)
+
+
+def origin_sentence(origin: str, reverts: str, reviewer: str, decision_reason: str) -> str:
+    """Where a value came from, other than from the sources, and who decided that and why; else empty."""
+    by = f" by {reviewer}" if reviewer else ""
+    why = f": {decision_reason}" if decision_reason else ""
+    decided = {"set": "set by hand", "remove": "removed by hand"}.get(origin, "accepted" if by or why else "")
+    back = f"restored to the value before {reverts}" if reverts else ""
     return "; ".join(filter(None, [back, f"{decided}{by}{why}"]))
 
 
-def _told(at: str, begun: Mapping[str, Any], closing: Mapping[str, Any]) -> list[dict[str, Any]]:
-    decided: dict[int, list[Mapping[str, Any]]] = {}
-    for told in closing.get("decisions", []):
-        decided.setdefault(told["snapshot_id"], []).append(told)
+def origin_of(change: RecordedChange) -> str:
+    """As `origin_sentence`, of a change."""
+    return origin_sentence(change.origin, change.reverts, change.reviewer, change.decision_reason)
+
+
+def _recorded(
+    at: str, begun: Begun, rows: Sequence[Change], decisions: Sequence[Decision | DecisionLine]
+) -> list[RecordedChange]:
+    decided: dict[int, list[Decision]] = {}
+    for decision in decisions:
+        decided.setdefault(decision.snapshot_id, []).append(decision)
     found = []
-    for row in closing["changes"]:
-        # A decision names the registry's id. The row's is that with the site's prefix, which the ledger does not tell:
+    for row in rows:
+        # A decision names the registry's id. The row's is that with the site's prefix, which the ledger does not have:
         # of two ids that the row's ends with, the longer one is meant.
-        told = max(
-            (told for told in decided.get(row["snapshot_id"], []) if row["kpi_id"].endswith(told["kpi_id"])),
-            key=lambda told: len(told["kpi_id"]),
-            default={},
+        decision_ = max(
+            (decision for decision in decided.get(row.snapshot_id, []) if row.kpi_id.endswith(decision.kpi_id)),
+            key=lambda decision: len(decision.kpi_id),
+            default=None,
         )
         found.append(
-            {
-                "at": at,
-                "run_id": begun["run_id"],
-                "target": begun["target"],
-                "snapshot_id": row["snapshot_id"],
-                "kpi_id": row["kpi_id"],
-                "year": row["year"],
-                "action": row["action"],
-                # A value that JSON knows no number for, such as NaN, stands there as text.
-                "before": None if row["before"] is None else float(row["before"]),
-                "after": None if row["after"] is None else float(row["after"]),
-                "basis": row.get("basis"),
-                "unit": row.get("unit"),
-                "origin": row.get("origin", "computed"),
-                "reverts": begun.get("revert_of", ""),
-                "reviewer": told.get("reviewer", ""),
-                "decision_reason": told.get("reason", ""),
-                "reason": begun["reason"],
-                "operator": begun["operator"],
-            }
+            RecordedChange(
+                **dict(row),
+                at=at,
+                run_id=begun.run_id,
+                target=begun.target,
+                reverts=begun.revert_of,
+                reviewer=decision_.reviewer if decision_ else "",
+                decision_reason=decision_.reason if decision_ else "",
+                reason=begun.reason,
+                operator=begun.operator,
+            )
         )
     return found
 
 
-def _with_basis_before(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_basis_before(found: Iterable[RecordedChange]) -> Iterator[RecordedChange]:
     """The changes with what the value before rested on, where a run wrote that value."""
-    last: dict[tuple[str, int, str], dict[str, Any]] = {}
-    told = []
+    last: dict[tuple[str, RowKey], RecordedChange] = {}
     for change in found:
-        key = (change["target"], change["snapshot_id"], change["kpi_id"])
+        key = (change.target, change.key)
         earlier = last.get(key)
-        ours = earlier is not None and earlier["after"] == change["before"]
-        last[key] = {**change, "basis_before": earlier["basis"] if ours and earlier else None}
-        told.append(last[key])
-    return told
+        last[key] = change
+        ours = earlier is not None and earlier.after == change.before
+        yield change.changed(basis_before=earlier.basis) if ours and earlier else change

@@ -10,28 +10,15 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from kpibackfill.archive import files
+from kpibackfill.archive.models import Event, Header, now, read, read_event
 
 FILE_NAME = "ledger.jsonl"
-EVENTS = ("begun", "closed", "archived", "approved", "settled")
-# What a line must tell so that it can be read, by its event: the kinds of its members.
-_TOLD: dict[str, dict[str, type]] = {
-    "begun": {"target": str, "years": list, "apply": bool, "operator": str, "reason": str},
-    "closed": {"state": str, "kpis": list, "changes": list, "decisions": list},
-    "archived": {"notebook": str, "cells": str},
-    "settled": {"outcome": str, "kpis": list, "changes": list, "decisions": list},
-}
-# And of each row in its lists.
-_OF_ROWS: dict[str, dict[str, type]] = {
-    "changes": {"snapshot_id": int, "kpi_id": str, "year": int, "action": str},
-    "decisions": {"snapshot_id": int, "kpi_id": str},
-}
 
 
 class Book:
@@ -40,19 +27,14 @@ class Book:
     def __init__(self, file: Any) -> None:
         self._file = file
 
-    def append(self, event: str, run_id: str, added: Mapping[str, str], **facts: Any) -> str:
-        """As the module's `append`."""
+    def append(self, event: Event) -> str:
+        """Add an event. Returns the new head."""
         last = _last_line(self._file)
-        entry = {
-            "schema": 1,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "event": event,
-            "run_id": run_id,
-            "files": dict(added),
-            **facts,
-            "previous": hashlib.sha256(last).hexdigest() if last else "",
-        }
-        line = with_digest(json.dumps(entry, ensure_ascii=True, allow_nan=False).encode())
+        entry = event.as_json() | {"at": now(), "previous": hashlib.sha256(last).hexdigest() if last else ""}
+        order = ("schema", "at", "event", "run_id", "files")
+        del entry["digest"]
+        entry["previous"] = entry.pop("previous")  # the last but the digest
+        line = with_digest(json.dumps({name: entry[name] for name in order} | entry, allow_nan=False).encode())
         end = self._file.seek(0, os.SEEK_END)
         # A line that a crash cut off stays as it is: what follows begins on a line of its own and vouches for it.
         text = (b"\n" if last and not _ends_with_newline(self._file, end) else b"") + line + b"\n"
@@ -84,16 +66,10 @@ def held(runs_dir: Path) -> Iterator[bytes]:
         yield file.read()
 
 
-def append(runs_dir: Path, event: str, run_id: str, added: Mapping[str, str], **facts: Any) -> str:
-    """Add an event under the ledger's lock. Returns the new head.
-
-    Parameters
-    ----------
-    added : the SHA-256 of each file that the event adds to the run's folder, by name.
-    facts : what else the line says of the event; plain JSON values.
-    """
+def append(runs_dir: Path, event: Event) -> str:
+    """Add an event under the ledger's lock. Returns the new head."""
     with writing(runs_dir) as book:
-        return book.append(event, run_id, added, **facts)
+        return book.append(event)
 
 
 def with_digest(line: bytes) -> bytes:
@@ -107,73 +83,33 @@ def is_whole(line: bytes) -> bool:
     return bool(body) and with_digest(body + b"}") == line
 
 
-def entry_of(line: bytes) -> dict[str, Any] | None:
-    """The event that a line tells, altered or not; ``None`` where it tells none."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    told = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("at", "event", "run_id"))
-    return entry if told else None
+def header_of(line: bytes) -> Header | None:
+    """What a line says of itself, altered or not; ``None`` where it is no line of a ledger."""
+    with suppress(ValueError):
+        return read(Header, line)
+    return None
 
 
-def is_readable(entry: Mapping[str, Any]) -> bool:
-    """Whether a line tells what its event wants told, and of each row what that wants."""
-    told = _TOLD.get(entry["event"], {})
-    files_, plan, years = (entry.get(name) for name in ("files", "plan", "years"))
-    return (
-        _holds(entry, told)
-        and _is_instant(entry["at"])
-        and isinstance(files_, dict)
-        and all(isinstance(digest, str) for digest in files_.values())
-        and (not isinstance(years, list) or (len(years) == 2 and all(type(year) is int for year in years)))
-        and ("changes" not in told or plan is None or _holds(plan, {"fingerprint": str, "rows": int}))
-        and all(
-            _holds(row, members) and (name != "changes" or _has_values(row))
-            for name, members in _OF_ROWS.items()
-            if name in told
-            for row in entry[name]
-        )
-    )
+def event_of(line: bytes) -> Event | None:
+    """The event of a line that is whole and says what its event requires; else ``None``."""
+    with suppress(ValueError):
+        return read_event(line) if is_whole(line) else None
+    return None
 
 
-def _holds(found: object, members: Mapping[str, type]) -> bool:
-    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in members.items())
-
-
-def _has_values(change: Mapping[str, Any]) -> bool:
-    """Whether it tells the values before and after: numbers, or a text where JSON knows none; ``None`` for none."""
-    return all(
-        name in change
-        and (change[name] is None or type(change[name]) in (int, float) or change[name] in ("nan", "inf", "-inf"))
-        for name in ("before", "after")
-    )
-
-
-def _is_instant(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False
-
-
-def entries(runs_dir: Path, run_id: str = "") -> Iterator[dict[str, Any]]:
-    """The events in order, of one run where it is given, less what `passed_over` names."""
+def events(runs_dir: Path, run_id: str = "") -> Iterator[Event]:
+    """The events in order, of one run where it is given, less those that `passed_over` names."""
     for line in _lines(runs_dir):
         if run_id.encode() not in line:
             continue  # most lines are about other runs, and are not worth being parsed
-        entry = entry_of(line) if is_whole(line) else None
-        if entry is not None and is_readable(entry) and run_id in ("", entry["run_id"]):
-            yield entry
+        event = event_of(line)
+        if event is not None and run_id in ("", event.run_id):
+            yield event
 
 
 def passed_over(runs_dir: Path) -> list[int]:
-    """The numbers of lines that were altered or cut off or tell too little, so that nothing is read from them."""
-    return [
-        number
-        for number, line in enumerate(_lines(runs_dir), 1)
-        if not is_whole(line) or not ((entry := entry_of(line)) and is_readable(entry))
-    ]
+    """The numbers of the lines that nothing is read from: altered, cut off, or not what their event requires."""
+    return [number for number, line in enumerate(_lines(runs_dir), 1) if event_of(line) is None]
 
 
 def _lines(runs_dir: Path) -> Iterator[bytes]:

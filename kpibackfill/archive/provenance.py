@@ -9,9 +9,9 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import kpibackfill
+from kpibackfill.archive.models import Code
 
 PACKAGES = (
     "pandas",
@@ -57,22 +57,22 @@ def versions() -> dict[str, str]:
     return found
 
 
-def code() -> dict[str, Any]:
+def code() -> Code:
     """Which code ran: the digest of the package's sources, its git commit, and which files differ from that commit.
 
     `git_commit` is ``None`` outside a checkout; `difference` is the SHA-256 of ``git diff``, where there is one.
     """
-    found: dict[str, Any] = {"sources_sha256": sources_digest(), "git_commit": None, "modified": [], "difference": None}
+    sources = sources_digest()
     if not (_FOLDER.parent / ".git").exists():
-        return found
+        return Code(sources_sha256=sources)
     try:
         commit = _git("rev-parse", "HEAD").decode().strip()
         status = _git("status", "--porcelain", "--", "kpibackfill", "notebooks").decode("utf-8", "replace")
-        changed = sorted(line[3:] for line in status.splitlines())
+        changed = tuple(sorted(line[3:] for line in status.splitlines()))
         difference = hashlib.sha256(_git("diff", "HEAD", "--", "kpibackfill", "notebooks")).hexdigest()
     except (OSError, subprocess.SubprocessError):
-        return found
-    return found | {"git_commit": commit, "modified": changed, "difference": difference if changed else None}
+        return Code(sources_sha256=sources)
+    return Code(sources_sha256=sources, git_commit=commit, modified=changed, difference=difference if changed else None)
 
 
 def sources_digest() -> str:

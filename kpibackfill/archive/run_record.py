@@ -7,21 +7,37 @@ to have happened: ``planned`` nothing written yet, ``applying`` a transaction ma
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kpibackfill.archive import files, ledger, provenance
+from kpibackfill.archive.models import (
+    RUN_ID,
+    Archived,
+    AskedParameters,
+    AskedTarget,
+    Begun,
+    Closed,
+    Document,
+    End,
+    Event,
+    Guards,
+    PlanDocument,
+    Receipt,
+    Settled,
+    Settlement,
+    StartedBy,
+    read,
+)
 from kpibackfill.config import Config, Target, masked_url, plain_settings, web_address
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.parameters import Parameters, system_user
 
-SCHEMA = 1
 RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
     "receipt.json",
     "plan.json",
@@ -32,25 +48,11 @@ RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
     "report.html",
     "SHA256SUMS",
 )
-# What every receipt has, from the first on.
-_RECEIPT_HAS = (
-    "run_id",
-    "state",
-    "error",
-    "started_at",
-    "ended_at",
-    "parameters",
-    "target",
-    "site",
-    "code",
-    "versions",
-)
-# Under this name the run's id stands in the metadata of an output of its notebook.
+INDEX = "index.html"
+"""In the folder of all runs; it is made from the ledger, and vouches for nothing."""
+# Under this name the run's id is in the metadata of an output of its notebook.
 RUN_METADATA = "kpibackfill"
-# The ledger's events that tell a run's end.
-ENDS = ("closed", "settled")
-FINAL = ("dry_run", "applied", "refused", "failed")
-_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_-]+-[0-9a-f]{6}")
+_RUN_ID = re.compile(RUN_ID[1:-1])
 
 
 class RunRecord:
@@ -59,7 +61,7 @@ class RunRecord:
     def __init__(self, runs_dir: Path, run_id: str) -> None:
         if not is_run_id(run_id):
             raise Refused(
-                f"{run_id!r:.80} is not a run id, of which whatever writes wants the whole; nothing was written. "
+                f"{run_id!r:.80} is not a full run id, which whatever writes needs; nothing was written. "
                 "`kpibackfill runs` lists them.",
                 code="run_id",
             )
@@ -74,86 +76,125 @@ class RunRecord:
             )
 
     @classmethod
-    def create(cls, config: Config, target: Target, parameters: Parameters, started_by: str) -> RunRecord:
+    def create(cls, config: Config, target: Target, parameters: Parameters, started_by: StartedBy) -> RunRecord:
         """Make the folder, the first receipt and the ledger's line ``begun``."""
-        now = datetime.now(UTC)
+        began = datetime.now(UTC)
         years = "-".join(dict.fromkeys([f"{parameters.from_year}", f"{parameters.to_year}"]))
         kind = "apply" if parameters.apply else "dry-run"
-        run_id = f"{now:%Y%m%dT%H%M%SZ}-{target.name}-{years}-{kind}-{secrets.token_hex(3)}"
+        run_id = f"{began:%Y%m%dT%H%M%SZ}-{target.name}-{years}-{kind}-{secrets.token_hex(3)}"
         record = cls(config.runs_dir, run_id)
         files.make_folder(record.runs_dir)
         files.make_folder(record.folder)
-        receipt = {
-            "schema": SCHEMA,
-            "run_id": run_id,
-            "state": "planned",
-            "error": None,
-            "started_at": now.isoformat(timespec="seconds"),
-            "ended_at": None,
-            "started_by": started_by,
-            "parameters": parameters.as_notebook(),
-            "notes": list(parameters.notes),
-            "reason": parameters.reason,
-            "operator": parameters.operator,
-            "system_user": system_user(),
-            "host": socket.gethostname(),
-            "target": {
-                "name": target.name,
-                "store": masked_url(target.store_url),
-                "sources": masked_url(target.sources_url),
-                "timezone": target.timezone,
-                "dashboards": web_address(target.dashboards),
-                **guards(target),
-            },
-            "site": plain_settings(config.site),
-            "code": provenance.code(),
-            "versions": provenance.versions(),
-        }
-        files.write(record.folder / RECEIPT, files.readable(receipt))
-        ledger.append(record.runs_dir, "begun", run_id, {}, **line_of("begun", receipt))
+        receipt = Receipt(
+            run_id=run_id,
+            state="planned",
+            error=None,
+            started_at=began.isoformat(timespec="seconds"),
+            ended_at=None,
+            started_by=started_by,
+            parameters=AskedParameters(**parameters.as_notebook()),
+            notes=parameters.notes,
+            reason=parameters.reason,
+            operator=parameters.operator,
+            system_user=system_user(),
+            host=socket.gethostname(),
+            target=AskedTarget(
+                name=target.name,
+                store=masked_url(target.store_url),
+                sources=masked_url(target.sources_url),
+                timezone=target.timezone,
+                dashboards=web_address(target.dashboards),
+                **dict(guards(target)),
+            ),
+            site=plain_settings(config.site),
+            code=provenance.code(),
+            versions=provenance.versions(),
+        )
+        record.write(RECEIPT, receipt)
+        ledger.append(record.runs_dir, Begun.of(receipt))
         return record
 
     @property
-    def receipt(self) -> dict[str, Any]:
-        """The receipt as it stands on disk."""
+    def receipt(self) -> Receipt:
+        """The receipt as it is on disk.
+
+        Raises
+        ------
+        Refused : there is no such run.
+        KpiBackfillError : the receipt can't be read.
+        """
         try:
-            return _document(self.folder / RECEIPT, *_RECEIPT_HAS)
+            return _document(self.folder / RECEIPT, Receipt)
         except FileNotFoundError:
             raise Refused(f"There is no run {self.run_id} in {self.runs_dir}.", code="unknown_run") from None
 
     @property
     def closed(self) -> bool:
-        return self.receipt["ended_at"] is not None
+        return self.receipt.ended_at is not None
 
     @property
-    def settlement(self) -> dict[str, Any] | None:
-        """What was found out about a run that was cut off while it was writing; ``None`` where nothing was asked."""
+    def settlement(self) -> Settlement | None:
+        """What was found out about a run that was cut off while it was writing; ``None`` where nobody has."""
         path = self.folder / SETTLEMENT
-        return _document(path, "run_id", "outcome", "settled_at", "rows") if path.is_file() else None
+        return _document(path, Settlement) if path.is_file() else None
 
     def add(self, name: str, content: bytes | str) -> None:
         """Add a file of the run before the run is closed."""
         files.write(self.folder / name, content)
 
-    def update(self, **facts: Any) -> None:
-        """Write the receipt anew with more or newer facts, unless somebody has settled the run meanwhile."""
+    def write(self, name: str, document: Receipt | PlanDocument) -> None:
+        """Add a JSON document of the run, or write it anew."""
+        files.write(self.folder / name, files.readable(document.as_json()))
+
+    def update(self, **members: Any) -> None:
+        """Write the receipt anew with more or newer members, unless somebody has settled the run meanwhile."""
         receipt = self.receipt
-        if receipt["ended_at"] is not None:
+        if receipt.ended_at is not None:
             raise AssertionError(f"{self.run_id} is closed")
         with ledger.writing(self.runs_dir):
             if not self.sealed:
-                files.write(self.folder / RECEIPT, files.readable({**receipt, **facts}))
+                self.write(RECEIPT, receipt.changed(**members))
 
     @property
     def sealed(self) -> bool:
-        """Whether a line of the ledger tells the run's end."""
-        return any(entry["event"] in ENDS for entry in self.events())
+        """Whether a line of the ledger says how the run ended."""
+        return any(isinstance(event, End) for event in self.events())
 
-    def events(self) -> list[dict[str, Any]]:
-        """The ledger's lines about the run."""
-        return list(ledger.entries(self.runs_dir, self.run_id))
+    def events(self) -> list[Event]:
+        """The ledger's events of the run."""
+        return list(ledger.events(self.runs_dir, self.run_id))
 
-    def seal(self, event: str, names: list[str], adding: Mapping[str, str] | None = None, **facts: Any) -> None:
+    @property
+    def altered(self) -> str:
+        """Which file of the run is not the one that the ledger lists, in a few words; empty where none is."""
+        sealed: dict[str, str] = {}
+        for event in self.events():
+            sealed |= event.files
+        goes_by = [name for name in (RECEIPT, PLAN) if (self.folder / name).exists()]
+        for name in [*goes_by, *sealed]:
+            path = self.folder / name
+            if name not in sealed:
+                problem = "is in no line of the ledger that can be relied on"
+            elif not path.is_file():
+                problem = "is missing since it was archived"
+            elif files.sha256(path) != sealed[name]:
+                problem = "was altered since it was archived"
+            else:
+                continue
+            return f"{self.run_id}/{name} {problem}"
+        return ""
+
+    def require_unaltered(self) -> None:
+        """Refuse a run whose files are not those that the ledger lists, before anything is done by them.
+
+        Raises
+        ------
+        Refused : a file is missing or altered, or nothing vouches for what the run says; the message names it.
+        """
+        if problem := self.altered:
+            raise Refused(f"{problem}; nothing was written. `kpibackfill verify` says more.", code="altered")
+
+    def seal(self, event: Closed | Settled | Archived, names: Iterable[str], adding: Mapping[str, str]) -> None:
         """Put files of the run's folder into ``SHA256SUMS`` and, with the event, into the ledger.
 
         Both under the ledger's lock, so that whoever holds it finds them agreeing. A run ends once, and is given its
@@ -165,49 +206,24 @@ class RunRecord:
         adding : files to write, by name, under the same lock.
         """
         with ledger.writing(self.runs_dir) as book:
-            if any(entry["event"] in (ENDS if event in ENDS else (event,)) for entry in self.events()):
+            once = (Closed, Settled) if isinstance(event, Closed | Settled) else type(event)
+            if any(isinstance(earlier, once) for earlier in self.events()):
                 return
             lying = sorted(name for name in names if name != SUMS and name[0] != ".")
             added = {name: files.sha256(self.folder / name) for name in lying}
-            added |= {name: files.write(self.folder / name, content) for name, content in (adding or {}).items()}
+            added |= {name: files.write(self.folder / name, content) for name, content in adding.items()}
             sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())} | added
             digest = files.write(self.folder / SUMS, sum_lines(sums))
-            book.append(event, self.run_id, {**added, SUMS: digest}, **facts)
+            book.append(event.changed(files={**added, SUMS: digest}))
 
     def _sum_lines(self) -> list[str]:
         path = self.folder / SUMS
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
-def guards(target: Target) -> dict[str, bool]:
-    """What an apply to the target wants, as a receipt's ``target`` says it."""
-    return {"wants_approval": target.wants_approval, "four_eyes": target.four_eyes}
-
-
-def line_of(event: str, receipt: Mapping[str, Any], settlement: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the ledger's line ``begun``, ``closed`` or ``settled`` tells by the receipt, and by the settlement."""
-    asked = receipt["parameters"]
-    if event == "begun":
-        return {
-            "target": receipt["target"]["name"],
-            "years": [asked["from_year"], asked["to_year"]],
-            "apply": asked["apply"],
-            "operator": receipt["operator"],
-            "reason": receipt["reason"],
-            "revert_of": asked["revert_of"],
-        }
-    names = ("snapshot_id", "kpi_id", "decision", "value", "numbers", "reason", "reviewer")
-    told = {
-        "years": receipt.get("years", {}),
-        "kpis": [entry["kpi_id"] for entry in receipt.get("kpis", [])],
-        "plan": receipt.get("plan"),
-        "approved_run": (receipt.get("approval") or {}).get("approved_run", ""),
-        "decisions": [{name: decided[name] for name in names} for decided in receipt.get("decisions", [])],
-    }
-    if event == "settled":
-        return told | ({"outcome": settlement["outcome"]} if settlement else {})
-    changes = receipt.get("written", {}).get("rows", []) if receipt["state"] == "applied" else []
-    return told | {"state": receipt["state"], "changes": changes}
+def guards(target: Target) -> Guards:
+    """What an apply to the target requires, as a receipt's ``target`` has it."""
+    return Guards(wants_approval=target.wants_approval, four_eyes=target.four_eyes)
 
 
 def sum_lines(digests: Mapping[str, str]) -> str:
@@ -219,8 +235,8 @@ def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
 
 
-def _document(path: Path, *names: str) -> dict[str, Any]:
-    """A JSON document of a run's folder that has these members.
+def _document(path: Path, model: type[Document]) -> Document:
+    """A JSON document of a run's folder.
 
     Raises
     ------
@@ -228,24 +244,21 @@ def _document(path: Path, *names: str) -> dict[str, Any]:
     KpiBackfillError : it can't be read.
     """
     try:
-        document = json.loads(path.read_bytes())
-        problem = "" if isinstance(document, dict) and document.keys() >= set(names) else "it lacks what it must tell"
+        return read(model, path.read_bytes())
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        problem = str(error)
-    if problem:
-        raise KpiBackfillError(f"{path} can't be read: {problem}. `kpibackfill verify` says more.", code="record")
-    return dict(document)
+    except (OSError, ValueError) as error:
+        raise KpiBackfillError(
+            f"{path} can't be read: {error}. `kpibackfill verify` says more.", code="record"
+        ) from None
 
 
-def receipt_of(folder: Path) -> dict[str, Any]:
-    """The receipt in a run's folder; empty where there is none that can be read."""
+def receipt_of(folder: Path) -> Receipt | None:
+    """The receipt in a run's folder; ``None`` where there is none that can be read."""
     try:
-        document = json.loads((folder / RECEIPT).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) and not folder.is_symlink() else {}
+        return None if folder.is_symlink() else read(Receipt, (folder / RECEIPT).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def open_record(runs_dir: Path, run_id: str) -> RunRecord:
@@ -255,17 +268,17 @@ def open_record(runs_dir: Path, run_id: str) -> RunRecord:
     return record
 
 
-def as_json(receipt: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def as_json(receipt: Receipt, folder: Path) -> dict[str, Any]:
     """What ``run --json`` prints of a finished run."""
+    members = receipt.changed(**{name: getattr(receipt, name) for name in _PRINTED}).as_json()
     return {
-        "run_id": receipt["run_id"],
+        "run_id": receipt.run_id,
         "run_dir": str(folder),
-        "target": receipt["target"]["name"],
-        "state": receipt["state"],
-        "apply": receipt["parameters"]["apply"],
-        "years": receipt.get("years", {}),
-        "total_kpi_rows": receipt.get("total_kpi_rows", 0),
-        "plan": receipt.get("plan"),
-        "rows": receipt.get("rows", []),
-        "notes": receipt.get("notes", []),
+        "target": receipt.target.name,
+        "state": receipt.state,
+        "apply": receipt.parameters.apply,
+        **{name: members[name] for name in _PRINTED},
     }
+
+
+_PRINTED = ("years", "total_kpi_rows", "plan", "rows", "notes")

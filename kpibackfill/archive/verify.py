@@ -12,14 +12,29 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import get_args
 
 from kpibackfill.archive import files, ledger
+from kpibackfill.archive.models import (
+    Begun,
+    Closed,
+    End,
+    Event,
+    FinalState,
+    Header,
+    Receipt,
+    Record,
+    Settled,
+    Settlement,
+    read,
+    read_event,
+)
 from kpibackfill.archive.plan_file import read_plan
 from kpibackfill.archive.run_record import (
-    ENDS,
+    INDEX,
     NOTEBOOK,
     PLAN,
     RECEIPT,
@@ -27,21 +42,48 @@ from kpibackfill.archive.run_record import (
     SUMS,
     RunRecord,
     is_run_id,
-    line_of,
     receipt_of,
     sum_lines,
 )
-from kpibackfill.archive.verdict import Finding, Verdict
 from kpibackfill.errors import KpiBackfillError, Refused
-from kpibackfill.reporting import index
-
-if TYPE_CHECKING:
-    from kpibackfill.config import Config
-
-_LEFT_OVER = re.compile(r"\..+\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
+class IntegrityFinding:
+    """One thing that is not as the ledger says: `what` it is about (a line or a file), and a sentence."""
+
+    what: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify` found: the digest of the last line, numbers of what was looked at, findings, and notes.
+
+    A note is worth knowing and speaks against nothing, such as a run that has not ended. Where a `target` was held
+    against the archive, `rows` of its table were looked at, and `recorded` rows on record were held against them.
+    """
+
+    head: str
+    lines: int
+    runs: int
+    files: int
+    findings: tuple[IntegrityFinding, ...]
+    notes: tuple[IntegrityFinding, ...]
+    target: str | None = None
+    rows: int | None = None
+    recorded: int | None = None
+
+
+_Found = tuple[IntegrityFinding, bool]
+_MODELS: dict[str, type[Record]] = {RECEIPT: Receipt, SETTLEMENT: Settlement}
+_LEFT_OVER = re.compile(r"\..+\.\d+")
+
+
+@dataclass(frozen=True)
 class Line:
     number: int
     raw: bytes
@@ -51,9 +93,21 @@ class Line:
     def name(self) -> str:
         return f"{ledger.FILE_NAME} line {self.number}"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()
+
+    @cached_property
+    def whole(self) -> bool:
+        return ledger.is_whole(self.raw)
+
+    @cached_property
+    def header(self) -> Header | None:
+        return ledger.header_of(self.raw)
+
+    @cached_property
+    def event(self) -> Event | None:
+        return ledger.event_of(self.raw)
 
 
 def verify(runs_dir: Path, head: str = "") -> Verdict:
@@ -72,7 +126,7 @@ def verify(runs_dir: Path, head: str = "") -> Verdict:
     if not (runs_dir / ledger.FILE_NAME).is_file():
         if not runs_dir.is_dir() or not any(runs_dir.iterdir()):
             raise Refused(f"There are no runs in {runs_dir} yet.", code="no_runs")
-        findings = (Finding(ledger.FILE_NAME, "is missing: nothing vouches for the runs"),)
+        findings = (IntegrityFinding(ledger.FILE_NAME, "is missing: nothing vouches for the runs"),)
         return Verdict("", 0, 0, 0, findings, ())
     with ledger.held(runs_dir) as content:
         pass
@@ -84,54 +138,40 @@ def verify(runs_dir: Path, head: str = "") -> Verdict:
     return verdict
 
 
-def verify_all(config: Config, head: str = "", target: str | None = None) -> Verdict:
-    """As `verify`, of the configured folder of runs, and with `target` of the rows in that database as well.
-
-    Raises
-    ------
-    KpiBackfillError : there is no such target, or its database can't be reached or read.
-    """
-    wanted = None if target is None else config.target(target)
-    verdict = verify(config.runs_dir, head)
-    if wanted is None:
-        return verdict
-    from kpibackfill.archive.reconcile import verify_target
-
-    found = verify_target(config.runs_dir, wanted)
-    findings = (*verdict.findings, *found.findings)
-    return replace(verdict, findings=findings, target=target, rows=found.rows, recorded=found.recorded)
-
-
 def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
     lines = _lines(content)
     findings, notes = _chain(lines)
     digests = {line.digest: line.number for line in lines}
     if head and head not in digests:
         findings.append(
-            Finding(ledger.FILE_NAME, f"holds no line with the noted head {head}: lines were cut off or written anew")
+            IntegrityFinding(
+                ledger.FILE_NAME, f"has no line with the noted head {head}: lines were cut off or rewritten"
+            )
         )
     elif head:
-        notes.append(Finding(ledger.FILE_NAME, f"still holds line {digests[head]} as it was when its digest was noted"))
-    entries = [entry for line in lines if (entry := ledger.entry_of(line.raw))]
+        notes.append(
+            IntegrityFinding(ledger.FILE_NAME, f"still holds line {digests[head]} as it was when its digest was noted")
+        )
     listed: dict[str, dict[str, str]] = {}
-    for entry in entries:
-        added = entry.get("files")
-        listed.setdefault(entry["run_id"], {}).update(added if isinstance(added, dict) else {})
-    ended = {entry["run_id"] for entry in entries if entry["event"] in ENDS}
+    ended: set[str] = set()
+    for line in lines:
+        if line.header:
+            listed.setdefault(line.header.run_id, {}).update(line.header.files)
+            if line.header.event in ("closed", "settled"):
+                ended.add(line.header.run_id)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed in parallel: SHA-256 lets other threads run
         folders = pool.map(lambda run_id: list(_folder(runs_dir, run_id, listed[run_id], run_id in ended)), listed)
-        told = [finding for found in folders for finding in found]
-    findings += [finding for finding, is_note in told if not is_note]
-    notes += [finding for finding, is_note in told if is_note]
-    whole = [entry for line in lines if ledger.is_whole(line.raw) and (entry := ledger.entry_of(line.raw))]
-    findings += _disagreeing(runs_dir, whole)
+        in_folders = [finding for found in folders for finding in found]
+    findings += [finding for finding, is_note in in_folders if not is_note]
+    notes += [finding for finding, is_note in in_folders if is_note]
+    findings += _disagreeing(runs_dir, [line.event for line in lines if line.event])
     for path in sorted(runs_dir.iterdir()):
-        if path.name in (ledger.FILE_NAME, index.FILE_NAME, *listed):
+        if path.name in (ledger.FILE_NAME, INDEX, *listed):
             continue
         if _LEFT_OVER.fullmatch(path.name) or _never_began(path):
-            notes.append(Finding(path.name, "was left over when writing was interrupted; no run began"))
+            notes.append(IntegrityFinding(path.name, "was left over when writing was interrupted; no run began"))
         else:
-            findings.append(Finding(path.name, "is in no line of the ledger"))
+            findings.append(IntegrityFinding(path.name, "is in no line of the ledger"))
     last = lines[-1].digest if lines else ""
     count = sum(map(len, listed.values()))
     return Verdict(last, len(lines), len(listed), count, tuple(findings), tuple(notes))
@@ -144,78 +184,100 @@ def _lines(content: bytes) -> list[Line]:
     return [*lines, Line(len(lines) + 1, rest, ended=False)] if rest else lines
 
 
-def _chain(lines: list[Line]) -> tuple[list[Finding], list[Finding]]:
+def _chain(lines: list[Line]) -> tuple[list[IntegrityFinding], list[IntegrityFinding]]:
     """Each line held against its own digest and against the line before."""
-    findings: list[Finding] = []
-    notes: list[Finding] = []
+    findings: list[IntegrityFinding] = []
+    notes: list[IntegrityFinding] = []
     places = {line.digest: line.number for line in lines}
     before: Line | None = None
     for line, after in zip(lines, [*lines[1:], None], strict=False):  # there may be no line at all
-        entry = ledger.entry_of(line.raw)
-        whole = ledger.is_whole(line.raw)
-        vouched = after is not None and (ledger.entry_of(after.raw) or {}).get("previous") == line.digest
+        vouched = after is not None and after.header is not None and after.header.previous == line.digest
         if not line.ended:
-            findings.append(
-                Finding(line.name, "the last, was cut off: by a crash, a full disk or by hand")
-                if not whole
-                else Finding(line.name, "the last, has lost its end of line")
-            )
-        elif not whole and vouched:
-            notes.append(Finding(line.name, "was cut off when it was written; the line after says that it was so"))
-        elif not whole:
-            findings.append(Finding(line.name, "was altered"))
-        if entry is not None and whole:
-            if not ledger.is_readable(entry):
-                findings.append(Finding(line.name, f"does not tell what a line {entry['event']!r} tells"))
-            problem = _link(entry.get("previous"), before, places)
-            if problem and (before is None or ledger.is_whole(before.raw)):
-                findings.append(Finding(line.name, problem))
+            problem = "has lost its end of line" if line.whole else "was cut off: by a crash, a full disk or by hand"
+            findings.append(IntegrityFinding(line.name, f"the last, {problem}"))
+        elif not line.whole and vouched:
+            notes.append(IntegrityFinding(line.name, "was cut off when it was written, as the line after it confirms"))
+        elif not line.whole:
+            findings.append(IntegrityFinding(line.name, "was altered"))
+        if line.whole and line.event is None:
+            findings.append(IntegrityFinding(line.name, f"is left out: {_unreadable(line)}"))
+        if line.whole and line.header is not None:
+            problem = _link(line.header.previous, before, places)
+            if problem and (before is None or before.whole):
+                findings.append(IntegrityFinding(line.name, problem))
         before = line
     return findings, notes
 
 
-def _link(previous: object, before: Line | None, places: dict[str, int]) -> str:
+def _unreadable(line: Line) -> str:
+    try:
+        read_event(line.raw)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _link(previous: str, before: Line | None, places: dict[str, int]) -> str:
     """What is wrong with a line's digest of the line before; empty for nothing."""
     if previous == (before.digest if before else ""):
         return ""
     if not previous:
         return "was the first line when it was written: lines were put before it, or moved"
-    if isinstance(previous, str) and previous in places:
+    if previous in places:
         return f"followed what is line {places[previous]} now: lines were moved, removed or put in"
     where = f"between lines {before.number} and it" if before else "before it"
     return f"one or more lines {where} were removed, or the line before it was written anew"
 
 
-def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) -> Iterator[tuple[Finding, bool]]:
-    """Findings on one run's folder, each with whether it is a note only."""
+def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) -> Iterator[_Found]:
+    """Findings on one run's folder, each with whether it is only a note."""
     folder = runs_dir / run_id
     if folder.is_symlink():
-        yield Finding(run_id, "its folder is a link, which may lead out of the archive"), False
+        yield IntegrityFinding(run_id, "its folder is a link, which may lead out of the archive"), False
         return
     if not is_run_id(run_id) or not folder.is_dir():
-        yield Finding(run_id, "its folder is missing"), False
+        yield IntegrityFinding(run_id, "its folder is missing"), False
         return
-    present = {path.name: path for path in sorted(folder.iterdir())}
     for name, digest in sorted(expected.items()):
-        path = present.pop(name, None)
-        if path is None or not path.is_file():
-            yield Finding(f"{run_id}/{name}", "is missing"), False
-        elif path.is_symlink():
-            yield Finding(f"{run_id}/{name}", "is a link, which may lead out of the archive"), False
-        elif files.sha256(path) != digest:
-            ahead = name == SUMS and _runs_ahead(path, expected)
-            problem = "lists more than the ledger: writing was interrupted" if ahead else "was altered"
-            yield Finding(f"{run_id}/{name}", problem), ahead
-        elif name == PLAN and not _is_itself(path):
-            yield Finding(f"{run_id}/{name}", "holds other rows than its fingerprint is of"), False
+        yield from _listed(folder / name, digest, expected)
+    others = sorted(path.name for path in folder.iterdir() if path.name not in expected)
+    receipt = receipt_of(folder)
+    closed = receipt is not None and receipt.ended_at is not None
     if ended:
-        yield from (_unlisted(run_id, name) for name in present)
-    elif receipt_of(folder).get("ended_at") or present.keys() & {SETTLEMENT, SUMS}:
+        yield from (_unlisted(run_id, name) for name in others)
+    elif closed or {SETTLEMENT, SUMS} & {*others}:
         # Sums and settlement are written under the ledger's lock, together with the line that lists them.
-        by = "its receipt" if receipt_of(folder).get("ended_at") else "what lies in its folder"
-        yield Finding(run_id, f"has ended by {by}, and no line says so: lines were cut off, or a crash came"), False
+        by = "its receipt" if closed else "the files in its folder"
+        problem = f"has ended by {by}, and no line says so: lines were cut off, or there was a crash"
+        yield IntegrityFinding(run_id, problem), False
     else:
-        yield Finding(run_id, "has begun and not ended: nothing vouches for its files yet"), True
+        yield IntegrityFinding(run_id, "has begun and not ended: nothing vouches for its files yet"), True
+
+
+def _listed(path: Path, digest: str, expected: dict[str, str]) -> Iterator[_Found]:
+    """Findings on a file that the ledger lists with this digest."""
+    name = f"{path.parent.name}/{path.name}"
+    if not path.is_file():
+        yield IntegrityFinding(name, "is missing"), False
+    elif path.is_symlink():
+        yield IntegrityFinding(name, "is a link, which may lead out of the archive"), False
+    elif files.sha256(path) != digest:
+        ahead = path.name == SUMS and _runs_ahead(path, expected)
+        problem = "lists more than the ledger: writing was interrupted" if ahead else "was altered"
+        yield IntegrityFinding(name, problem), ahead
+    elif path.name == PLAN and not _is_itself(path):
+        yield IntegrityFinding(name, "has rows that do not match its fingerprint"), False
+    elif path.name in _MODELS and (problem := _unlike(_MODELS[path.name], path)):
+        yield IntegrityFinding(name, f"is left out: {problem}"), False
+
+
+def _unlike(model: type[Record], path: Path) -> str:
+    """Why a file is not the document that it should be; empty where it is."""
+    try:
+        read(model, path.read_bytes())
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _is_itself(plan: Path) -> bool:
@@ -249,32 +311,46 @@ def _never_began(path: Path) -> bool:
     if not path.is_dir() or not is_run_id(path.name):
         return False
     names = [inside.name for inside in path.iterdir() if not _LEFT_OVER.fullmatch(inside.name)]
-    return not names or (names == [RECEIPT] and receipt_of(path).get("state") == "planned")
+    receipt = receipt_of(path)
+    return not names or (names == [RECEIPT] and receipt is not None and receipt.state == "planned")
 
 
-def _unlisted(run_id: str, name: str) -> tuple[Finding, bool]:
+def _unlisted(run_id: str, name: str) -> _Found:
     what = f"{run_id}/{name}"
     if _LEFT_OVER.fullmatch(name):
-        return Finding(what, "was left over when writing was interrupted"), True
+        return IntegrityFinding(what, "was left over when writing was interrupted"), True
     if name == NOTEBOOK:
-        return Finding(what, "is not archived yet, so that nothing vouches for it"), True
-    return Finding(what, "is in no line of the ledger"), False
+        return IntegrityFinding(what, "is not archived yet, so that nothing vouches for it"), True
+    return IntegrityFinding(what, "is in no line of the ledger"), False
 
 
-def _disagreeing(runs_dir: Path, entries: list[dict[str, Any]]) -> Iterator[Finding]:
-    """Runs of which the ledger, from which the archive is read, tells other facts than receipt and settlement."""
-    told: dict[str, list[dict[str, Any]]] = {}
-    for entry in entries:
-        if entry["event"] in ("begun", *ENDS):
-            told.setdefault(entry["run_id"], []).append(entry)
-    for run_id, lines in told.items():
+def _disagreeing(runs_dir: Path, events: list[Event]) -> Iterator[IntegrityFinding]:
+    """Runs whose receipt or settlement disagrees with the ledger, from which the archive is read."""
+    by_run: dict[str, list[Begun | End]] = {}
+    for event in events:
+        if isinstance(event, Begun | End):
+            by_run.setdefault(event.run_id, []).append(event)
+    for run_id, lines in by_run.items():
         differing: dict[str, list[str]] = {}
         # A closed file that is none any more is named by its digest, and no other vouches for anything.
-        with suppress(KpiBackfillError, LookupError, TypeError, AttributeError):
-            receipt, settlement = receipt_of(runs_dir / run_id), RunRecord(runs_dir, run_id).settlement
-            for line in lines:
-                for name, value in line_of(line["event"], receipt, settlement).items():
-                    if line.get(name) != value:
+        with suppress(KpiBackfillError):
+            for event, by_files in _pairs(RunRecord(runs_dir, run_id), lines):
+                for name, value in by_files.facts().items():
+                    if getattr(event, name) != value:
                         differing.setdefault(SETTLEMENT if name == "outcome" else RECEIPT, []).append(name)
         for about, names in differing.items():
-            yield Finding(f"{run_id}/{about}", f"and the ledger tell different things: {', '.join(names)}")
+            yield IntegrityFinding(f"{run_id}/{about}", f"disagrees with the ledger: {', '.join(names)}")
+
+
+def _pairs(record: RunRecord, lines: list[Begun | End]) -> Iterator[tuple[Event, Event]]:
+    """Each line with what it would say by receipt and settlement."""
+    receipt, settlement = record.receipt, record.settlement
+    for event in lines:
+        if isinstance(event, Begun):
+            yield event, Begun.of(receipt)
+        elif isinstance(event, Closed):
+            # A receipt that has not ended disagrees in its state at least.
+            ended = receipt if receipt.state in get_args(FinalState) else receipt.changed(state="failed")
+            yield event, Closed.of(ended)
+        elif settlement is not None:
+            yield event, Settled.of(receipt, settlement, event.changes)

@@ -88,13 +88,14 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
 
     progress = progress_line()
     try:
-        record = run_notebook(values | {"decisions": absolute(values["decisions"])}, config_of(ctx), progress, ctx.obj)
+        values |= {"decisions": absolute(values["decisions"])}
+        outcome = run_notebook(values, config_of(ctx), progress, lambda record: ctx.obj.update(record=record))
     finally:
         progress("")
-    for remark in ctx.obj["remarks"]:
+    for remark in outcome.remarks:
         click.echo(f"kpibackfill: {printable(remark)}", err=True)
-    receipt = record.receipt
-    ctx.obj["status"] = int(exit_code and receipt["state"] == "dry_run" and bool(receipt["plan"]["rows"]))
+    record, receipt = outcome.record, outcome.record.receipt
+    ctx.obj["status"] = int(exit_code and receipt.state == "dry_run" and bool(receipt.plan and receipt.plan.rows))
     if as_json:
         print_json(document(receipt, record.folder))
     else:

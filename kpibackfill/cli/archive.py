@@ -52,10 +52,10 @@ def runs(
     begin(ctx, as_json)
     config = config_of(ctx)
     runs_on_record.refuse_unknown_target(config, target)
-    found = runs_on_record.runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
+    found = runs_on_record.list_runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
     _warn(config.runs_dir)
     if as_json:
-        print_json(found)
+        print_json([run.as_json() for run in found])
     else:
         click.echo(terminal.runs_text(found))
 
@@ -80,12 +80,12 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
 
     begin(ctx, as_json)
     runs_dir = config_of(ctx).runs_dir
-    shown = runs_on_record.show(runs_dir, runs_on_record.resolve_run(runs_dir, run))
+    details = runs_on_record.show_run(runs_dir, runs_on_record.resolve_run(runs_dir, run))
     if as_json:
-        print_json(shown)
+        print_json(details.as_json())
     else:
-        changes = [change for change in history.changes(runs_dir) if change["run_id"] == shown["run_id"]]
-        click.echo(terminal.show_text(shown, changes))
+        changes = [change for change in history.changes(runs_dir) if change.run_id == details.run_id]
+        click.echo(terminal.show_text(details, changes))
 
 
 @main.command(short_help="Compare two runs and say why they differ.")
@@ -107,11 +107,11 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
     from kpibackfill.reporting import terminal
 
     begin(ctx, as_json)
-    found, units = compare_runs(config_of(ctx).runs_dir, one, other)
+    found = compare_runs(config_of(ctx).runs_dir, one, other)
     if as_json:
-        print_json(found)
+        print_json(found.as_json())
     else:
-        click.echo(terminal.diff_text(found, units))
+        click.echo(terminal.diff_text(found))
 
 
 @main.command(short_help="List every value written to a row.")
@@ -136,7 +136,6 @@ def history(
       kpibackfill history --kpi education_nps
       kpibackfill history --target live --year 2019 --json
     """
-    from kpibackfill.archive.files import number
     from kpibackfill.archive.history import select
     from kpibackfill.reporting import terminal
 
@@ -145,7 +144,7 @@ def history(
     found = select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
     _warn(config.runs_dir)
     if as_json:
-        print_json([{**c, "before": number(c["before"]), "after": number(c["after"])} for c in found])
+        print_json([change.as_json() for change in found])
     else:
         click.echo(terminal.history_text(found))
 
@@ -171,11 +170,18 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
       kpibackfill verify --head 7d34e7a7d00da61c551c055318f40ae2a6034fcb57e51c2034a5f79c801c9510
       kpibackfill verify --target live
     """
-    from kpibackfill.archive.verify import verify_all
     from kpibackfill.reporting import terminal
 
     begin(ctx, as_json)
-    verdict = verify_all(config_of(ctx), head, target)
+    config = config_of(ctx)
+    if target is None:
+        from kpibackfill.archive.verify import verify as check
+
+        verdict = check(config.runs_dir, head)
+    else:
+        from kpibackfill.archive.reconcile import reconcile
+
+        verdict = reconcile(config, target, head)
     if as_json:
         print_json({"ok": not verdict.findings, **asdict(verdict)})
     else:
@@ -196,10 +202,10 @@ def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
       papermill kpi_backfill.ipynb out.ipynb -p from_year 2024
       kpibackfill archive out.ipynb
     """
-    from kpibackfill.lifecycle.import_notebook import bring_in
+    from kpibackfill.lifecycle.import_notebook import import_notebook
 
     begin(ctx, as_json)
-    record = bring_in(config_of(ctx).runs_dir, notebook)
+    record = import_notebook(config_of(ctx).runs_dir, notebook)
     if as_json:
         print_json({"run_id": record.run_id, "run_dir": str(record.folder)})
     else:

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from kpibackfill.config import Config
 
 PROGRESS_SECONDS = 15
-# What is known about the current command: of a run its id, its receipt's state and its remarks, and the exit status if
-# only printing the outcome fails.
-_INITIAL_STATE = {"config": None, "json": False, "run_id": None, "state": None, "remarks": (), "status": 2}
+# What is known about the current command: of a run its record, and the exit status if only printing the outcome fails.
+_INITIAL_STATE = {"config": None, "json": False, "record": None, "status": 2}
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -94,10 +93,15 @@ class Cli(click.Group):
         """Print a failure as JSON if requested; if the receipt says how the run ended, that is its state."""
         if not command_state["json"]:
             return
-        recorded = command_state["state"]
-        state = {None: state, "planned": state, "applying": "unknown"}.get(recorded, recorded)
+        record, run_id = command_state["record"], None
+        if record is not None:
+            from kpibackfill.archive.run_record import receipt_of
+
+            receipt, run_id = receipt_of(record.folder), record.run_id
+            recorded = receipt.state if receipt else "planned"
+            state = {"planned": state, "applying": "unknown"}.get(recorded, recorded)
         try:
-            print_json({"run_id": command_state["run_id"], "state": state, "error": {"code": code, "message": message}})
+            print_json({"run_id": run_id, "state": state, "error": {"code": code, "message": message}})
         except OSError as error:
             if not _unheard(error):
                 raise

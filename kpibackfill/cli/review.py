@@ -68,7 +68,7 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     else:
         click.echo(f"{found['by']} approved the plan of {run}: {count(found['rows'], 'row')}.")
         receipt = RunRecord(config.runs_dir, run).receipt
-        click.echo(f"Next: {apply_command(receipt['parameters'], receipt['target'], run)}")
+        click.echo(f"Next: {apply_command(receipt.parameters, receipt.target, run)}")
 
 
 @main.command(short_help="Find out whether an interrupted run wrote.")
@@ -88,11 +88,11 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.reporting.markup import settlement_sentence
 
     begin(ctx, as_json)
-    document = settling.settle(config_of(ctx), run)
+    found = settling.settle(config_of(ctx), run)
     if as_json:
-        print_json(document)
+        print_json(settling.as_json(run, found))
     else:
-        click.echo(settlement_sentence(document))
+        click.echo(settlement_sentence(run, found))
 
 
 @main.command(short_help="Undo the rows a run wrote.")
@@ -118,7 +118,7 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
     from kpibackfill.revert import written_by
 
     begin(ctx, as_json)
-    target = written_by(config_of(ctx), run)["parameters"]["target"]
+    target = written_by(config_of(ctx), run).parameters.target
     execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
 
 
@@ -151,8 +151,8 @@ def replay(ctx: click.Context, run: str, as_json: bool) -> None:
                 "replayed_by": found.replayed_by,
                 "same": found.same,
                 "compared": found.compared,
-                "settings": found.document["settings"],
-                "rows": list(found.rows),
+                "settings": found.difference.settings,
+                "rows": found.rows_as_json(),
             }
         )
     else:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import NoSuchTableError
 
+from kpibackfill.database.image import Image, bytes_of, text_of
 from kpibackfill.database.inspection import columns_of
 from kpibackfill.errors import Refused
-from kpibackfill.numbers import same
 from kpibackfill.tables import cachetags, kpi_fact, snapshot
 
 CHUNK = 500
@@ -28,29 +28,6 @@ class Layout:
 
     surrogate: bool
     own_types: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """All columns of a stored row. ``meta`` is bytes, or text where SQLite holds text; it is never shown.
-
-    Bytes of a text that are not UTF-8 become surrogates (``surrogateescape``).
-    """
-
-    metric_value: float
-    period_year: int | None
-    period_month: int | None
-    meta: bytes | str | None = field(repr=False)
-    row_id: int | None = None
-
-    def equals(self, other: Image) -> bool:
-        """Whether both are the same stored row, the value compared as the fact table keeps it."""
-        return same(self.metric_value, other.metric_value) and (
-            self.period_year,
-            self.period_month,
-            self.meta,
-            self.row_id,
-        ) == (other.period_year, other.period_month, other.meta, other.row_id)
 
 
 def layout(connection: Connection) -> Layout:
@@ -124,16 +101,6 @@ def image(row: Row[*tuple[Any, ...]]) -> Image:
         )
     raw = None if meta is None else bytes(meta)
     return Image(value, year, month, text_of(raw) if raw is not None and is_text else raw, row_id)
-
-
-def text_of(raw: bytes) -> str:
-    """The text that an image holds for these bytes."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def bytes_of(text: str) -> bytes:
-    """The bytes that a text in an image stands for."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> dict[tuple[int, str], Image]:

@@ -12,22 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kpibackfill.archive.provenance import notebook_path
-from kpibackfill.archive.run_record import NOTEBOOK, RunRecord, receipt_of
-from kpibackfill.beginning import prepare
+from kpibackfill.archive.run_record import NOTEBOOK, RunRecord
 from kpibackfill.config import Config
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
 from kpibackfill.lifecycle.outcome import archived, judge
 from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
 from kpibackfill.reporting import markup
-from kpibackfill.run import RUN_VARIABLE
-
-if TYPE_CHECKING:
-    from kpibackfill.planning.plan import Plan
-    from kpibackfill.run import Run
+from kpibackfill.run import RUN_VARIABLE, Run, prepare
 
 # How long a kernel may take to start: on a busy machine its imports alone need more than the minute that is usual.
 START_SECONDS = 300
@@ -51,51 +46,56 @@ class HandedOver:
         return f"{self.outcome['state']}: {self.outcome['run_id']}"
 
 
+@dataclass(frozen=True)
+class RunOutcome:
+    """A run that ended without a failure: its record, and remarks on what went wrong once its end was on record."""
+
+    record: RunRecord
+    remarks: tuple[str, ...]
+
+
 def run_notebook(
     values: Mapping[str, Any],
     config: Config,
     progress: Callable[[str], None] | None = None,
-    told: dict[str, Any] | None = None,
-) -> RunRecord:
-    """Execute the notebook with these parameters and return the record of the run.
+    begun: Callable[[RunRecord], None] | None = None,
+) -> RunOutcome:
+    """Execute the notebook with these parameters.
 
-    `progress` is called with a sentence at a time; `told`, where given, gets the ``run_id`` as soon as there is one,
-    and at the end, however that comes, the receipt's ``state`` and the ``remarks`` that are no failure.
+    `progress` is called with a sentence at a time, and `begun` with the record as soon as there is one.
 
     Raises
     ------
-    KpiBackfillError : an expected failure, as the receipt tells it; nothing was written.
+    KpiBackfillError : an expected failure, as the receipt has it; nothing was written.
     OutcomeUnknown : the run ended while it was writing, or what it wrote can't be put on record.
     Bug : the notebook raised something else; the message is its traceback.
     """
-    told = {} if told is None else told
     _, parameters, _ = prepare(dict(values), config)
     record = RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
-    told["run_id"] = record.run_id
+    if begun is not None:
+        begun(record)
     raised: BaseException | None = None
     try:
         with _environment(KPIBACKFILL_CONFIG=str(config.path), **{RUN_VARIABLE: record.run_id}), _signals():
             _execute(record, parameters.as_notebook(), progress)
     except BaseException as error:  # noqa: BLE001  judged below, by the receipt
         raised = error
-    told["remarks"] = remarks = []
     try:
-        remarks += judge(record, raised)
+        remarks = judge(record, raised)
     finally:
-        told["state"] = receipt_of(record.folder).get("state")
-        remarks += archived(record)
-    return record
+        archiving = archived(record)
+    return RunOutcome(record, (*remarks, *archiving))
 
 
-def hand_over(run: Run, plan: Plan, *, apply: bool = True) -> HandedOver:
-    """Start the papermill execution of what a session shows, and give its outcome for the cell.
+def hand_over(run: Run, fingerprint: str, *, apply: bool = True) -> HandedOver:
+    """Start the papermill execution of what a session shows, and return its outcome for the cell.
 
-    The plan on screen goes along as ``approved_plan`` unless a reviewed one was named: what is written is what was
-    seen. Without `apply` it is a dry run, which there has to be on record before anybody can approve of it.
+    The fingerprint of the plan on screen is passed as ``approved_plan`` unless a reviewed one was named: what is
+    written is what was seen. Without `apply` it is a dry run, which has to be on record before it can be approved.
     """
     parameters = {**run.parameters.as_notebook(), "apply": apply}
     if apply:
-        parameters["approved_plan"] = parameters["approved_plan"] or plan.fingerprint
+        parameters["approved_plan"] = parameters["approved_plan"] or fingerprint
     options = command_options(parameters)
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     with subprocess.Popen(

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 from sqlalchemy.engine import Connection
 
-from kpibackfill.beginning import prepare
 from kpibackfill.compute import connections, stored_rows, values_of
 from kpibackfill.config import Config
 from kpibackfill.database import fact_table
+from kpibackfill.database.image import Image
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
-from kpibackfill.run import Run
+from kpibackfill.run import Run, prepare
 from kpibackfill.snapshots import read_snapshots
 from kpibackfill.text import one_line
 
@@ -41,7 +41,7 @@ class Opened:
     run: Run
     site: SiteAt
     snapshots: pd.DataFrame
-    stored: Mapping[tuple[int, str], fact_table.Image]
+    stored: Mapping[tuple[int, str], Image]
     store_connection: Connection
     sources_connection: Connection
 

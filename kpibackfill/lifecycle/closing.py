@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from kpibackfill.archive import files, provenance
-from kpibackfill.archive.run_record import NOTEBOOK, RECEIPT, REPORT, SETTLEMENT, RunRecord, line_of
-from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
+from kpibackfill.archive.models import Archived, Change, Closed, Failure, FinalState, Receipt, Settled, Settlement, now
+from kpibackfill.archive.run_record import NOTEBOOK, RECEIPT, REPORT, SETTLEMENT, RunRecord
+from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.reporting import index, report
 
 
-def close(record: RunRecord, state: str, error: KpiBackfillError | None = None, **facts: Any) -> None:
-    """Give the receipt its final state, render the report, and seal all files in the ledger."""
+def close(record: RunRecord, state: FinalState, error: KpiBackfillError | None = None, **members: Any) -> None:
+    """Give the receipt its final state and these members, render the report, and seal all files in the ledger."""
     receipt = record.receipt
-    if receipt["state"] not in ("planned", state):
-        raise AssertionError(f"{record.run_id} is {receipt['state']}, so it can't end as {state}")
-    told = {"code": error.code, "message": error.message} if error else None
-    receipt |= facts | {"state": state, "error": told, "ended_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    if receipt.state not in ("planned", state):
+        raise AssertionError(f"{record.run_id} is {receipt.state}, so it can't end as {state}")
+    failure = Failure(code=error.code, message=error.message) if error else None
+    receipt = receipt.changed(**members, state=state, error=failure, ended_at=now())
     page, missing = report.closing_page(receipt, record.folder)
-    receipt["report"] = missing
+    receipt = receipt.changed(report=missing)
     # Where somebody has settled the run meanwhile, its receipt is sealed as it is. What can't be written now is left
     # to `finish`: a run that is sealed takes no further file.
-    _seal_closed(record, receipt, {RECEIPT: files.readable(receipt), REPORT: page})
+    _seal_closed(record, receipt, {RECEIPT: files.readable(receipt.as_json()), REPORT: page})
     index.write(record.runs_dir)
 
 
@@ -32,12 +32,12 @@ def close_failed(record: RunRecord, error: BaseException) -> None:
     if isinstance(error, OutcomeUnknown):
         return
     receipt = record.receipt
-    if receipt["ended_at"] is not None:
+    if receipt.ended_at is not None:
         finish(record)
-    if receipt["ended_at"] is not None or receipt["state"] != "planned":
+    if receipt.ended_at is not None or receipt.state != "planned":
         return
     if isinstance(error, KpiBackfillError):
-        close(record, error.state, error)
+        close(record, "refused" if isinstance(error, Refused) else "failed", error)
     elif isinstance(error, KeyboardInterrupt):
         close(record, "failed", KpiBackfillError("The run was interrupted; nothing was written.", code="interrupted"))
     elif isinstance(error, SystemExit):  # papermill calls this a success
@@ -53,8 +53,8 @@ def close_failed(record: RunRecord, error: BaseException) -> None:
 def finish(record: RunRecord) -> None:
     """Do what is left to do of a closing that was cut off; nothing, where the run has no final state."""
     receipt = record.receipt
-    if receipt["ended_at"] is None:
-        if receipt["state"] == "applied":
+    if receipt.ended_at is None:
+        if receipt.state == "applied":
             close(record, "applied")
     elif not record.sealed:
         there = (record.folder / REPORT).is_file()
@@ -79,22 +79,23 @@ def archive_notebook(record: RunRecord) -> None:
     files.sync(record.folder)
     digest = provenance.cells_digest(notebook.read_bytes())
     shipped = provenance.cells_digest(provenance.notebook_path().read_bytes())
-    record.seal("archived", [NOTEBOOK], cells=digest, notebook="as shipped" if digest == shipped else "edited")
+    event = Archived(run_id=record.run_id, cells=digest, notebook="as shipped" if digest == shipped else "edited")
+    record.seal(event, [NOTEBOOK], {})
     index.write(record.runs_dir)
 
 
-def close_settled(record: RunRecord, document: Mapping[str, Any], changes: list[dict[str, Any]]) -> None:
+def close_settled(record: RunRecord, settlement: Settlement, changes: tuple[Change, ...]) -> None:
     """Add a settlement, and seal what the run could not seal itself; what it wrote stays as it is."""
     receipt = record.receipt
-    adding = {SETTLEMENT: files.readable(document)}
+    adding = {SETTLEMENT: files.readable(settlement.as_json())}
     if not (record.folder / REPORT).is_file():
-        adding[REPORT] = report.closing_page(receipt, record.folder, document)[0]
-    sealed = {name for entry in record.events() for name in entry["files"]}
+        adding[REPORT] = report.closing_page(receipt, record.folder, settlement)[0]
+    sealed = {name for event in record.events() for name in event.files}
     names = [path.name for path in record.folder.iterdir() if path.name not in {*sealed, *adding}]
-    record.seal("settled", names, adding, changes=changes, **line_of("settled", receipt, document))
+    record.seal(Settled.of(receipt, settlement, changes), names, adding)
     index.write(record.runs_dir)
 
 
-def _seal_closed(record: RunRecord, receipt: Mapping[str, Any], adding: Mapping[str, str]) -> None:
+def _seal_closed(record: RunRecord, receipt: Receipt, adding: Mapping[str, str]) -> None:
     names = [path.name for path in record.folder.iterdir() if path.name not in (NOTEBOOK, *adding)]
-    record.seal("closed", names, adding, **line_of("closed", receipt))
+    record.seal(Closed.of(receipt), names, adding)

@@ -1,7 +1,7 @@
-"""``kpibackfill archive``: a plain papermill execution's notebook, brought into the record that its kernel opened.
+"""``kpibackfill archive``: import a plain papermill execution's notebook into the record that its kernel opened.
 
-The kernel of such an execution knows neither its notebook's path nor its output's, so that the run stays without its
-notebook until somebody brings it. Which run it was stands in the metadata of an output.
+The kernel of such an execution knows neither its notebook's path nor its output's, so the record lacks the notebook
+until somebody imports it. Which run it was is in the metadata of an output.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kpibackfill.archive import files, ledger, provenance
+from kpibackfill.archive import files, provenance
+from kpibackfill.archive.models import Archived
 from kpibackfill.archive.run_record import NOTEBOOK, RUN_METADATA, RunRecord, open_record
 from kpibackfill.errors import Refused
 from kpibackfill.lifecycle import closing
@@ -23,21 +24,21 @@ _PLAIN = ("target", "include_risky", "apply", "approved_plan", "revert_of", "rea
 _SLACK = timedelta(seconds=5)  # receipts have whole seconds
 
 
-def bring_in(runs_dir: Path, path: Path) -> RunRecord:
+def import_notebook(runs_dir: Path, path: Path) -> RunRecord:
     """Copy an executed notebook into its run's folder and seal it there.
 
     Raises
     ------
     Refused : it is no executed notebook of a run here, another execution's, or its run has a notebook already.
     """
-    content, named, told = _read(path)
+    content, named, papermill = _read(path)
     if len(named) != 1:
         what = "names no run" if not named else "names more than one run"
         raise _refused(f"{path} {what}: the outputs of its first step are not those of one execution")
     record = open_record(runs_dir, named.pop())
-    if any(entry["event"] == "archived" for entry in ledger.entries(runs_dir) if entry["run_id"] == record.run_id):
+    if any(isinstance(event, Archived) for event in record.events()):
         raise _refused(f"{record.run_id} has its notebook already")
-    _check(path, told, record)
+    _check(path, papermill, record)
     kept = record.folder / NOTEBOOK
     if kept.is_symlink() or not (kept.exists() and kept.samefile(path)):
         if os.path.lexists(kept):
@@ -50,7 +51,7 @@ def bring_in(runs_dir: Path, path: Path) -> RunRecord:
 def _read(path: Path) -> tuple[bytes, set[str], dict[str, Any]]:
     """A notebook, the runs that its outputs name, and what papermill says of its execution."""
     if path.exists() and not path.is_file():
-        raise _refused(f"{path} is no regular file")  # a device or a pipe may have no end
+        raise _refused(f"{path} is not a regular file")  # a device or a pipe may have no end
     try:
         content = path.read_bytes()
         notebook = json.loads(content)
@@ -61,32 +62,32 @@ def _read(path: Path) -> tuple[bytes, set[str], dict[str, Any]]:
             for output in cell.get("outputs", [])
             if RUN_METADATA in output.get("metadata", {})
         }
-        told = dict(notebook.get("metadata", {}).get("papermill", {}))
-        return content, named, told | {"parameters": dict(told.get("parameters", {}))}
+        papermill = dict(notebook.get("metadata", {}).get("papermill", {}))
+        return content, named, papermill | {"parameters": dict(papermill.get("parameters", {}))}
     except OSError as error:
         raise _refused(f"{path} can't be read ({error.strerror})") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise _refused(f"{path} is no notebook") from None
+        raise _refused(f"{path} is not a notebook") from None
 
 
-def _check(path: Path, told: dict[str, Any], record: RunRecord) -> None:
+def _check(path: Path, papermill: dict[str, Any], record: RunRecord) -> None:
     """The notebook must be of the execution that the receipt tells of: by its time and its parameters."""
     receipt = record.receipt
     try:
-        begun, ended = (told.get(name) and _instant(told[name]) for name in ("start_time", "end_time"))
+        begun, ended = (papermill.get(name) and _instant(papermill[name]) for name in ("start_time", "end_time"))
     except (ValueError, TypeError):
         begun = ended = None
     if begun is None:
         raise _refused(f"{path} was not executed by papermill")
-    started = _instant(receipt["started_at"])
+    started = _instant(receipt.started_at)
     if not begun - _SLACK <= started <= (ended or datetime.now(UTC)) + _SLACK:
         raise _refused(f"{path} was executed at another time than {record.run_id}")
-    kept = receipt["parameters"]
+    kept = receipt.parameters
     for name in _PLAIN:
-        value = told["parameters"].get(name, DEFAULTS[name])
+        value = papermill["parameters"].get(name, DEFAULTS[name])
         given = value.strip() if isinstance(value, str) else value
-        if given != kept[name] and not (name == "operator" and not given):
-            raise _refused(f"{path} was given {name} = {value!r}, and {record.run_id} {kept[name]!r}")
+        if given != getattr(kept, name) and not (name == "operator" and not given):
+            raise _refused(f"{path} was given {name} = {value!r}, and {record.run_id} {getattr(kept, name)!r}")
 
 
 def _instant(text: str) -> datetime:

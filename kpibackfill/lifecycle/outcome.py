@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import traceback
+from typing import get_args
 
 from kpibackfill.archive import files
-from kpibackfill.archive.run_record import FINAL, NOTEBOOK, RunRecord
+from kpibackfill.archive.models import FinalState
+from kpibackfill.archive.run_record import NOTEBOOK, RunRecord
 from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
 from kpibackfill.lifecycle import closing
 
@@ -18,30 +20,30 @@ def judge(record: RunRecord, raised: BaseException | None) -> list[str]:
     try:
         closing.finish(record)
     except KpiBackfillError as unwritten:
-        if record.receipt["state"] == "applied":
+        if record.receipt.state == "applied":
             raise closing.off_record(record, unwritten) from None
         raise
     receipt = record.receipt
-    if receipt["state"] == "applying":
+    if receipt.state == "applying":
         raise OutcomeUnknown(
             f"The run ended while it was writing, so that it is unknown whether it wrote. "
             f"`kpibackfill settle {record.run_id}` finds out; run nothing else before.",
             code="outcome_unknown",
         ) from None
-    if receipt["state"] not in FINAL:
+    if receipt.state not in get_args(FinalState):
         closing.close_failed(record, _ended_early(raised))
         receipt = record.receipt
     if isinstance(raised, KeyboardInterrupt):
         raise raised
-    error = receipt["error"]
-    if error is not None and error["code"] != "bug":
-        failure = KpiBackfillError(error["message"], code=error["code"])
-        failure.state = receipt["state"]
+    error = receipt.error
+    if error is not None and error.code != "bug":
+        failure = KpiBackfillError(error.message, code=error.code)
+        failure.state = receipt.state
         raise failure from None
     if raised is not None and not (error is None and _is_outside(raised)):
         raise Bug(_traceback(raised)) from None
     if error is not None:
-        raise Bug(error["message"])
+        raise Bug(error.message)
     return [] if raised is None else [f"The notebook did not come to its end ({_in_a_line(raised)}), but its run did."]
 
 

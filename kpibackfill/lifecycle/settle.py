@@ -5,30 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-from kpibackfill.archive import files
-from kpibackfill.archive.changes import PlanRow, after_image, changes, is_image, row_of
+from kpibackfill.archive.changes import after_image, changes, is_image
+from kpibackfill.archive.models import Found, Outcome, PlanRow, Receipt, SettledRow, Settlement, State, now
 from kpibackfill.archive.plan_file import read_plan
 from kpibackfill.archive.run_record import PLAN, RunRecord
 from kpibackfill.config import Config, Target
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import writing
-from kpibackfill.database.fact_table import Image
+from kpibackfill.database.image import Image, RowKey
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.lifecycle import closing
 from kpibackfill.parameters import system_user
 
-Outcome = Literal["applied", "not_in_effect", "changed_since"]
-Found = Literal["written", "as_before", "changed_since"]
-Key = tuple[int, str]
 # How long an apply itself goes on asking what became of its commit: a server that crashed is back by then, or not soon.
 ASK_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class Settlement:
+class Judged:
     """What the database says of a run's plan as a whole, and of each of its rows in the plan's order.
 
     ``changed_since``: what is stored is neither what the run wrote nor what was there before, in so many rows that
@@ -39,55 +35,60 @@ class Settlement:
     rows: tuple[Found, ...]
 
 
-def settle(config: Config, run_id: str) -> dict[str, Any]:
+def settle(config: Config, run_id: str) -> Settlement | State:
     """Decide a run that was cut off while it was writing, and put that on record as ``settlement.json``.
 
-    A closed file is never changed: the receipt goes on saying ``applying``, and the settlement says what is so.
+    A closed file is never changed: the receipt goes on saying ``applying``, and the settlement says what is true.
     A run that was cut off later, while it was being closed, only gets the ledger's line of its end.
 
     Returns
     -------
-    The settlement's document; that of an earlier settlement where there is one. Where only the ledger's line was added
-    there is no settlement: its outcome is the run's state, and it has no `settled_at`, no `by` and no rows.
+    The settlement, or that of an earlier call where there is one; the run's state, where only the ledger's line was
+    added.
 
     Raises
     ------
-    Refused : the run is still running, or there is nothing unknown about it.
-    KpiBackfillError : the database can't be asked now; nothing was changed.
+    Refused : the run is still running, or nothing about it is unknown.
+    KpiBackfillError : the database can't be reached now; nothing was changed.
     """
-
     record = RunRecord(config.runs_dir, run_id)
-    receipt = record.receipt
-    sealed = record.sealed
-    if record.settlement is not None and sealed:
-        return record.settlement
-    if record.closed and not sealed:
+    receipt, settlement, sealed = record.receipt, record.settlement, record.sealed
+    if settlement is not None and sealed:
+        return settlement
+    if receipt.ended_at is not None and not sealed:
         closing.finish(record)
-        return {"schema": 1, "run_id": run_id, "outcome": receipt["state"], "rows": []}
-    if receipt["ended_at"] is not None or receipt["state"] not in ("applying", "applied"):
+        return receipt.state
+    if receipt.ended_at is not None or receipt.state not in ("applying", "applied"):
         known = (
-            str(receipt["state"]).replace("_", " ")
-            if receipt["ended_at"]
-            else "planned: it ended, or still is, before its writing"
+            receipt.state.replace("_", " ")
+            if receipt.ended_at
+            else "planned: it ended before it began to write, or has not come that far"
         )
         raise Refused(f"There is nothing to settle: {run_id} is {known}. Nothing was changed.", code="nothing_unknown")
-    target = config.target(receipt["target"]["name"])
+    target = config.target(receipt.target.name)
     document = read_plan(record.folder / PLAN)
-    rows = [row_of(row) for row in document["rows"]]
     try:
         with writing(target.store_url, wait=1) as connection:
             fact = fact_table.layout(connection)
-            current = fact_table.locked_rows(connection, fact, [(row.snapshot_id, row.kpi_id) for row in rows])
+            current = fact_table.locked_rows(connection, fact, [row.key for row in document.rows])
             # Put on record under the writers' lock: a run that is not dead yet finds it when it gets the lock.
-            return _recorded(record, rows, judge(rows, current, run_id, document["fingerprint"]), current, receipt)
+            judged = judge(document.rows, current, run_id, document.fingerprint)
+            return _put_on_record(record, receipt, document.rows, judged, current)
     except Refused as error:
         if error.code != "locked":
             raise
         raise Refused(
-            f"{run_id} may still be running: somebody writes to {target.name}. Nothing was changed; "
+            f"{run_id} may still be running: somebody is writing to {target.name}. Nothing was changed; "
             "settle when that has ended.",
             code="still_running",
         ) from None
+
+
+def as_json(run_id: str, found: Settlement | State) -> dict[str, Any]:
+    """What ``settle --json`` prints: a settlement, or the state in which the run had ended."""
+    if isinstance(found, Settlement):
+        return found.as_json()
+    return {"schema": 1, "run_id": run_id, "outcome": found, "rows": []}
 
 
 def committed(
@@ -100,7 +101,7 @@ def committed(
     OutcomeUnknown : the database can't be asked now, or can't tell.
     """
 
-    keys = [(row.snapshot_id, row.kpi_id) for row in rows]
+    keys = [row.key for row in rows]
     deadline = time.monotonic() + ASK_SECONDS
     while True:
         try:
@@ -117,7 +118,7 @@ def committed(
     return found.outcome == "applied"
 
 
-def judge(rows: Sequence[PlanRow], current: Mapping[Key, Image], run_id: str, plan_fingerprint: str) -> Settlement:
+def judge(rows: Sequence[PlanRow], current: Mapping[RowKey, Image], run_id: str, plan_fingerprint: str) -> Judged:
     """Hold what is stored against what the plan found and what it would leave; all its rows were one transaction.
 
     A row that carries the run's id proves the commit. A row put back or deleted carries no id: it counts where no
@@ -127,7 +128,7 @@ def judge(rows: Sequence[PlanRow], current: Mapping[Key, Image], run_id: str, pl
     found: list[Found] = []
     proved = denied = standing = False
     for row in rows:
-        stored = current.get((row.snapshot_id, row.kpi_id))
+        stored = current.get(row.key)
         left = after_image(row, run_id, plan_fingerprint)
         marked = left if row.restore is None else None
         proved = proved or (marked is not None and stored is not None and stored.meta == marked.meta)
@@ -140,42 +141,41 @@ def judge(rows: Sequence[PlanRow], current: Mapping[Key, Image], run_id: str, pl
         else:
             found.append("changed_since")
     if proved or ("written" in found and "as_before" not in found):
-        return Settlement("applied", tuple(found))
+        return Judged("applied", tuple(found))
     if denied or ("written" not in found and (standing or "changed_since" not in found)):
-        return Settlement("not_in_effect", tuple(found))
-    return Settlement("changed_since", tuple(found))
+        return Judged("not_in_effect", tuple(found))
+    return Judged("changed_since", tuple(found))
 
 
 def state_of(record: RunRecord) -> str:
     """A run's state as it is known by now: its receipt's, or what a settlement found."""
     settlement = record.settlement
-    return str(record.receipt["state"] if settlement is None else settlement["outcome"])
+    return record.receipt.state if settlement is None else settlement.outcome
 
 
-def _recorded(
-    record: RunRecord, rows: list[PlanRow], judged: Settlement, current: Mapping[Key, Image], receipt: Mapping[str, Any]
-) -> dict[str, Any]:
-    stored = [current.get((row.snapshot_id, row.kpi_id)) for row in rows]
-    document = {
-        "schema": 1,
-        "run_id": record.run_id,
-        "outcome": judged.outcome,
-        "settled_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": system_user(),
-        "rows": [
-            {
-                "snapshot_id": row.snapshot_id,
-                "kpi_id": row.kpi_id,
-                "action": row.action,
-                "found": told,
-                "stored": None if image is None else files.number(image.metric_value),
-            }
-            for row, told, image in zip(rows, judged.rows, stored, strict=True)
-        ],
-    }
-    units = {receipt["site"]["kpi_id_prefix"] + entry["kpi_id"]: entry["unit"] for entry in receipt.get("kpis", [])}
-    closing.close_settled(record, document, changes(rows, units) if judged.outcome == "applied" else [])
-    return record.settlement or document  # somebody else's, who settled it at the same time
+def _put_on_record(
+    record: RunRecord, receipt: Receipt, rows: Sequence[PlanRow], judged: Judged, current: Mapping[RowKey, Image]
+) -> Settlement:
+    stored = [current.get(row.key) for row in rows]
+    settlement = Settlement(
+        run_id=record.run_id,
+        outcome=judged.outcome,
+        settled_at=now(),
+        by=system_user(),
+        rows=tuple(
+            SettledRow(
+                snapshot_id=row.snapshot_id,
+                kpi_id=row.kpi_id,
+                action=row.action,
+                found=found,
+                stored=None if image is None else image.metric_value,
+            )
+            for row, found, image in zip(rows, judged.rows, stored, strict=True)
+        ),
+    )
+    units = {receipt.site["kpi_id_prefix"] + kpi_id: unit for kpi_id, unit in receipt.units.items()}
+    closing.close_settled(record, settlement, changes(rows, units) if judged.outcome == "applied" else ())
+    return record.settlement or settlement  # somebody else's, who settled it at the same time
 
 
 def _unknown(unknown: OutcomeUnknown, run_id: str, why: str) -> OutcomeUnknown:

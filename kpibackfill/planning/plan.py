@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
-from kpibackfill.archive import files
-from kpibackfill.archive.changes import PlanRow, databases, row_document
+from kpibackfill.archive.changes import databases
+from kpibackfill.archive.models import (
+    Databases,
+    DecisionLine,
+    KpiRecord,
+    PlanDocument,
+    PlanRow,
+    PlanSummary,
+    QueryRecord,
+)
 from kpibackfill.archive.plan_file import fingerprint
 from kpibackfill.archive.run_record import DRIFT, PLAN
 from kpibackfill.compute import Readings
-from kpibackfill.drift import counts, records
+from kpibackfill.database.query_log import Query
+from kpibackfill.drift import counts, rows_of
 from kpibackfill.errors import Refused
 from kpibackfill.frames import seal_of
-from kpibackfill.kpis.registry import as_dict
+from kpibackfill.kpis.registry import Kpi
 from kpibackfill.planning import candidates, resolve
-from kpibackfill.planning.candidates import Proposal
+from kpibackfill.planning.candidates import Candidate
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.csv_export import drift_csv
 from kpibackfill.run import Run, step
@@ -29,15 +38,15 @@ from kpibackfill.run import Run, step
 class Plan:
     """The rows to write, ordered by key, and the fingerprint that stands for them and for the databases.
 
-    ``proposals`` are the rows that a person may decide about, planned ones included; ``decided`` is what was decided.
+    ``candidates`` are the rows that a person may decide about, planned ones included; ``decided`` is what was decided.
     """
 
     rows: tuple[PlanRow, ...]
-    databases: Mapping[str, Mapping[str, Any]]
+    databases: Databases
     fingerprint: str
     run: Run
-    proposals: tuple[Proposal, ...] = ()
-    decided: tuple[Mapping[str, Any], ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    decided: tuple[DecisionLine, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -57,9 +66,10 @@ class Plan:
         return markup.actions_sentence([row.action for row in self.rows])
 
     def _repr_html_(self) -> str:
-        words = {entry.kpi_id: as_dict(entry) for entry in self.run.kpis}
-        rows = map(row_document, self.rows)
-        return markup.plan_html(rows, words, self.run.site.kpi_id_prefix, self.fingerprint, self.decided, self.notes)
+        kpis = {entry.kpi_id: entry for entry in self.run.kpis}
+        return markup.plan_html(
+            self.rows, kpis, self.run.site.kpi_id_prefix, self.fingerprint, self.decided, self.notes
+        )
 
 
 @step
@@ -86,34 +96,26 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
         raise Refused("This drift belongs to another run; nothing was written. Run the cells in order.", code="order")
     readings: Readings = seal.content
     if readings.reverted is None:
-        proposed = candidates.of_drift(run, readings, drift)
+        found = candidates.of_drift(run, readings, drift)
     else:
-        proposed = candidates.of_revert(run, readings.reverted)
-    chosen = resolve.choose(run, readings, proposed)
-    notes = (*proposed.notes, *chosen.notes)
-    plan = build_plan(run, chosen.rows, proposals=proposed.proposals, decided=chosen.decided, notes=notes)
+        found = candidates.of_revert(run, readings.reverted)
+    chosen = resolve.choose(run, readings, found)
+    notes = (*found.notes, *chosen.notes)
+    plan = build_plan(run, chosen.rows, candidates=found.candidates, decided=chosen.decided, notes=notes)
     if run.record is not None:
         years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
         run.record.add(DRIFT, drift_csv(drift))
-        run.record.add(PLAN, files.readable(plan_document(plan)))
+        run.record.write(PLAN, plan_document(plan))
         run.record.update(
             databases=readings.databases,
-            notes=[*run.parameters.notes, *readings.notes, *plan.notes],
-            kpis=[
-                {
-                    **as_dict(entry),
-                    "source_text": entry.source_text,
-                    "source_sha256": hashlib.sha256(entry.source_text.encode()).hexdigest(),
-                    "queries": [asdict(query) for query in readings.queries[entry.kpi_id]],
-                }
-                for entry in run.kpis
-            ],
+            notes=(*run.parameters.notes, *readings.notes, *plan.notes),
+            kpis=tuple(_kpi_record(entry, readings.queries[entry.kpi_id]) for entry in run.kpis),
             years=years,
             total_kpi_rows=total,
-            rows=records(drift),
-            plan={"fingerprint": plan.fingerprint, "rows": len(plan)},
-            review=[proposal.document() for proposal in plan.proposals],
-            decisions=list(plan.decided),
+            rows=rows_of(drift),
+            plan=PlanSummary(fingerprint=plan.fingerprint, rows=len(plan)),
+            review=tuple(candidate.review_row() for candidate in plan.candidates),
+            decisions=plan.decided,
         )
     return plan
 
@@ -121,15 +123,25 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
 def build_plan(run: Run, rows: Iterable[PlanRow], **more: Any) -> Plan:
     ordered = tuple(sorted(rows, key=lambda row: (row.snapshot_id, row.kpi_id)))
     where = databases(run.target)
-    return Plan(ordered, where, fingerprint(where, [row_document(row) for row in ordered]), run, **more)
+    return Plan(ordered, where, fingerprint(where, ordered), run, **more)
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: Plan) -> PlanDocument:
     """``plan.json``: every row with its whole before-image, ``meta`` in base64."""
-    return {
-        "schema": 1,
-        "run_id": plan.run.run_id,
-        "fingerprint": plan.fingerprint,
-        "databases": plan.databases,
-        "rows": [row_document(row) for row in plan.rows],
-    }
+    return PlanDocument(run_id=plan.run.run_id, fingerprint=plan.fingerprint, databases=plan.databases, rows=plan.rows)
+
+
+def _kpi_record(entry: Kpi, queries: Iterable[Query]) -> KpiRecord:
+    return KpiRecord(
+        kpi_id=entry.kpi_id,
+        label=entry.label,
+        unit=entry.unit,
+        family=entry.family,
+        risky=entry.risky,
+        description=entry.description,
+        sources=tuple(entry.sources),
+        cadences=tuple(entry.cadences),
+        source_text=entry.source_text,
+        source_sha256=hashlib.sha256(entry.source_text.encode()).hexdigest(),
+        queries=tuple(QueryRecord(**asdict(query)) for query in queries),
+    )

@@ -1,23 +1,20 @@
-"""What becomes the plan: the proposals that are planned, or those that a person decided for."""
+"""What becomes the plan: the candidates that are planned, or those that a person decided for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
-from kpibackfill.archive.changes import PlanRow
+from kpibackfill.archive.models import DecisionLine, PlanRow
 from kpibackfill.compute import Readings
-from kpibackfill.database.fact_table import Image
+from kpibackfill.database.image import Image, RowKey
 from kpibackfill.decisions.decisions_file import Decision, Decisions, contradiction, refuse_lines
 from kpibackfill.numbers import same
-from kpibackfill.planning.candidates import Proposal, Proposed
+from kpibackfill.planning.candidates import Candidate, Candidates
 from kpibackfill.run import Run
-from kpibackfill.text import some
-
-Key = tuple[int, str]
+from kpibackfill.text import count, some
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +22,12 @@ class Chosen:
     """The rows of the plan, and for the record each decision with the row that it is about."""
 
     rows: tuple[PlanRow, ...]
-    decided: tuple[Mapping[str, Any], ...] = ()
+    decided: tuple[DecisionLine, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def choose(run: Run, readings: Readings, proposed: Proposed) -> Chosen:
-    """The planned proposals; with a decisions file exactly what it says, all that it does not name being deferred.
+def choose(run: Run, readings: Readings, found: Candidates) -> Chosen:
+    """The planned candidates; with a decisions file exactly what it says, all that it does not name being deferred.
 
     Raises
     ------
@@ -39,22 +36,22 @@ def choose(run: Run, readings: Readings, proposed: Proposed) -> Chosen:
     """
     decisions = run.decisions
     if decisions is None:
-        return Chosen(tuple(proposal.row for proposal in proposed.proposals if proposal.planned))
-    desk = _Desk(run, readings, proposed)
+        return Chosen(tuple(candidate.row for candidate in found.candidates if candidate.planned))
+    resolver = _DecisionResolver(run, readings, found)
     problems: list[tuple[Decision, str]] = []
-    first: dict[Key, Decision] = {}
+    first: dict[RowKey, Decision] = {}
     rows: list[PlanRow] = []
     already: list[int] = []
     for decision in decisions.lines:
         try:
-            keys = list(desk.keys(decision))
+            keys = list(resolver.keys(decision))
             for key in keys:
                 known = first.setdefault(key, decision)
                 if not known.same_as(decision):
                     raise contradiction(known, decision, decisions.name)
                 if known is not decision:
                     continue
-                row = desk.row(decision, key)
+                row = resolver.row(decision, key)
                 if row is not None:
                     rows.append(row)
                 elif decision.word != "reject":
@@ -62,20 +59,20 @@ def choose(run: Run, readings: Readings, proposed: Proposed) -> Chosen:
         except _Unfit as unfit:
             problems.append((decision, str(unfit)))
     refuse_lines(decisions, problems)
-    return Chosen(tuple(rows), tuple(desk.decided(first)), (_told(decisions, rows, first, already),))
+    return Chosen(tuple(rows), tuple(resolver.decided(first)), (_decision_note(decisions, rows, first, already),))
 
 
 class _Unfit(Exception):
     """Why a decision doesn't fit this run."""
 
 
-class _Desk:
-    """A run's proposals and stored rows, laid out for one decision after the other."""
+class _DecisionResolver:
+    """Works out what decisions mean for a run's candidates and stored rows."""
 
-    def __init__(self, run: Run, readings: Readings, proposed: Proposed) -> None:
+    def __init__(self, run: Run, readings: Readings, found: Candidates) -> None:
         self._run, self._readings = run, readings
-        self._settled = proposed.settled
-        self._by_key = {proposal.key: proposal for proposal in proposed.proposals}
+        self._settled = found.settled
+        self._by_key = {candidate.key: candidate for candidate in found.candidates}
         snapshots = readings.snapshots
         self._snapshots: dict[int, tuple[int, str]] = {
             snapshot_id: (year, date)
@@ -87,7 +84,7 @@ class _Desk:
             )
         }
 
-    def keys(self, decision: Decision) -> Iterator[Key]:
+    def keys(self, decision: Decision) -> Iterator[RowKey]:
         if decision.snapshot_id is None:
             found = [snapshot_id for snapshot_id, (year, _) in self._snapshots.items() if year == decision.year]
             if not found:
@@ -95,35 +92,35 @@ class _Desk:
             yield from ((snapshot_id, decision.kpi_id) for snapshot_id in found)
             return
         key = (decision.snapshot_id, decision.kpi_id)
-        proposal = self._by_key.get(key)
-        if decision.snapshot_id not in self._snapshots and proposal is None:
+        candidate = self._by_key.get(key)
+        if decision.snapshot_id not in self._snapshots and candidate is None:
             raise _Unfit(f"snapshot {decision.snapshot_id} is none of this run's target snapshots")
-        year = proposal.row.year if proposal else self._snapshots[decision.snapshot_id][0]
+        year = candidate.row.year if candidate else self._snapshots[decision.snapshot_id][0]
         if decision.year is not None and decision.year != year:
             raise _Unfit(f"snapshot {decision.snapshot_id} is of {year}, not of {decision.year}")
         yield key
 
-    def row(self, decision: Decision, key: Key) -> PlanRow | None:
+    def row(self, decision: Decision, key: RowKey) -> PlanRow | None:
         """The row that the decision puts into the plan; ``None`` where there is nothing to write."""
         if self._run.parameters.revert_of and decision.word in ("set", "remove"):
             raise _Unfit(f"a revert only puts rows back; {decision.word} is for another run")
         if self._is_done(decision, key):
             return None
-        proposal = self._by_key.get(key)
-        if decision.numbers and proposal is None:
+        candidate = self._by_key.get(key)
+        if decision.numbers and candidate is None:
             raise _Unfit("this run has nothing to decide there: its numbers changed since, or its KPI is not computed")
-        if decision.numbers and proposal and proposal.numbers != decision.numbers:
+        if decision.numbers and candidate and candidate.numbers != decision.numbers:
             raise _Unfit("decided on numbers that have changed since; review a new dry run")
         if decision.word == "set":
             return self._set(decision, key)
-        assert proposal is not None
+        assert candidate is not None
         if decision.word == "remove":
-            return self._removal(proposal)
-        if decision.word == "accept" and proposal.status == "unsupported":
+            return self._removal(candidate)
+        if decision.word == "accept" and candidate.status == "unsupported":
             raise _Unfit("nothing was computed for that row, so there is nothing to accept; remove it, or set a value")
-        return proposal.row if decision.word == "accept" else None
+        return candidate.row if decision.word == "accept" else None
 
-    def _is_done(self, decision: Decision, key: Key) -> bool:
+    def _is_done(self, decision: Decision, key: RowKey) -> bool:
         """Whether what is stored is what was decided already, as it is once the decisions were applied."""
         before = self._readings.stored.get(key)
         if decision.word == "set":
@@ -139,15 +136,15 @@ class _Desk:
         return key in self._settled
 
     @staticmethod
-    def _removal(proposal: Proposal) -> PlanRow:
-        row = proposal.row
-        return replace(row, action="delete", value=None, period_year=None, period_month=None, origin="remove")
+    def _removal(candidate: Candidate) -> PlanRow:
+        row = candidate.row
+        return row.changed(action="delete", value=None, period_year=None, period_month=None, origin="remove")
 
-    def _period(self, key: Key) -> tuple[int, int]:
+    def _period(self, key: RowKey) -> tuple[int, int]:
         _, date = self._snapshots[key[0]]
         return int(date[:4]), int(date[5:7])
 
-    def _set(self, decision: Decision, key: Key) -> PlanRow:
+    def _set(self, decision: Decision, key: RowKey) -> PlanRow:
         before: Image | None = self._readings.stored.get(key)
         year, month = self._period(key)
         computed = self._readings.computed
@@ -170,23 +167,32 @@ class _Desk:
             origin="set",
         )
 
-    def decided(self, first: Mapping[Key, Decision]) -> Iterator[dict[str, Any]]:
+    def decided(self, first: Mapping[RowKey, Decision]) -> Iterator[DecisionLine]:
         for (snapshot_id, _), decision in first.items():
-            proposal = self._by_key.get((snapshot_id, decision.kpi_id))
-            year = proposal.row.year if proposal else self._snapshots[snapshot_id][0]
-            told = asdict(decision) | {"snapshot_id": snapshot_id, "year": year}
-            told["decision"] = told.pop("word")
-            yield told
+            candidate = self._by_key.get((snapshot_id, decision.kpi_id))
+            yield DecisionLine(
+                line=decision.line,
+                kpi_id=decision.kpi_id,
+                snapshot_id=snapshot_id,
+                year=candidate.row.year if candidate else self._snapshots[snapshot_id][0],
+                decision=decision.word,
+                value=decision.value,
+                numbers=decision.numbers,
+                reason=decision.reason,
+                reviewer=decision.reviewer,
+            )
 
 
-def _told(decisions: Decisions, rows: Sequence[PlanRow], first: Mapping[Key, Decision], already: Iterable[int]) -> str:
+def _decision_note(
+    decisions: Decisions, rows: Sequence[PlanRow], first: Mapping[RowKey, Decision], already: Iterable[int]
+) -> str:
     words = [decision.word for decision in first.values()]
     past = {"accept": "accepted", "set": "set", "remove": "to remove", "reject": "rejected"}
     counts = ", ".join(f"{words.count(word)} {text}" for word, text in past.items() if word in words) or "none"
-    lines = ", ".join(map(str, dict.fromkeys(already)))
-    nothing = f" Nothing is left to do for line{'s' * (',' in lines)} {lines}." if lines else ""
+    lines = list(dict.fromkeys(already))
+    nothing = f" Nothing is left to do for line{'s' if lines[1:] else ''} {some(lines, 50)}." if lines else ""
     ignored = f" Columns without a meaning here: {some(decisions.ignored)}." if decisions.ignored else ""
     return (
-        f"By the decisions in {decisions.name}: {counts}; {len(rows)} row{'s' * (len(rows) != 1)} in the plan, every "
-        f"row that it does not name is deferred.{nothing}{ignored}"
+        f"By the decisions in {decisions.name}: {counts}; {count(len(rows), 'row')} in the plan, every row that it "
+        f"does not name is deferred.{nothing}{ignored}"
     )

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kpibackfill.archive import files
-from kpibackfill.archive import runs as runs_on_record
+from kpibackfill.archive.models import ReviewRow
 from kpibackfill.archive.run_record import RunRecord
-from kpibackfill.archive.vouching import refuse_altered
+from kpibackfill.archive.runs import resolve_run
 from kpibackfill.config import Config, load_config
 from kpibackfill.decisions import decisions_file
 from kpibackfill.decisions.decisions_file import COLUMNS, ROW_COLUMNS, Decision, Decisions
@@ -48,12 +48,12 @@ class Review:
         return f"{self.path}: {count} row{'s' * (count != 1)}"
 
     def _repr_html_(self) -> str:
-        words = {kpi_id: registry.as_dict(entry) for kpi_id, entry in registry.load().items()}
+        kpis = registry.load()
         here = self.path.resolve().is_relative_to(Path.cwd())
         return markup.render(
             "review",
             path=os.path.relpath(self.path) if here else str(self.path),
-            rows=[_shown(line, words) for line in self.frame.to_dict("records")],
+            rows=[_shown(line, kpis) for line in self.frame.to_dict("records")],
             decided=sum(text != "" for text in self.frame["decision"]),
         )
 
@@ -80,20 +80,20 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
     """
     config = config or load_config()
     if isinstance(run, str):
-        run_id = runs_on_record.resolve_run(config.runs_dir, run)
+        run_id = resolve_run(config.runs_dir, run)
         rows, units = _archived(config, run_id)
     else:
         if output is None and run.run.parameters.decisions:
             return _read(run.run.parameters.decisions)
         run_id = run.run.run_id or f"{run.run.target.name}-{run.fingerprint[:8]}"
-        rows, units = [proposal.document() for proposal in run.proposals], decidable(config)
+        rows, units = [candidate.review_row() for candidate in run.candidates], decidable(config)
     path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
     _refuse_archived(path, config)
     if os.path.lexists(path.resolve()):  # one that is too long is not: writing it is told
         if output is None and not isinstance(run, str):
             return _read(path)
         raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
-    lines = [_line(row, units.get(row["kpi_id"], "")) for row in rows]
+    lines = [_line(row, units.get(row.kpi_id, "")) for row in rows]
     _write(path, _csv(COLUMNS, lines))
     return Review(path, _frame(COLUMNS, lines))
 
@@ -206,31 +206,32 @@ def _refuse_archived(path: Path, config: Config) -> None:
         raise Refused(f"{path} is in the archive, whose files are closed; name another file.", code="decisions")
 
 
-def _archived(config: Config, run_id: str) -> tuple[list[Mapping[str, Any]], Mapping[str, str]]:
+def _archived(config: Config, run_id: str) -> tuple[Sequence[ReviewRow], Mapping[str, str]]:
     record = RunRecord(config.runs_dir, run_id)
     receipt = record.receipt
-    if receipt["state"] != "dry_run" or not record.closed:
+    if receipt.state != "dry_run" or not record.closed:
         raise Refused(f"{run_id} is no dry run that has ended; only those are reviewed.", code="decisions")
-    refuse_altered(record)
-    return receipt["review"], {entry["kpi_id"]: entry["unit"] for entry in receipt["kpis"]}
+    record.require_unaltered()
+    return receipt.review, receipt.units
 
 
-def _line(row: Mapping[str, Any], unit: str) -> dict[str, str]:
+def _line(row: ReviewRow, unit: str) -> dict[str, str]:
     """A row for people: where a rate rests on fewer than five, its numbers are withheld, as everywhere."""
-    line = {name: "" if row[name] is None else str(row[name]) for name in ROW_COLUMNS}
-    remarks = list(row["warnings"])
-    if row["computed"] is not None and unit == "fraction" and too_few("fraction", row["basis"]):
+    line = {name: "" if getattr(row, name) is None else str(getattr(row, name)) for name in ROW_COLUMNS}
+    remarks = list(row.warnings)
+    if row.computed is not None and unit == "fraction" and too_few("fraction", row.basis):
         line |= {"stored": FEW if line["stored"] else "", "computed": FEW, "basis": FEW, "population": FEW}
         remarks.insert(0, NOT_FOR_PUBLICATION)
-    return line | {"remarks": "; ".join(remarks), "numbers": row["numbers"]}
+    return line | {"remarks": "; ".join(remarks), "numbers": row.numbers}
 
 
-def _shown(told: Mapping[str, str], words: markup.Words) -> dict[str, Any]:
+def _shown(told: Mapping[str, str], kpis: markup.Kpis) -> dict[str, Any]:
     """A line as people read it; a column that the file lacks is empty."""
     line = {**dict.fromkeys(COLUMNS, ""), **told}
-    unit = markup.unit_of(line["kpi_id"], words)
+    kpi = kpis.get(line["kpi_id"])
+    unit = kpi.unit if kpi else None
     texts = {f"{name}_text": _amount(line[name], unit) for name in ("stored", "computed", "value")}
-    return {**line, **texts, "label": words.get(line["kpi_id"], {}).get("label", line["kpi_id"])}
+    return {**line, **texts, "label": kpi.label if kpi else line["kpi_id"]}
 
 
 def _amount(text: str, unit: Unit | None) -> str:

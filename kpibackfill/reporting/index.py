@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kpibackfill.archive import files, history, ledger
-from kpibackfill.archive import runs as runs_on_record
-
-FILE_NAME = "index.html"
+from kpibackfill.archive import files, ledger
+from kpibackfill.archive.history import RecordedChange, changes_of, origin_of, published_change
+from kpibackfill.archive.run_record import INDEX
+from kpibackfill.archive.runs import RunSummary, read_runs
+from kpibackfill.reporting.terminal import state_words
 
 
 def write(runs_dir: Path) -> None:
@@ -25,51 +26,51 @@ def write(runs_dir: Path) -> None:
         # A run that ended while the page was made belongs on it.
         while size != path.stat().st_size:
             size = path.stat().st_size
-            files.write(runs_dir / FILE_NAME, render(runs_dir))
+            files.write(runs_dir / INDEX, render(runs_dir))
 
 
 def render(runs_dir: Path) -> str:
     from kpibackfill.reporting.markup import templates
 
-    events = list(ledger.entries(runs_dir))
-    found = runs_on_record.read_runs(events, runs_dir)
-    changes = history.changes_of(events, runs_dir)
+    events = list(ledger.events(runs_dir))
+    found = read_runs(events, runs_dir)
+    changes = changes_of(events, runs_dir)
     return templates().get_template("index.html").render(data=_embedded(_data(found, changes)))
 
 
-def _data(found: Mapping[str, Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _data(found: Mapping[str, RunSummary], changes: Sequence[RecordedChange]) -> dict[str, Any]:
     """Lists rather than objects, and runs by their place, since there may be tens of thousands of rows."""
     place = {run_id: number for number, run_id in enumerate(found)}
     return {
         "runs": [
             [
-                run["run_id"],
-                run["started_at"][:16].replace("T", "\u00a0"),
-                run["target"],
-                "–".join(dict.fromkeys(map(str, run["years"]))),
-                run["state"].replace("_", " ") + (" (settled)" if run["settled"] else ""),
-                run["planned"],
-                run["written"],
-                run["operator"],
-                run["reason"],
-                run["notebook"],
-                ", ".join(str(approval["by"]) for approval in run["approvals"]),
-                run["revert_of"],
+                run.run_id,
+                run.started_at[:16].replace("T", "\u00a0"),
+                run.target,
+                "–".join(dict.fromkeys(map(str, run.years))),
+                state_words(run.state, run.settled),
+                run.planned,
+                run.written,
+                run.operator,
+                run.reason,
+                run.notebook,
+                ", ".join(approval.by for approval in run.approvals),
+                run.revert_of,
             ]
             for run in found.values()
         ],
         "history": [
             [
-                place[change["run_id"]],
-                change["year"],
-                change["snapshot_id"],
-                change["kpi_id"],
-                change["action"],
-                *history.shown(change),
-                history.origin_words(change),
+                place[change.run_id],
+                change.year,
+                change.snapshot_id,
+                change.kpi_id,
+                change.action,
+                *published_change(change),
+                origin_of(change),
             ]
             for change in changes
-            if change["run_id"] in place
+            if change.run_id in place
         ],
     }
 

@@ -8,21 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, amount, measure, too_few
+from kpibackfill.archive.models import Decision, DriftRow, PlanRow, Settlement, State, Written
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, Unit, amount, measure, too_few
 from kpibackfill.text import count, shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from kpibackfill.kpis.registry import Kpi
-
 # What matters stands first.
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 DIFFERS = STATUSES[:3]
 MOVED = ("source", "store", "both", "vanished")
-Words = Mapping[str, Mapping[str, Any]]
+
+
+class Described(Protocol):
+    """A KPI, or what the record keeps of one."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def unit(self) -> Unit: ...
+
+
+Kpis = Mapping[str, Described]
+"""By the registry's id; a KPI that only decisions set is not in it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,41 +122,38 @@ def moved_sentence(moved: Iterable[str]) -> str:
     return f"Since it was last recorded: {'; '.join(parts)}." if parts else ""
 
 
-def drift_rows(rows: Iterable[Mapping[str, Any]], words: Words) -> list[dict[str, Any]]:
+def drift_rows(rows: Iterable[DriftRow], kpis: Kpis) -> list[dict[str, Any]]:
     """Rows of a receipt with what people read of them added."""
     shown = []
     for row in rows:
-        unit = words[row["kpi_id"]]["unit"]
-        few = too_few(unit, row["basis"])
+        unit = kpis[row.kpi_id].unit
+        few = too_few(unit, row.basis)
         # What is stored came from the same few people, so it is withheld beside a computed rate of theirs.
-        withheld = few and row["computed"] is not None
+        withheld = few and row.computed is not None
         stored, computed, delta, change = (
-            None if withheld else _number(row[name]) for name in ("stored", "computed", "delta", "change")
+            None if withheld else value for value in (row.stored, row.computed, row.delta, row.change)
         )
-        remarks = list(row["warnings"])
-        if row["status"] == "changed" and (row["stored_period_year"], row["stored_period_month"]) != (
-            row["period_year"],
-            row["period_month"],
-        ):
-            remarks.insert(0, f"The stored period is {row['stored_period_year']}-{row['stored_period_month']}.")
-        if row["moved"]:
-            recorded = FEW if withheld else amount(_number(row["recorded"]), unit)
-            remarks.insert(0, _moved_remark(row, recorded))
-        if row["decided"]:
-            remarks.insert(0, f"{row['decided'][0].upper()}{row['decided'][1:]}.")
+        remarks = list(row.warnings)
+        stored_period = (row.stored_period_year, row.stored_period_month)
+        if row.status == "changed" and stored_period != (row.period_year, row.period_month):
+            remarks.insert(0, f"The stored period is {row.stored_period_year}-{row.stored_period_month}.")
+        if row.moved:
+            remarks.insert(0, _moved_remark(row.moved, FEW if withheld else amount(row.recorded, unit)))
+        if row.decided:
+            remarks.insert(0, f"{row.decided[0].upper()}{row.decided[1:]}.")
         if withheld:
             remarks.insert(0, f"{NOT_FOR_PUBLICATION.capitalize()}.")
         # In hundredths of its measure, to sort shares and points together.
         size = change if unit == "count" else delta / 100 if unit == "points" and delta is not None else delta
         shown.append(
             {
-                **row,
-                "label": words[row["kpi_id"]]["label"],
+                **dict(row),
+                "label": kpis[row.kpi_id].label,
                 "withheld": withheld,
-                "stored_text": FEW if withheld and row["stored"] is not None else amount(stored, unit),
+                "stored_text": FEW if withheld and row.stored is not None else amount(stored, unit),
                 "computed_text": FEW if withheld else amount(computed, unit),
                 "drift_text": FEW if withheld else NONE if delta == 0 else measure(delta, change, unit),
-                "basis_text": FEW if few else _rests_on(row["basis"], row["population"]),
+                "basis_text": FEW if few else _rests_on(row.basis, row.population),
                 "stored_sort": _sort(stored),
                 "computed_sort": _sort(computed),
                 "size": size,
@@ -166,43 +176,42 @@ def remarks(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[tuple[str
     ]
 
 
-def _moved_remark(row: Mapping[str, Any], recorded: str) -> str:
+def _moved_remark(moved: str, recorded: str) -> str:
     """What a row of the drift says of who moved; `recorded` is the recorded value as people read it."""
     return {
-        "": "",
         "source": f"What is computed now differs from the {recorded} recorded: sources, settings or code have changed.",
         "store": f"Somebody changed the stored row since {recorded} was recorded.",
         "both": f"What is computed now differs from the {recorded} recorded, and somebody changed the stored row too.",
         "vanished": f"The row has vanished since {recorded} was recorded.",
-    }[row["moved"]]
+    }[moved]
 
 
 def plan_rows(
-    rows: Iterable[Mapping[str, Any]],
-    words: Words,
+    rows: Iterable[PlanRow],
+    kpis: Kpis,
     prefix: str,
     snapshots: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of a plan document with what people read of them added, and their snapshot where it is known."""
     shown = []
     for row in rows:
-        told = words.get(row["kpi_id"].removeprefix(prefix), {})
-        unit = unit_of(row["kpi_id"].removeprefix(prefix), words)
-        before = None if row["before"] is None else _number(row["before"]["metric_value"])
-        few = too_few(unit, row["basis"])
+        kpi = kpis.get(row.kpi_id.removeprefix(prefix))
+        unit = kpi.unit if kpi else None
+        before = None if row.before is None else row.before.metric_value
+        few = too_few(unit, row.basis)
         from_text, to_text = (
-            FEW if few and value is not None else amount(value, unit) for value in (before, _number(row["value"]))
+            FEW if few and value is not None else amount(value, unit) for value in (before, row.value)
         )
-        label = told.get("label", row["kpi_id"])
-        snapshot = (snapshots or {}).get(row["snapshot_id"])
-        by = {"set": "set by hand", "remove": "removed by hand", "revert": "put back"}.get(row["origin"], "")
+        label = kpi.label if kpi else row.kpi_id
+        snapshot = (snapshots or {}).get(row.snapshot_id)
+        by = {"set": "set by hand", "remove": "removed by hand", "revert": "restored"}.get(row.origin, "")
         texts = {"label": label, "by": by, "from_text": from_text, "to_text": to_text}
-        shown.append({**row, **texts, "snapshot": snapshot})
+        shown.append({**dict(row), **texts, "snapshot": snapshot})
     return shown
 
 
 def planned_rows(
-    rows: Iterable[Mapping[str, Any]], drift: Sequence[Mapping[str, Any]], words: Words, prefix: str
+    rows: Iterable[PlanRow], drift: Sequence[Mapping[str, Any]], kpis: Kpis, prefix: str
 ) -> list[dict[str, Any]]:
     """As `plan_rows`, beside the run's `drift_rows`: with their snapshots, and withheld where those are."""
     withheld = {(row["snapshot_id"], prefix + row["kpi_id"]) for row in drift if row["withheld"]}
@@ -213,39 +222,35 @@ def planned_rows(
             for name in ("from_text", "to_text")
             if (row["snapshot_id"], row["kpi_id"]) in withheld and row[name] != NONE
         }
-        for row in plan_rows(rows, words, prefix, {row["snapshot_id"]: row for row in drift})
+        for row in plan_rows(rows, kpis, prefix, {row["snapshot_id"]: row for row in drift})
     ]
 
 
 def decided_rows(
-    decided: Iterable[Mapping[str, Any]], words: Words, drift: Iterable[Mapping[str, Any]] = ()
+    decided: Iterable[Decision], kpis: Kpis, drift: Iterable[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
-    """What was decided, as a receipt tells it, with what people read of it added; withheld where the drift's row is."""
+    """What was decided, as a receipt has it, with what people read of it added; withheld where the drift's row is."""
     withheld = {(row["snapshot_id"], row["kpi_id"]) for row in drift if row["withheld"]}
     shown = []
-    for told in decided:
-        few = (told["snapshot_id"], told["kpi_id"]) in withheld
-        value = None if told["value"] is None else amount(told["value"], unit_of(told["kpi_id"], words))
-        label = words.get(told["kpi_id"], {}).get("label", told["kpi_id"])
-        shown.append({**told, "label": label, "value_text": "" if value is None else FEW if few else value})
+    for decision in decided:
+        few = (decision.snapshot_id, decision.kpi_id) in withheld
+        kpi = kpis.get(decision.kpi_id)
+        value = None if decision.value is None else amount(decision.value, kpi.unit if kpi else None)
+        label = kpi.label if kpi else decision.kpi_id
+        shown.append({**dict(decision), "label": label, "value_text": "" if value is None else FEW if few else value})
     return shown
 
 
-def unit_of(kpi_id: str, words: Words) -> Any:
-    """The unit of a KPI; one that only decisions set has none, and is shown as it is."""
-    return words.get(kpi_id, {}).get("unit")
-
-
 def plan_html(
-    rows: Iterable[Mapping[str, Any]],
-    words: Words,
+    rows: Iterable[PlanRow],
+    kpis: Kpis,
     prefix: str,
     fingerprint: str,
-    decided: Iterable[Mapping[str, Any]],
+    decided: Iterable[Decision],
     notes: Sequence[str],
 ) -> str:
     """The rows of a plan document, what was decided, and the notes."""
-    shown = plan_rows(rows, words, prefix)
+    shown = plan_rows(rows, kpis, prefix)
     few = [
         {"snapshot_id": row["snapshot_id"], "kpi_id": row["kpi_id"].removeprefix(prefix), "withheld": True}
         for row in shown
@@ -254,7 +259,7 @@ def plan_html(
     return render(
         "planned",
         rows=shown,
-        decided=decided_rows(decided, words, few),
+        decided=decided_rows(decided, kpis, few),
         notes=notes,
         sentence=actions_sentence([row["action"] for row in shown]),
         fingerprint=fingerprint,
@@ -269,28 +274,27 @@ def actions_sentence(actions: Sequence[str]) -> str:
     return f"{len(actions)} row{'s' * (len(actions) != 1)}: {counts}."
 
 
-def written_sentence(written: Mapping[str, Any]) -> str:
+def written_sentence(written: Written) -> str:
     """``19 rows inserted, 11 rows updated.``"""
     past = {"insert": "inserted", "update": "updated", "delete": "deleted"}
-    parts = [f"{count} row{'s' * (count != 1)} {past[name]}" for name in past if (count := written.get(name, 0))]
+    parts = [f"{count} row{'s' * (count != 1)} {past[name]}" for name in past if (count := getattr(written, name))]
     return f"{', '.join(parts)}." if parts else "the plan was empty, nothing was written."
 
 
-def settlement_sentence(document: Mapping[str, Any]) -> str:
-    """What a settlement found, for people."""
-    run_id, rows = document["run_id"], document["rows"]
+def settlement_sentence(run_id: str, found: Settlement | State) -> str:
+    """What a settlement found, or how the run had ended already, for people."""
+    if not isinstance(found, Settlement):
+        return f"{run_id} had ended as {found}. That is on record now."
     text = {
         "applied": f"{run_id} was carried out: its transaction was committed.",
         "not_in_effect": f"{run_id} is not in effect: nothing of it is in the database.",
-        "changed_since": f"{run_id} can't be told as a whole: somebody has changed its rows since.",
-    }.get(
-        document["outcome"], f"{run_id} had ended as {document['outcome']}: nothing was written. That is on record now."
-    )
+        "changed_since": f"{run_id} can't be settled as a whole: somebody has changed its rows since.",
+    }[found.outcome]
     others = {"changed_since": "Changed since by somebody else"}
-    if document["outcome"] == "applied":
-        others["as_before"] = "Put back since, by somebody else, as before the run"
-    for found, words in others.items():
-        named = [f"({row['snapshot_id']}, {row['kpi_id']})" for row in rows if row["found"] == found]
+    if found.outcome == "applied":
+        others["as_before"] = "Restored since, by somebody else, to what was there before the run"
+    for state, words in others.items():
+        named = [f"({row.snapshot_id}, {row.kpi_id})" for row in found.rows if row.found == state]
         text += f" {words}: {', '.join(named)}." if named else ""
     return text
 
@@ -329,10 +333,6 @@ def block(source: str, **values: Any) -> str:
 
 def _whole(value: Any) -> int | None:
     return None if value is None or value != value or str(value) == "<NA>" else int(value)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def _rests_on(basis: int | None, population: int | None) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from kpibackfill.archive import history as record_history
+from kpibackfill.archive.history import origin_sentence, published_values
 from kpibackfill.config import load_config
 from kpibackfill.kpis import registry
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.markup import Table
 from kpibackfill.reporting.terminal import state_words
+from kpibackfill.text import count
 
 
 class Lines(pd.DataFrame):  # type: ignore[misc]
@@ -54,8 +55,15 @@ def runs_table(runs: pd.DataFrame) -> Table:
 
     Example: ``kb.runs_table(kb.runs(target="live", year=2019))``
     """
-    rows = [{**run, "when": f"{run['started_at']:%Y-%m-%d %H:%M}", "state": state_words(run)} for run in _records(runs)]
-    sentence = f"{len(rows):,} run{'s' * (len(rows) != 1)}." if rows else "No run is like that."
+    rows = [
+        {
+            **run,
+            "when": f"{run['started_at']:%Y-%m-%d %H:%M}",
+            "state": state_words(run["state"], run["settled"]),
+        }
+        for run in _records(runs)
+    ]
+    sentence = f"{count(len(rows), 'run')}." if rows else "No runs match."
     return _table("runs", rows, sentence)
 
 
@@ -76,12 +84,20 @@ def history_table(history: pd.DataFrame) -> Table:
     for change in _records(history):
         unknown = {"label": change["kpi_id"], "unit": None}
         words = history.attrs.get("kpis", {}).get(change["kpi_id"], unknown)
-        before, after = record_history.shown({**change, "after": change["value"], "unit": words["unit"]})
-        why = [text for text in (record_history.origin_words(change), change["reason"]) if text]
-        told = {"when": f"{change['when']:%Y-%m-%d %H:%M}", "label": words["label"], "why": "; ".join(why)}
-        rows.append({**change, **told, "from_text": before, "to_text": after})
-    values, runs = len(rows), len({row["run_id"] for row in rows})
-    sentence = f"{values:,} value{'s' * (values != 1)}, written by {runs:,} run{'s' * (runs != 1)}."
+        before, after = published_values(
+            change["before"], change["value"], words["unit"], change["basis_before"], change["basis"]
+        )
+        origin = origin_sentence(*(change[name] for name in ("origin", "reverts", "reviewer", "decision_reason")))
+        texts = {
+            "when": f"{change['when']:%Y-%m-%d %H:%M}",
+            "label": words["label"],
+            "why": "; ".join(filter(None, [origin, change["reason"]])),
+            "from_text": before,
+            "to_text": after,
+        }
+        rows.append({**change, **texts})
+    runs = len({row["run_id"] for row in rows})
+    sentence = f"{count(len(rows), 'value')}, written by {count(runs, 'run')}."
     return _table("history", rows, sentence if rows else "No run has written such a row.")
 
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kpibackfill.archive.models import Document, PlanDocument, Receipt, Settlement, read
 from kpibackfill.archive.run_record import PLAN, SETTLEMENT
 from kpibackfill.config import web_address
 from kpibackfill.reporting import markup
@@ -34,8 +35,6 @@ _ENDS = {
     "planned": "This run has not ended; nothing is written yet.",
     "applying": "Unsettled: the run was writing, and its end is not on record.",
 }
-# What a receipt lacks that ended early.
-_OPTIONAL = dict.fromkeys(("years", "plan", "databases", "approval", "cache_tags", "after_apply"))
 _MEANINGS = {
     "unsupported": "a value is stored, with nothing to compute it from",
     "changed": "the computed value or the period differs",
@@ -45,9 +44,7 @@ _MEANINGS = {
 }
 
 
-def closing_page(
-    receipt: Mapping[str, Any], folder: Path, settlement: Mapping[str, Any] | None = None
-) -> tuple[str, str | None]:
+def closing_page(receipt: Receipt, folder: Path, settlement: Settlement | None = None) -> tuple[str, str | None]:
     """The page for a receipt, and a settlement that is not written yet, and what could not be shown in it.
 
     It never raises.
@@ -60,49 +57,49 @@ def closing_page(
     except Exception as error:  # noqa: BLE001 - see above
         figures, missing = [], f"The figures could not be drawn ({type(error).__name__})."
     try:
-        plan, settled = (_read(path) if path.is_file() else None for path in (folder / PLAN, folder / SETTLEMENT))
-        return full_page(receipt, plan, figures, missing, settlement or settled), missing
+        plan = _document(PlanDocument, folder / PLAN)
+        settled = settlement or _document(Settlement, folder / SETTLEMENT)
+        return full_page(receipt, plan, figures, missing, settled), missing
     except Exception as error:  # noqa: BLE001 - see above
         missing = f"The report could not be made ({type(error).__name__})."
         return _bare_page(receipt, missing), missing
 
 
 def full_page(
-    receipt: Mapping[str, Any],
-    plan: Mapping[str, Any] | None,
+    receipt: Receipt,
+    plan: PlanDocument | None,
     figures: Sequence[tuple[str, str]],
     missing: str | None = None,
-    settlement: Mapping[str, Any] | None = None,
+    settlement: Settlement | None = None,
 ) -> str:
     """The page of a receipt, the plan and the settlement of that run, and its figures: image address, alternative."""
-    words = {entry["kpi_id"]: entry for entry in receipt.get("kpis", [])}
-    rows = markup.by_weight(markup.drift_rows(receipt.get("rows", []), words))
-    prefix = receipt["site"]["kpi_id_prefix"]
-    planned = markup.planned_rows((plan or {}).get("rows", []), rows, words, prefix)
+    kpis = {entry.kpi_id: entry for entry in receipt.kpis}
+    rows = markup.by_weight(markup.drift_rows(receipt.rows, kpis))
+    planned = markup.planned_rows(plan.rows if plan else (), rows, kpis, receipt.site["kpi_id_prefix"])
     script = markup.templates().get_template("report.js").render()
     return (
         markup.templates()
         .get_template("report.html")
         .render(
-            r=_OPTIONAL | dict(receipt),
-            kpis=list(words.values()),
-            sources={entry["source_sha256"]: entry["source_text"] for entry in words.values()},
+            r=receipt,
+            kpis=receipt.kpis,
+            sources={entry.source_sha256: entry.source_text for entry in receipt.kpis},
             title=_title(receipt),
             end=_end(receipt, len(planned), settlement),
             differing=[row for row in rows if row["status"] not in ("unchanged", "no_data")],
             same=[row for row in rows if row["status"] in ("unchanged", "no_data")],
             counts=_counts(rows),
-            drift_sentence=markup.drift_sentence(rows) if "rows" in receipt else "",
+            drift_sentence=markup.drift_sentence(rows) if receipt.computed else "",
             largest=_largest(rows),
             planned=planned,
-            decided=markup.decided_rows(receipt.get("decisions", []), words, rows),
+            decided=markup.decided_rows(receipt.decisions, kpis, rows),
             plan_sentence=markup.actions_sentence([row["action"] for row in planned]),
             remarks=markup.remarks(rows),
             figures=figures,
             missing=missing,
-            dashboards=_dashboards(receipt["target"].get("dashboards")),
-            next=ways_to_apply(receipt["parameters"], receipt["target"], receipt["run_id"])
-            if receipt["state"] == "dry_run" and planned
+            dashboards=_dashboards(receipt.target.dashboards),
+            next=ways_to_apply(receipt.parameters, receipt.target, receipt.run_id)
+            if receipt.state == "dry_run" and planned
             else None,
             duration=_duration(receipt),
             meanings=_MEANINGS,
@@ -112,9 +109,9 @@ def full_page(
     )
 
 
-def drawn(receipt: Mapping[str, Any]) -> list[tuple[str, str]]:
+def drawn(receipt: Receipt) -> list[tuple[str, str]]:
     """The figures of the drift that the receipt tells: the address of an SVG image, and its alternative text."""
-    if not receipt.get("rows"):
+    if not receipt.rows:
         return []
     from kpibackfill.plots import plot_drift
 
@@ -124,45 +121,44 @@ def drawn(receipt: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def drift_frame(receipt: Mapping[str, Any]) -> pd.DataFrame:
+def drift_frame(receipt: Receipt) -> pd.DataFrame:
     """The drift again, as far as figures and tables need it, from a receipt's rows."""
     import pandas as pd
 
-    frame = pd.DataFrame(receipt["rows"])
+    frame = pd.DataFrame([dict(row) for row in receipt.rows])
     frame = frame.astype(dict.fromkeys(("computed", "stored", "delta", "change"), "float64"))
     # No more than that, since pandas copies it with every view of the frame.
-    frame.attrs["kpis"] = {
-        entry["kpi_id"]: {"label": entry["label"], "unit": entry["unit"]} for entry in receipt["kpis"]
-    }
+    frame.attrs["kpis"] = {entry.kpi_id: {"label": entry.label, "unit": entry.unit} for entry in receipt.kpis}
     return frame
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_bytes())
+def _document(model: type[Document], path: Path) -> Document | None:
+    return read(model, path.read_bytes()) if path.is_file() else None
 
 
-def _title(receipt: Mapping[str, Any]) -> str:
-    asked = receipt["parameters"]
-    years = "–".join(dict.fromkeys([str(asked["from_year"]), str(asked["to_year"])]))
-    return f"KPI backfill of {receipt['target']['name']}, {years}"
+def _title(receipt: Receipt) -> str:
+    asked = receipt.parameters
+    years = "–".join(dict.fromkeys([str(asked.from_year), str(asked.to_year)]))
+    return f"KPI backfill of {receipt.target.name}, {years}"
 
 
-def _end(receipt: Mapping[str, Any], planned: int, settlement: Mapping[str, Any] | None) -> dict[str, str]:
+def _end(receipt: Receipt, planned: int, settlement: Settlement | None) -> dict[str, str]:
     """How the run ended: a word for its style, a heading, and what that means for the database."""
-    state = receipt["state"]
+    state: str = receipt.state
     means = ""
     if settlement:
-        heading = f"Cut off while it was writing, and settled on {settlement['settled_at'][:10]}."
-        return {"state": settlement["outcome"], "heading": heading, "means": markup.settlement_sentence(settlement)}
+        heading = f"Cut off while it was writing, and settled on {settlement.settled_at[:10]}."
+        means = markup.settlement_sentence(receipt.run_id, settlement)
+        return {"state": settlement.outcome, "heading": heading, "means": means}
     if state == "dry_run":
         rows = f"{planned} row{'s' * (planned != 1)}"
         means = f"An apply of this plan would write {rows}." if planned else "An apply would write nothing."
     elif state == "applied":
-        means = markup.written_sentence(receipt.get("written", {}))
+        means = markup.written_sentence(receipt.written)
     elif state == "applying":
-        means = f"kpibackfill settle {receipt['run_id']} finds out whether it wrote."
-    elif receipt.get("error"):
-        means = receipt["error"]["message"]
+        means = f"kpibackfill settle {receipt.run_id} finds out whether it wrote."
+    elif receipt.error:
+        means = receipt.error.message
     return {"state": state, "heading": _ENDS.get(state, state), "means": means}
 
 
@@ -186,19 +182,18 @@ def _dashboards(base: str | None) -> list[tuple[str, str]]:
     return [(name, f"{base}/{name}") for name in DASHBOARDS] if base else []
 
 
-def _duration(receipt: Mapping[str, Any]) -> str:
-    if not receipt["ended_at"]:
+def _duration(receipt: Receipt) -> str:
+    if not receipt.ended_at:
         return ""
-    taken = datetime.fromisoformat(receipt["ended_at"]) - datetime.fromisoformat(receipt["started_at"])
+    taken = datetime.fromisoformat(receipt.ended_at) - datetime.fromisoformat(receipt.started_at)
     return f"{taken.total_seconds():,.0f} s"
 
 
-def _bare_page(receipt: Mapping[str, Any], missing: str) -> str:
-    heading = _ENDS.get(str(receipt.get("state")), str(receipt.get("state")))
-    lines = [heading, (receipt.get("error") or {}).get("message", ""), missing]
-    lines.append("receipt.json and plan.json beside this file hold everything.")
+def _bare_page(receipt: Receipt, missing: str) -> str:
+    lines = [_ENDS[receipt.state], receipt.error.message if receipt.error else "", missing]
+    lines.append("receipt.json and plan.json next to this file hold everything.")
     text = "".join(f"<p>{html.escape(line)}</p>" for line in lines if line)
-    title = html.escape(str(receipt.get("run_id")))
+    title = html.escape(receipt.run_id)
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'\">"

@@ -8,11 +8,12 @@ import multiprocessing
 from pathlib import Path
 
 from kpibackfill.archive import ledger
+from tests.archives import approved, ledger_entries
 
 
 def append_many(runs_dir: Path, name: str) -> None:
     for number in range(25):
-        ledger.append(runs_dir, "approved", f"{name}-{number}", {}, note="x" * (number * 50))
+        ledger.append(runs_dir, approved(f"{name}-{number}", note="x" * (number * 50)))
 
 
 def lines_of(runs_dir: Path) -> list[bytes]:
@@ -37,34 +38,34 @@ def test_eight_processes_that_write_at_once_keep_one_chain(tmp_path: Path) -> No
 
 
 def test_the_digest_of_a_line_is_of_the_line_without_it(tmp_path: Path) -> None:
-    head = ledger.append(tmp_path, "approved", "a run", {"a": "b"}, note="digest")
+    head = ledger.append(tmp_path, approved("a-run", note="digest"))
     (line,) = lines_of(tmp_path)
     assert head == hashlib.sha256(line).hexdigest()
     entry = json.loads(line)
     digest = entry.pop("digest")
     assert digest == hashlib.sha256(json.dumps(entry).encode()).hexdigest()
     assert ledger.is_whole(line)
-    assert not ledger.is_whole(line.replace(b"a run", b"a ran"))
+    assert not ledger.is_whole(line.replace(b"a-run", b"a-ran"))
 
 
 def test_a_line_longer_than_a_block_is_followed_by_the_right_digest(tmp_path: Path) -> None:
-    head = ledger.append(tmp_path, "approved", "long", {}, note="n" * 200_000)
-    ledger.append(tmp_path, "approved", "next", {})
+    head = ledger.append(tmp_path, approved("long", note="n" * 200_000))
+    ledger.append(tmp_path, approved("next"))
     assert json.loads(lines_of(tmp_path)[1])["previous"] == head
 
 
 def test_what_follows_a_torn_line_begins_on_a_line_of_its_own(tmp_path: Path) -> None:
-    ledger.append(tmp_path, "approved", "one", {})
+    ledger.append(tmp_path, approved("one"))
     with (tmp_path / ledger.FILE_NAME).open("ab") as file:
         file.write(b'{"schema": 1, "at": "20')
-    ledger.append(tmp_path, "approved", "two", {})
+    ledger.append(tmp_path, approved("two"))
     lines = lines_of(tmp_path)
-    assert [entry["run_id"] for entry in ledger.entries(tmp_path)] == ["one", "two"]
+    assert [entry["run_id"].split("-")[1] for entry in ledger_entries(tmp_path)] == ["one", "two"]
     assert json.loads(lines[2])["previous"] == hashlib.sha256(lines[1]).hexdigest()
     assert ledger.passed_over(tmp_path) == [2]
 
 
 def test_the_ledger_is_its_owners_alone(tmp_path: Path) -> None:
-    ledger.append(tmp_path / "runs", "approved", "one", {})
+    ledger.append(tmp_path / "runs", approved("one"))
     assert (tmp_path / "runs" / ledger.FILE_NAME).stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "runs").stat().st_mode & 0o777 == 0o700

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from kpibackfill.archive.reconcile import verify_target
+from kpibackfill.archive.reconcile import reconcile
 from kpibackfill.database import php_serialize
 from tests.archives import FEW
 from tests.databases import both_layouts, connect, on
@@ -21,7 +21,7 @@ facts = sa.table(
 
 
 def found(bench: Workbench) -> list[str]:
-    return [str(finding) for finding in verify_target(bench.config.runs_dir, bench.config.target("test")).findings]
+    return [str(finding) for finding in reconcile(bench.config, "test").findings]
 
 
 def change(bench: Workbench, row: dict[str, Any], **values: Any) -> None:

@@ -13,18 +13,27 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill.archive import history
-from kpibackfill.archive import runs as runs_on_record
 from kpibackfill.archive.diff import compare_receipts
+from kpibackfill.archive.models import Receipt, read
 from kpibackfill.archive.provenance import notebook_path
+from kpibackfill.archive.run_record import open_record
+from kpibackfill.archive.runs import list_runs, resolve_run
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import float4
-from tests.archives import FEW
+from tests.archives import FEW, listed_runs, recorded_changes
 from tests.databases import connect, on
 from tests.workbench import Workbench, refusal
 
 facts = sa.table("ms_fact_kpi_snapshot", sa.column("snapshot_id"), sa.column("kpi_id"), sa.column("metric_value"))
 NPS = facts.c.kpi_id == "education_nps"
 RATE = "workshop_participants_bipoc"
+
+
+def compared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two receipts, as JSON has them, compared as ``diff --json`` prints it."""
+    first, second = (read(Receipt, json.dumps(receipt)) for receipt in (one, other))
+    found: dict[str, Any] = json.loads(json.dumps(compare_receipts(first, second).as_json()))
+    return found
 
 
 @pytest.fixture
@@ -34,7 +43,7 @@ def here(made_archive: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
 
 
 def test_runs_are_listed_with_their_states_and_filtered(here: Workbench) -> None:
-    runs = runs_on_record.runs(here.config.runs_dir)
+    runs = listed_runs(here.config.runs_dir)
     assert [run["state"] for run in runs] == ["dry_run", "applied", "dry_run"]
     assert [run["notebook"] for run in runs] == ["as shipped", "as shipped", "not archived"]
     dry, applied, last = (run["run_id"] for run in runs)
@@ -42,7 +51,7 @@ def test_runs_are_listed_with_their_states_and_filtered(here: Workbench) -> None
     assert runs[1]["reason"] == "the yearly backfill"
 
     def ids(**wanted: Any) -> list[str]:
-        return [run["run_id"] for run in runs_on_record.runs(here.config.runs_dir, **wanted)]
+        return [run["run_id"] for run in listed_runs(here.config.runs_dir, **wanted)]
 
     assert ids(state="applied") == [applied]
     assert ids(year=2019) == [dry, applied, last]
@@ -60,9 +69,9 @@ def test_a_run_cut_off_while_writing_is_unsettled_and_one_that_waits_is_planned(
     run = here.begin(record=True)
     assert run.record is not None
     try:
-        assert runs_on_record.runs(here.config.runs_dir)[-1]["state"] == "planned"
+        assert listed_runs(here.config.runs_dir)[-1]["state"] == "planned"
         run.record.update(state="applying")
-        assert runs_on_record.runs(here.config.runs_dir, state="unsettled")[-1]["run_id"] == run.run_id
+        assert listed_runs(here.config.runs_dir, state="unsettled")[-1]["run_id"] == run.run_id
         assert "unsettled" in here.command("runs").stdout
         assert f"kpibackfill settle {run.run_id}" in here.command("show", str(run.run_id)).stdout
     finally:
@@ -72,20 +81,20 @@ def test_a_run_cut_off_while_writing_is_unsettled_and_one_that_waits_is_planned(
 
 def test_a_shortened_id_is_understood_when_one_run_is_meant(here: Workbench) -> None:
     runs_dir = here.config.runs_dir
-    ids = [run["run_id"] for run in runs_on_record.runs(runs_dir)]
-    assert runs_on_record.resolve_run(runs_dir, "latest") == ids[-1]
-    assert [runs_on_record.resolve_run(runs_dir, run_id[-6:]) for run_id in ids] == ids
-    assert runs_on_record.resolve_run(runs_dir, ids[0]) == ids[0]
+    ids = [run["run_id"] for run in listed_runs(runs_dir)]
+    assert resolve_run(runs_dir, "latest") == ids[-1]
+    assert [resolve_run(runs_dir, run_id[-6:]) for run_id in ids] == ids
+    assert resolve_run(runs_dir, ids[0]) == ids[0]
     with pytest.raises(Refused, match=r"may be 3 runs"):
-        runs_on_record.resolve_run(runs_dir, "20")
+        resolve_run(runs_dir, "20")
     for nothing in ("", "zzz", "../" + ids[0]):
         with pytest.raises(Refused, match="There is no run"):
-            runs_on_record.resolve_run(runs_dir, nothing)
+            resolve_run(runs_dir, nothing)
 
 
 def test_history_tells_every_value_written_from_what_by_which_run_and_why(here: Workbench) -> None:
-    changes = history.changes(here.config.runs_dir)
-    runs = runs_on_record.runs(here.config.runs_dir)
+    changes = recorded_changes(here.config.runs_dir)
+    runs = listed_runs(here.config.runs_dir)
     plan = json.loads((here.config.runs_dir / runs[1]["run_id"] / "plan.json").read_bytes())
     assert {(c["snapshot_id"], c["kpi_id"], c["action"], c["after"]) for c in changes} == {
         (row["snapshot_id"], row["kpi_id"], row["action"], row["value_f4"]) for row in plan["rows"]
@@ -104,7 +113,7 @@ def test_the_values_stored_are_the_last_in_the_history(here: Workbench) -> None:
     with connect(here.database.url) as connection:
         stored = {(row.snapshot_id, row.kpi_id): row.metric_value for row in connection.execute(sa.select(facts))}
     for key, change in history.last_recorded(here.config.runs_dir, "test").items():
-        assert stored[key] == pytest.approx(change["after"], rel=1e-7)
+        assert stored[key] == pytest.approx(change.after, rel=1e-7)
 
 
 def test_every_command_reads_without_the_database(here: Workbench) -> None:
@@ -119,7 +128,7 @@ def test_every_command_reads_without_the_database(here: Workbench) -> None:
 
 
 def test_show_tells_findings_and_provenance(here: Workbench) -> None:
-    applied = runs_on_record.runs(here.config.runs_dir, state="applied")[0]
+    applied = listed_runs(here.config.runs_dir, state="applied")[0]
     text = here.command("show", applied["run_id"]).stdout
     assert text.startswith(f"{applied['run_id']}: applied\n")
     for expected in ("the yearly backfill", "as shipped", applied["fingerprint"], "education_nps", "sqlite:///"):
@@ -145,7 +154,7 @@ def test_diff_tells_other_data_from_another_stored_row(bench: Workbench) -> None
         one = (facts.c.snapshot_id == changed["snapshot_id"]) & NPS
         connection.execute(sa.update(facts).where(one).values(metric_value=12.5))
     second = bench.finish(**FEW)
-    found = compare_receipts(first, second)
+    found = compared(first, second)
     assert found["parameters"] == found["settings"] == found["packages"] == {}
     assert found["code"]["same"] is True
     assert found["kpis"]["education_nps"]["result"] == "other"
@@ -161,7 +170,7 @@ def test_diff_tells_another_setting_from_other_data(bench: Workbench) -> None:
     first = bench.finish(kpis="workshop_attendees")
     bench.configure(site={"attendance_label": "Program"})
     second = bench.finish(kpis="workshop_attendees")
-    found = compare_receipts(first, second)
+    found = compared(first, second)
     assert found["settings"] == {"attendance_label": ["Ticketed Workshop", "Program"]}
     assert found["kpis"]["workshop_attendees"]["bound_values"] == "other"
     assert found["kpis"]["workshop_attendees"]["result"] == "unknown"
@@ -171,16 +180,14 @@ def test_diff_tells_another_setting_from_other_data(bench: Workbench) -> None:
 
 
 def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench) -> None:
-    one = runs_on_record.show(here.config.runs_dir, runs_on_record.resolve_run(here.config.runs_dir, "latest"))[
-        "receipt"
-    ]
+    one = kb.show("latest")["receipt"]
     other = json.loads(json.dumps(one))
     other["rows"][0]["computed"] = 41.5
     kpi_id = other["rows"][0]["kpi_id"]
     one_entry, entry = (entry for run in (one, other) for entry in run["kpis"] if entry["kpi_id"] == kpi_id)
 
     def why() -> str:
-        (row,) = compare_receipts(one, other)["rows"]
+        (row,) = compared(one, other)["rows"]
         return str(row["why"])
 
     assert why() == "cannot tell"
@@ -268,8 +275,11 @@ def test_what_stood_before_a_rate_of_too_few_people_is_withheld_with_it(bench: W
     dry = bench.finish(kpis=RATE)
     applied = bench.finish(kpis=RATE, apply=True)
     later = bench.finish(kpis=RATE)
-    changes = [change for change in history.changes(bench.config.runs_dir) if change["run_id"] == applied["run_id"]]
-    shown = [history.shown(change) for change in changes if change["snapshot_id"] in few]
+    shown = [
+        history.published_change(change)
+        for change in history.changes(bench.config.runs_dir)
+        if change.run_id == applied["run_id"] and change.snapshot_id in few
+    ]
     assert {after for _, after in shown} == {"< 5"}
     assert {before for before, _ in shown} == {"< 5"}
     texts = (
@@ -288,7 +298,7 @@ def test_what_stood_before_a_rate_of_too_few_people_is_withheld_with_it(bench: W
 
 def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:
     runs = kb.runs(target="test")
-    assert runs["run_id"].tolist() == [run["run_id"] for run in runs_on_record.runs(here.config.runs_dir)]
+    assert runs["run_id"].tolist() == [run["run_id"] for run in listed_runs(here.config.runs_dir)]
     assert str(runs["started_at"].dtype).endswith("UTC]")
     frame = kb.history(kpi="education_nps", target="test")
     assert set(frame["kpi_id"]) == {"education_nps"}
@@ -296,9 +306,7 @@ def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:
     assert isinstance(frame["basis"].dtype, pd.Int64Dtype)
     assert frame.attrs["kpis"]["education_nps"]["unit"] == "points"
     assert repr(kb.plot_history(frame))
-    assert "the yearly backfill" in repr(
-        kb.show(runs_on_record.runs(here.config.runs_dir, state="applied")[0]["run_id"])
-    )
+    assert "the yearly backfill" in repr(kb.show(listed_runs(here.config.runs_dir, state="applied")[0]["run_id"]))
     changes = kb.diff(runs["run_id"][0], runs["run_id"][1])
     assert ("parameter", "apply", False, True) in set(
         changes[["about", "name", "one", "other"]].itertuples(index=False, name=None)
@@ -325,19 +333,19 @@ def test_the_history_notebook_runs_on_an_archive(here: Workbench, kpi: str) -> N
     runs = kb.runs_table(kb.runs(target="test"))._repr_html_()
     assert "dry run" in runs
     assert "NaN" not in runs
-    assert kb.runs_table(kb.runs(year=1999))._repr_html_().count("No run is like that.") == 1
+    assert kb.runs_table(kb.runs(year=1999))._repr_html_().count("No runs match.") == 1
 
 
 def test_what_comes_from_the_archive_cannot_steer_a_terminal(here: Workbench, runs_dir: Path) -> None:
     from kpibackfill.reporting.terminal import diff_text, runs_text
 
-    run = runs_on_record.runs(runs_dir)[0] | {"operator": "\x1b[31mred\x07", "reason": "one\ntwo \u202egnol \x9b1m"}
+    run = list_runs(runs_dir)[0].changed(operator="\x1b[31mred\x07", reason="one\ntwo \u202egnol \x9b1m")
     text = runs_text([run])
     assert "\\x1b[31mred\\x07" in text
     assert not set(text) & set("\x1b\x07\x9b\u202e")
     assert len(text.splitlines()) == 2
-    found = {"runs": ["\x1b[2J", "b"], "compared": 0, "rows": [], "only": [[], []], "code": {"same": True}, "kpis": {}}
-    assert "\x1b" not in diff_text(found | dict.fromkeys(("parameters", "settings", "databases", "packages"), ()), {})
+    receipt = open_record(runs_dir, run.run_id).receipt
+    assert "\x1b" not in diff_text(compare_receipts(receipt, receipt).changed(runs=("\x1b[2J", "b")))
     refused = here.command("show", "\x1b[2J")
     assert "\x1b[2J" not in refusal(refused)
 

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from kpibackfill.archive import files, ledger
-from kpibackfill.archive.run_record import sum_lines
-from kpibackfill.archive.verdict import Verdict
-from kpibackfill.archive.verify import verify
+from kpibackfill.archive.run_record import INDEX, sum_lines
+from kpibackfill.archive.verify import Verdict, verify
 from kpibackfill.errors import Refused
-from kpibackfill.reporting.index import FILE_NAME as INDEX
+from tests.archives import approved
 from tests.workbench import Workbench, refusal
 
 
@@ -155,7 +154,7 @@ def test_a_repeated_line_is_found(runs_dir: Path) -> None:
 
 def test_last_lines_that_were_cut_off_are_seen_by_a_noted_head_only(runs_dir: Path) -> None:
     record = min(runs_dir.glob("2*")).name
-    ledger.append(runs_dir, "approved", record, {}, by="somebody", note="looked at")
+    ledger.append(runs_dir, approved(record, by="somebody", note="looked at"))
     lines = lines_of(runs_dir)
     head = verify(runs_dir).head
     write_lines(runs_dir, lines[:-1])
@@ -167,7 +166,7 @@ def test_last_lines_that_were_cut_off_are_seen_by_a_noted_head_only(runs_dir: Pa
 
 def test_a_noted_head_is_still_found_after_more_was_written(runs_dir: Path) -> None:
     head = verify(runs_dir).head
-    ledger.append(runs_dir, "approved", min(runs_dir.glob("2*")).name, {}, by="somebody", note="looked at")
+    ledger.append(runs_dir, approved(min(runs_dir.glob("2*")).name, by="somebody", note="looked at"))
     verdict = verify(runs_dir, head)
     assert not verdict.findings
     assert [str(note) for note in verdict.notes] == [
@@ -180,11 +179,11 @@ def test_a_noted_head_is_still_found_after_more_was_written(runs_dir: Path) -> N
 
 def test_a_line_that_a_crash_cut_off_is_told_and_the_chain_goes_on_after_it(runs_dir: Path) -> None:
     run_id = min(runs_dir.glob("2*")).name
-    ledger.append(runs_dir, "approved", run_id, {}, by="somebody", note="looked at")
+    ledger.append(runs_dir, approved(run_id, by="somebody", note="looked at"))
     lines = lines_of(runs_dir)
     write_lines(runs_dir, [*lines[:-1], lines[-1][:70]])
     assert found(verify(runs_dir)) == ["ledger.jsonl line 9: the last, was cut off: by a crash, a full disk or by hand"]
-    ledger.append(runs_dir, "approved", run_id, {}, by="somebody", note="again")
+    ledger.append(runs_dir, approved(run_id, by="somebody", note="again"))
     verdict = verify(runs_dir)
     assert not verdict.findings
     assert [str(note) for note in verdict.notes] == [

@@ -231,7 +231,7 @@ def reviewed(bench: Workbench, name: str = "d.csv", **parameters: Any) -> Path:
 
 
 def proposals(bench: Workbench) -> dict[tuple[int, str], Any]:
-    return {proposal.key: proposal for proposal in bench.steps(**KPIS).plan.proposals}
+    return {candidate.key: candidate for candidate in bench.steps(**KPIS).plan.candidates}
 
 
 def test_a_run_plans_exactly_what_was_decided(bench: Workbench) -> None:

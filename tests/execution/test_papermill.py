@@ -20,13 +20,13 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
-from kpibackfill.archive import runs as runs_on_record
 from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.archive.verify import verify
 from kpibackfill.errors import Refused
 from kpibackfill.lifecycle import closing
 from kpibackfill.run import RUN_VARIABLE
+from tests.archives import listed_runs
 from tests.databases import add_cachetags, connect, dump, on
 from tests.workbench import Workbench
 
@@ -353,7 +353,7 @@ def test_a_record_that_can_not_be_completed_after_the_commit_is_completed_by_set
     assert settled.exit_code == 0, settled.output
     assert (folder / "report.html").is_file()
     assert verify(bench.config.runs_dir).findings == ()
-    assert runs_on_record.runs(bench.config.runs_dir)[0]["state"] == "applied"
+    assert listed_runs(bench.config.runs_dir)[0]["state"] == "applied"
 
 
 @on("sqlite")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from kpibackfill.archive.models import Receipt, read
 from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.execution.replay import Replay, compare, replay, text
@@ -38,9 +39,14 @@ def change(bench: Workbench, statement: sa.Executable) -> None:
         connection.execute(statement)
 
 
+def replayed(before: dict[str, Any], after: dict[str, Any]) -> Replay:
+    """Two receipts, as JSON has them, compared."""
+    return compare(*(read(Receipt, json.dumps(receipt)) for receipt in (before, after)))
+
+
 def again(bench: Workbench, before: dict[str, Any]) -> Replay:
     """The same question asked again in this process, compared as a replay does."""
-    return compare(before, bench.finish(**FEW))
+    return replayed(before, bench.finish(**FEW))
 
 
 def test_the_same_data_and_code_give_the_same_numbers_though_the_stored_rows_are_others(bench: Workbench) -> None:
@@ -59,7 +65,7 @@ def test_other_source_data_are_told_by_the_fingerprints_of_the_grouped_rows(benc
     assert set(frame["kpi_id"]) == {"total_new_member_signups"}
     assert set(frame["why"]) == {"source data"}
     assert (frame["now"] > frame["then"]).all()
-    assert set(found.document["kpis"]["education_nps"].values()) >= {"same"}
+    assert found.difference.kpis["education_nps"].result == "same"
 
 
 @pytest.mark.parametrize(
@@ -88,10 +94,10 @@ def test_another_definition_is_told_as_such(
         return bench.finish(kpis="own", from_year=2019, to_year=2019)
 
     before = run(KPI.format(where="sa.true()", value="row.total"))
-    found = compare(before, run(KPI.format(where=where if where != "True" else "sa.true()", value=value)))
-    assert {row["why"] for row in found.rows} == why
-    assert found.document["kpis"]["own"]["definition"] == "other"
-    assert found.document["kpis"]["own"]["result"] == ("same" if where == "True" else "unknown")
+    found = replayed(before, run(KPI.format(where=where if where != "True" else "sa.true()", value=value)))
+    assert {row.why for row in found.rows} == why
+    assert found.difference.kpis["own"].definition == "other"
+    assert found.difference.kpis["own"].result == ("same" if where == "True" else "unknown")
 
 
 def test_a_snapshot_that_is_gone_is_other_data(bench: Workbench) -> None:
@@ -99,7 +105,7 @@ def test_a_snapshot_that_is_gone_is_other_data(bench: Workbench) -> None:
     snapshots = sa.table("ms_snapshot", sa.column("id"))
     change(bench, sa.delete(snapshots).where(snapshots.c.id == 273))
     found = again(bench, before)
-    assert {(row["snapshot_id"], row["why"], row["computed"][1]) for row in found.rows} >= {(273, "source data", None)}
+    assert {(row.snapshot_id, row.why, row.computed[1]) for row in found.rows} >= {(273, "source data", None)}
 
 
 def test_other_settings_are_named_and_not_taken_for_other_data(bench: Workbench) -> None:
@@ -107,13 +113,13 @@ def test_other_settings_are_named_and_not_taken_for_other_data(bench: Workbench)
     before = bench.finish(**FEW)
     bench.configure(timezone="UTC")
     found = again(bench, before)
-    assert {row["why"] for row in found.rows} == {"parameters or settings"}
-    assert found.document["settings"] == {"target.timezone": ["America/New_York", "UTC"]}
+    assert {row.why for row in found.rows} == {"parameters or settings"}
+    assert found.difference.settings == {"target.timezone": ("America/New_York", "UTC")}
     assert "Settings that differ: target.timezone, America/New_York then and UTC now." in text(found)
     bench.configure(timezone="America/New_York", site={"definition": "other_totals"})
     found = again(bench, before)
-    assert {row["why"] for row in found.rows} == {"parameters or settings"}
-    assert all(row["computed"][1] is None for row in found.rows)
+    assert {row.why for row in found.rows} == {"parameters or settings"}
+    assert all(row.computed[1] is None for row in found.rows)
 
 
 def test_a_snapshot_that_one_run_did_not_find_is_other_data_only_where_nothing_else_differs(bench: Workbench) -> None:
@@ -121,7 +127,7 @@ def test_a_snapshot_that_one_run_did_not_find_is_other_data_only_where_nothing_e
     after = {**before, "rows": [row for row in before["rows"] if row["snapshot_id"] != 273]}
 
     def why(**changes: Any) -> set[str]:
-        return {str(row["why"]) for row in compare(before, after | changes).rows}
+        return {str(row.why) for row in replayed(before, after | changes).rows}
 
     assert why() == {"source data"}
     assert why(code=before["code"] | {"sources_sha256": "0" * 64}) == {"cannot tell"}
@@ -162,4 +168,4 @@ def test_a_replay_executes_the_notebook_as_of_the_archived_instant_and_exits_wit
     document = json.loads(differs.stdout)
     assert not document["same"]
     assert document["settings"] == {}
-    assert {row["why"] for row in document["rows"]} == {"source data"}
+    assert {row.why for row in document["rows"]} == {"source data"}

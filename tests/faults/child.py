@@ -25,12 +25,11 @@ import papermill  # noqa: F401
 import kpibackfill as kb
 from kpibackfill import apply, plots, revert
 from kpibackfill.archive import files, ledger, run_record
-from kpibackfill.beginning import prepare
 from kpibackfill.database import engine, fact_table
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.lifecycle import settle
 from kpibackfill.reporting import index, report
-from kpibackfill.run import RUN_VARIABLE
+from kpibackfill.run import RUN_VARIABLE, prepare
 
 # Where a blow may fall: every line of these that apply_plan comes through.
 WATCHED = {

@@ -25,7 +25,7 @@ from kpibackfill.config import Config, load_config
 from kpibackfill.database import php_serialize
 from kpibackfill.database.engine import writing
 from kpibackfill.errors import KpiBackfillError
-from kpibackfill.lifecycle.settle import settle
+from kpibackfill.lifecycle.settle import as_json, settle
 from kpibackfill.numbers import float4
 from tests.databases import Database, connect, dump, write_config
 from tests.servers import PASSWORD, Server
@@ -215,13 +215,13 @@ class Site:
                 time.sleep(0.1)
 
     def _hold_to(self, image: str, record: RunRecord) -> None:
-        receipt = record.receipt
+        receipt = record.receipt.as_json()
         if receipt["ended_at"] is not None:
             assert (receipt["state"] == "applied") == (image == "after"), (receipt["state"], receipt["error"], image)
         elif receipt["state"] == "planned":
             assert image == "before", "the record says that nothing was written yet"
         try:
-            settled = settle(self.config, record.run_id)
+            settled = as_json(record.run_id, settle(self.config, record.run_id))
         except KpiBackfillError as error:
             if error.code != "nothing_unknown":
                 raise

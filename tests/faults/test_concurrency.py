@@ -29,7 +29,7 @@ def at_once(site: Site, each: list[dict[str, Any]]) -> list[tuple[Child, dict[st
     ended = []
     for child, _ in waiting:
         status = child.wait()
-        receipt = RunRecord(site.config.runs_dir, child.run_id).receipt
+        receipt = RunRecord(site.config.runs_dir, child.run_id).receipt.as_json()
         assert receipt["ended_at"], child.errors
         assert status == (0 if receipt["state"] in ("applied", "dry_run") else 2), child.errors
         ended.append((child, receipt))
@@ -86,7 +86,7 @@ def test_the_snapshot_module_that_rewrites_a_snapshot_first_is_not_overwritten(s
     assert child.wait() == 2, child.errors
     assert f"({key[0]}, {key[1]})" in child.errors
     assert dump(site.database) == theirs
-    assert RunRecord(site.config.runs_dir, child.run_id).receipt["state"] == "refused"
+    assert RunRecord(site.config.runs_dir, child.run_id).receipt.as_json()["state"] == "refused"
     tally.add("another writer", site.name, "")
 
 
@@ -108,7 +108,7 @@ def test_the_snapshot_module_that_writes_at_the_same_time_comes_before_or_after(
     theirs = dump(site.database)[FACTS]
     assert child.wait() == 2, child.errors
     assert dump(site.database)[FACTS] == theirs
-    assert RunRecord(site.config.runs_dir, child.run_id).receipt["error"]["code"] in ("stale", "database")
+    assert RunRecord(site.config.runs_dir, child.run_id).receipt.as_json()["error"]["code"] in ("stale", "database")
     tally.add("another writer", site.name, "")
 
 

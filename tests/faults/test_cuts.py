@@ -45,7 +45,7 @@ def cut(site: Site, blow: Blow, when: Callable[[int, bytes], bool]) -> tuple[str
         image = site.judge(child.run_id)
         if proxy.struck.is_set():
             tally.add(f"connection cut {blow} a message", site.name, image)
-        state = RunRecord(site.config.runs_dir, child.run_id).receipt["state"]
+        state = RunRecord(site.config.runs_dir, child.run_id).receipt.as_json()["state"]
         assert (status, state) in {(0, "applied"), (2, "failed")}, child.errors
         assert (status == 0) == (image == "after"), child.errors
         assert "Traceback" not in child.errors

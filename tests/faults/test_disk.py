@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kpibackfill.lifecycle.settle import settle
+from kpibackfill.lifecycle.settle import as_json, settle
 from tests.faults import tally
 from tests.faults.harness import Site
 from tests.faults.test_signals import command, only_run
@@ -77,6 +77,6 @@ def test_a_disk_that_is_full_after_the_commit_does_not_deny_it(site: Site, small
     assert "settle" in child.errors
     assert site.found(child.run_id) == "after"
     (small_disk / "full").unlink()
-    assert settle(site.config, child.run_id)["outcome"] == "applied"
+    assert as_json(child.run_id, settle(site.config, child.run_id))["outcome"] == "applied"
     assert site.judge(child.run_id) == "after"
     tally.add("disk full after", site.name, "after")

@@ -31,7 +31,7 @@ def refused(site: Site, child: Child, words: str, state: str = "failed") -> None
     assert len(lines) <= 2, child.errors
     assert re.search(words, child.errors), child.errors
     assert "othing was written" in child.errors or "nothing is written" in child.errors
-    receipt = RunRecord(site.config.runs_dir, child.run_id).receipt
+    receipt = RunRecord(site.config.runs_dir, child.run_id).receipt.as_json()
     assert (receipt["state"], site.judge(child.run_id)) == (state, "before")
     tally.add("refused by server or disk", site.name, "before")
 
@@ -75,7 +75,7 @@ def test_a_server_killed_at_commit_is_asked_when_it_is_back(site: Site, blow: st
     image = site.judge(child.run_id)
     assert image == blow
     assert child.wait() == (0 if image == "after" else 2), child.errors
-    assert RunRecord(site.config.runs_dir, child.run_id).receipt["state"] in ("applied", "failed")
+    assert RunRecord(site.config.runs_dir, child.run_id).receipt.as_json()["state"] in ("applied", "failed")
     tally.add("server killed at commit", site.name, image)
 
 
@@ -116,7 +116,7 @@ def test_another_transaction_that_holds_the_rows_is_not_waited_for_without_end(s
         child.wait()
         assert 8 < time.monotonic() - began < 40
         other.rollback()
-    state = RunRecord(site.config.runs_dir, child.run_id).receipt["state"]
+    state = RunRecord(site.config.runs_dir, child.run_id).receipt.as_json()["state"]
     refused(site, child, "Another run or program is writing|Lock wait timeout", state)
 
 

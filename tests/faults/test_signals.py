@@ -122,7 +122,7 @@ def test_a_run_that_is_ended_before_it_writes(site: Site, name: str) -> None:
     assert PASSWORD not in err
     run_id = only_run(site)
     assert site.judge(run_id) == "before"
-    receipt = RunRecord(site.config.runs_dir, run_id).receipt
+    receipt = RunRecord(site.config.runs_dir, run_id).receipt.as_json()
     assert receipt["state"] == ("planned" if name == "SIGKILL" else "failed")
     tally.add("command ended from outside", site.name, "before")
 
@@ -142,7 +142,9 @@ def test_a_cell_that_ends_plain_papermill_before_or_after_apply(site: Site, cell
     run_id = only_run(site)
     image = site.judge(run_id)
     assert image == place
-    assert receipt_of(site.config.runs_dir / run_id)["state"] == ("applied" if place == "after" else "planned")
+    receipt = receipt_of(site.config.runs_dir / run_id)
+    assert receipt is not None
+    assert receipt.state == ("applied" if place == "after" else "planned")
     tally.add("cell that ends the notebook", site.name, image)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import papermill
 import pytest
 
-from kpibackfill.archive import runs as runs_on_record
 from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.archive.run_record import NOTEBOOK, open_record
 from kpibackfill.archive.verify import verify
+from tests.archives import listed_runs
 from tests.databases import ReferenceDatabases
 from tests.workbench import Workbench, refusal
 
@@ -53,7 +53,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 
 
 def test_until_it_is_brought_in_the_run_shows_as_not_archived(bench: Workbench) -> None:
-    (run,) = runs_on_record.runs(bench.config.runs_dir)
+    (run,) = listed_runs(bench.config.runs_dir)
     assert (run["state"], run["notebook"]) == ("dry_run", "not archived")
     assert "notebook not archived" in bench.command("runs").stdout
     assert not verify(bench.config.runs_dir).findings
@@ -63,12 +63,12 @@ def test_the_notebook_comes_into_its_run_and_is_sealed(bench: Workbench) -> None
     before = (bench.folder / "out.ipynb").read_bytes()
     result = bench.command("archive", "out.ipynb")
     assert result.exit_code == 0, result.output
-    (run,) = runs_on_record.runs(bench.config.runs_dir)
+    (run,) = listed_runs(bench.config.runs_dir)
     assert run["notebook"] == "as shipped"
     kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
     assert kept.read_bytes() == before == (bench.folder / "out.ipynb").read_bytes()
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert open_record(bench.config.runs_dir, run["run_id"]).receipt["started_by"] == "papermill"
+    assert open_record(bench.config.runs_dir, run["run_id"]).receipt.as_json()["started_by"] == "papermill"
     verdict = verify(bench.config.runs_dir)
     assert not verdict.findings
     assert verdict.files == 6
@@ -86,11 +86,11 @@ def test_a_notebook_with_another_cell_counts_as_edited(bench: Workbench) -> None
     notebook["cells"].append(cell)
     (bench.folder / "out.ipynb").write_text(json.dumps(notebook))
     assert bench.command("archive", "out.ipynb").exit_code == 0
-    assert runs_on_record.runs(bench.config.runs_dir)[0]["notebook"] == "edited"
+    assert listed_runs(bench.config.runs_dir)[0]["notebook"] == "edited"
 
 
 def test_a_link_in_the_runs_folder_is_neither_followed_nor_sealed(bench: Workbench) -> None:
-    (run,) = runs_on_record.runs(bench.config.runs_dir)
+    (run,) = listed_runs(bench.config.runs_dir)
     kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
     for target in (bench.folder / "nowhere.ipynb", bench.folder / "out.ipynb"):
         kept.symlink_to(target)
@@ -100,7 +100,7 @@ def test_a_link_in_the_runs_folder_is_neither_followed_nor_sealed(bench: Workben
 
 
 def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_lies(bench: Workbench) -> None:
-    (run,) = runs_on_record.runs(bench.config.runs_dir)
+    (run,) = listed_runs(bench.config.runs_dir)
     kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
     (bench.folder / "out.ipynb").rename(kept)
     assert [note.problem for note in verify(bench.config.runs_dir).notes] == [
@@ -124,7 +124,7 @@ def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_li
 def test_another_executions_notebook_is_refused(bench: Workbench, changes: dict[str, Any], problem: str) -> None:
     rewrite(bench.folder / "out.ipynb", **changes)
     assert problem in refusal(bench.command("archive", "out.ipynb"))
-    assert runs_on_record.runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
+    assert listed_runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_is_a_notebook_by_its_name_only_is_refused_in_a_line(bench: Workben
     (bench.folder / "odd.ipynb").write_text(json.dumps(document))
     message = refusal(bench.command("archive", "odd.ipynb"))
     assert "is no notebook" in message or "names no run" in message
-    assert runs_on_record.runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
+    assert listed_runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
 
 
 def test_a_notebook_nested_without_end_is_refused_in_a_line(bench: Workbench) -> None:

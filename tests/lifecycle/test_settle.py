@@ -186,8 +186,9 @@ def test_a_run_that_is_settled_while_its_own_command_runs_ends_once_and_stays_as
     bench.configure(after_apply=[sys.executable, "-c", program])
     applied = bench.finish(**FEW, apply=True)
     record = RunRecord(bench.config.runs_dir, applied["run_id"])
-    assert [entry["event"] for entry in record.events()] == ["begun", "settled"]
-    assert (record.settlement or {})["outcome"] == "applied"
+    assert [event.event for event in record.events()] == ["begun", "settled"]
+    assert record.settlement is not None
+    assert record.settlement.outcome == "applied"
     assert verify(bench.config.runs_dir).findings == ()
     assert len(kb.history()) == applied["plan"]["rows"]
     assert bench.command("revert", record.run_id).exit_code == 0
@@ -219,14 +220,14 @@ def test_a_run_that_two_people_settle_at_once_ends_once(bench: Workbench, monkey
         with monkeypatch.context() as patched:
             patched.setattr(RunRecord, "sealed", False)
             settled(bench, steps)
-    assert [entry["event"] for entry in record.events()] == ["begun", "closed"]
+    assert [event.event for event in record.events()] == ["begun", "closed"]
     assert len(kb.history()) == len(steps.plan)
     other = cut_off(bench, committed=True, kpis="workshop_attendees")
     with monkeypatch.context() as patched:
         patched.setattr(RunRecord, "sealed", False)
         first = settled(bench, other)
         assert settled(bench, other) == first
-    assert [entry["event"] for entry in record_of(other).events()] == ["begun", "settled"]
+    assert [event.event for event in record_of(other).events()] == ["begun", "settled"]
     assert bench.command("verify").exit_code == 0
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import kpibackfill as kb
 from kpibackfill.archive import files
-from kpibackfill.archive.changes import PlanRow, image_document, image_of, row_document, row_of
+from kpibackfill.archive.models import DatabaseIdentity, Databases, ImageDocument, PlanRow, read
 from kpibackfill.archive.plan_file import fingerprint, read_plan
-from kpibackfill.database.fact_table import Image, text_of
+from kpibackfill.database.image import Image, text_of
 from kpibackfill.errors import Refused
 from tests.databases import Database, both_layouts, connect, dump, on
 from tests.workbench import Workbench
@@ -24,9 +24,20 @@ from tests.workbench import Workbench
 facts = sa.table(
     "ms_fact_kpi_snapshot", *map(sa.column, ("snapshot_id", "kpi_id", "metric_value", "period_year", "meta"))
 )
-DATABASES = {"store": {"dialect": "sqlite", "host": None, "port": None, "database": "x"}}
+SQLITE = DatabaseIdentity(dialect="sqlite", host=None, port=None, database="x")
+DATABASES = Databases(store=SQLITE, sources=SQLITE)
+BEFORE = Image(0.2, 2023, 11, b"\xff\x00Array", 3)
 ROW = PlanRow(
-    7, "kpi_a", "update", 0.1, 2024, 12, 2024, basis=5, population=9, before=Image(0.2, 2023, 11, b"\xff\x00Array", 3)
+    snapshot_id=7,
+    kpi_id="kpi_a",
+    action="update",
+    value=0.1,
+    period_year=2024,
+    period_month=12,
+    year=2024,
+    basis=5,
+    population=9,
+    before=BEFORE,
 )
 finite = st.floats(allow_nan=False, width=32)
 whole = st.none() | st.integers(-(2**31), 2**31 - 1)
@@ -35,21 +46,21 @@ images = st.builds(
 )
 rows = st.builds(
     PlanRow,
-    st.integers(1, 99),
-    st.text("abc_é", min_size=1, max_size=9),
-    st.sampled_from(["insert", "update", "delete"]),
-    finite,
-    whole,
-    whole,
-    st.integers(1000, 9999),
+    snapshot_id=st.integers(1, 99),
+    kpi_id=st.text("abc_é", min_size=1, max_size=9),
+    action=st.sampled_from(["insert", "update", "delete"]),
+    value=finite,
+    period_year=whole,
+    period_month=whole,
+    year=st.integers(1000, 9999),
     basis=whole,
     population=whole,
     before=st.none() | images,
 )
 
 
-def print_of(*planned: PlanRow, databases: Any = DATABASES) -> str:
-    return fingerprint(databases, [row_document(row) for row in planned])
+def print_of(*planned: PlanRow, databases: Databases = DATABASES) -> str:
+    return fingerprint(databases, planned)
 
 
 def update(database: Database, *conditions: sa.ColumnElement[bool], **values: Any) -> None:
@@ -71,7 +82,7 @@ def update(database: Database, *conditions: sa.ColumnElement[bool], **values: An
         {"population": 10},
         {"before": None},
         *(
-            {"before": dataclasses.replace(ROW.before, **part)}  # type: ignore[type-var]
+            {"before": dataclasses.replace(BEFORE, **part)}
             for part in (
                 {"metric_value": 0.3},
                 {"period_year": None},
@@ -85,24 +96,23 @@ def update(database: Database, *conditions: sa.ColumnElement[bool], **values: An
     ids=str,
 )
 def test_the_fingerprint_stands_for_each_named_field(change: dict[str, Any]) -> None:
-    assert print_of(dataclasses.replace(ROW, **change)) != print_of(ROW)
+    assert print_of(ROW.changed(**change)) != print_of(ROW)
 
 
 def test_the_fingerprint_stands_for_the_databases_and_for_nothing_else() -> None:
     for name, value in {"dialect": "mysql", "host": "h", "port": 1, "database": "y"}.items():
-        other = {"store": {**DATABASES["store"], name: value}}
+        other = DATABASES.changed(store=SQLITE.changed(**{name: value}))
         assert print_of(ROW, databases=other) != print_of(ROW)
     # Too little to show in 4 bytes, and the calendar year, which the window gives.
-    assert print_of(dataclasses.replace(ROW, value=0.1 + 1e-12, year=2020)) == print_of(ROW)
+    assert print_of(ROW.changed(value=0.1 + 1e-12, year=2020)) == print_of(ROW)
 
 
 @given(st.lists(rows, unique_by=lambda row: (row.snapshot_id, row.kpi_id), max_size=5), st.randoms())
 def test_a_plan_survives_its_document(planned: list[PlanRow], random: Any) -> None:
-    documents = json.loads(files.readable([row_document(row) for row in planned]))
-    assert fingerprint(DATABASES, documents) == print_of(*planned)
-    for row, document in zip(planned, documents, strict=True):
-        again = row_of(document)
-        assert row_document(again) == row_document(row)
+    kept = [read(PlanRow, json.dumps(row.as_json())) for row in planned]
+    assert print_of(*kept) == print_of(*planned)
+    for row, again in zip(planned, kept, strict=True):
+        assert again.as_json() == row.as_json()
         assert (again.before is None) == (row.before is None)
         if again.before and row.before:
             assert again.before.equals(row.before)
@@ -111,9 +121,7 @@ def test_a_plan_survives_its_document(planned: list[PlanRow], random: Any) -> No
 
 @given(images)
 def test_a_before_image_keeps_meta_whatever_it_is(image: Image) -> None:
-    document = json.loads(files.readable(image_document(image)))
-    kept = image_of(document)
-    assert kept is not None
+    kept = read(ImageDocument, json.dumps(ImageDocument.of(image).as_json())).image()
     assert kept.equals(image)
     assert type(kept.meta) is type(image.meta)
 
@@ -151,8 +159,10 @@ def test_the_plan_on_disk_is_the_plan(bench: Workbench) -> None:
     assert steps.run.record is not None
     path = steps.run.record.folder / "plan.json"
     document = read_plan(path)
-    assert document["fingerprint"] == steps.plan.fingerprint == steps.run.record.receipt["plan"]["fingerprint"]
-    assert [row_of(row) for row in document["rows"]] == list(steps.plan.rows)
+    kept = steps.run.record.receipt.plan
+    assert kept is not None
+    assert document.fingerprint == steps.plan.fingerprint == kept.fingerprint
+    assert document.rows == steps.plan.rows
     keys = [(row.snapshot_id, row.kpi_id) for row in steps.plan.rows]
     assert keys == sorted(keys)
     path.write_text(path.read_text().replace('"action": "insert"', '"action": "delete"', 1))

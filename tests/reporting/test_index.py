@@ -9,11 +9,22 @@ from typing import Any
 
 import pytest
 
-from kpibackfill.archive import history, ledger
-from kpibackfill.archive import runs as runs_on_record
+from kpibackfill.archive import ledger
+from kpibackfill.archive.models import Begun, Change, Closed
+from kpibackfill.archive.run_record import INDEX
 from kpibackfill.reporting import index
+from tests.archives import listed_runs, recorded_changes
 from tests.browser import chromium
 from tests.workbench import Workbench
+
+BEGUN = Begun(
+    run_id="20250101T000000Z-test-2024-apply-00000a",
+    target="test",
+    years=(2024, 2024),
+    apply=True,
+    operator="o",
+    reason="",
+)
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -25,12 +36,12 @@ def data_of(page: str) -> dict[str, Any]:
 
 def test_it_is_there_after_each_run_and_tells_what_the_ledger_tells(made_archive: Workbench) -> None:
     runs_dir = made_archive.config.runs_dir
-    page = (runs_dir / index.FILE_NAME).read_text()
+    page = (runs_dir / INDEX).read_text()
     assert page == index.render(runs_dir)
     data = data_of(page)
-    assert [row[0] for row in data["runs"]] == [run["run_id"] for run in runs_on_record.runs(runs_dir)]
-    assert len(data["history"]) == len(history.changes(runs_dir)) > 0
-    assert (runs_dir / index.FILE_NAME).stat().st_mode & 0o777 == 0o600
+    assert [row[0] for row in data["runs"]] == [run["run_id"] for run in listed_runs(runs_dir)]
+    assert len(data["history"]) == len(recorded_changes(runs_dir)) > 0
+    assert (runs_dir / INDEX).stat().st_mode & 0o777 == 0o600
 
 
 def test_it_asks_nothing_of_a_network(made_archive: Workbench) -> None:
@@ -41,18 +52,8 @@ def test_it_asks_nothing_of_a_network(made_archive: Workbench) -> None:
 
 def test_no_text_of_a_run_leaves_its_place(runs_dir: Path) -> None:
     nasty = "</script><script>alert(1)</script><!-- & ' \" \u2028"
-    ledger.append(
-        runs_dir,
-        "begun",
-        "20250101T000000Z-test-2024-apply-00000a",
-        {},
-        target="test",
-        years=[2024, 2024],
-        apply=True,
-        operator=nasty,
-        reason=nasty,
-        revert_of="",
-    )
+    begun = BEGUN.changed(operator=nasty, reason=nasty)
+    ledger.append(runs_dir, begun)
     page = index.render(runs_dir)
     assert page.count("</script>") == index.render(runs_dir.parent / "nothing").count("</script>") == 2
     assert "alert" in page
@@ -60,20 +61,18 @@ def test_no_text_of_a_run_leaves_its_place(runs_dir: Path) -> None:
 
 
 def test_a_rate_of_too_few_people_is_not_in_it(runs_dir: Path) -> None:
-    run_id = "20250101T000000Z-test-2024-apply-00000a"
-    begun = {"target": "test", "years": [2024, 2024], "apply": True, "operator": "o", "reason": "", "revert_of": ""}
-    ledger.append(runs_dir, "begun", run_id, {}, **begun)
-    change = {"snapshot_id": 1, "kpi_id": "workshop_participants_bipoc", "year": 2024, "action": "insert"}
-    written = change | {"before": None, "after": 0.3125, "basis": 3, "unit": "fraction", "origin": "computed"}
-    ended: dict[str, Any] = {
-        "state": "applied",
-        "years": {},
-        "kpis": [],
-        "plan": None,
-        "changes": [written],
-        "decisions": [],
-    }
-    ledger.append(runs_dir, "closed", run_id, {}, **ended)
+    ledger.append(runs_dir, BEGUN)
+    change = Change(
+        snapshot_id=1,
+        kpi_id="workshop_participants_bipoc",
+        year=2024,
+        action="insert",
+        before=None,
+        after=0.3125,
+        basis=3,
+        unit="fraction",
+    )
+    ledger.append(runs_dir, Closed(run_id=BEGUN.run_id, state="applied", kpis=(), decisions=(), changes=(change,)))
     assert data_of(index.render(runs_dir))["history"][-1][-2] == "< 5"
     assert "0.3125" not in index.render(runs_dir)
 
@@ -88,10 +87,10 @@ def test_it_filters_and_sorts_in_a_real_browser_without_a_network(made_archive: 
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text))
-        page.goto((runs_dir / index.FILE_NAME).as_uri())
+        page.goto((runs_dir / INDEX).as_uri())
         assert page.locator("#runs tbody tr").count() == 3
         written = page.locator("#history tbody tr").count()
-        assert written == len(history.changes(runs_dir))
+        assert written == len(recorded_changes(runs_dir))
         page.fill("#find-runs", "APPLIED yearly")
         assert page.locator("#runs tbody tr").count() == 1
         link = page.locator("#runs tbody a").get_attribute("href")
@@ -109,30 +108,28 @@ def test_it_filters_and_sorts_in_a_real_browser_without_a_network(made_archive: 
         assert page.locator("#history th[aria-sort=descending]").inner_text().startswith("Year")
         page.set_viewport_size({"width": 390, "height": 800})  # a phone: the tables scroll, the page does not
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert asked == [(runs_dir / index.FILE_NAME).as_uri()]
+        assert asked == [(runs_dir / INDEX).as_uri()]
         assert problems == []
 
 
 @pytest.mark.browser
 def test_it_fits_a_screen_and_paper_and_marks_what_reverts(runs_dir: Path) -> None:
-    reverted = next(run["run_id"] for run in runs_on_record.runs(runs_dir) if run["state"] == "applied")
-    ledger.append(
-        runs_dir,
-        "begun",
-        "20300101T000000Z-test-2011-2025-dry-run-00000a",
-        {},
+    reverted = next(run["run_id"] for run in listed_runs(runs_dir) if run["state"] == "applied")
+    begun = Begun(
+        run_id="20300101T000000Z-test-2011-2025-dry-run-00000a",
         target="test",
-        years=[2011, 2025],
+        years=(2011, 2025),
         apply=False,
         operator="a.person.with.a.long.address@makerspace.example",
         reason="the board decided that the older definition holds",
         revert_of=reverted,
     )
+    ledger.append(runs_dir, begun)
     index.write(runs_dir)
     cut = "[...document.querySelectorAll('.box')].map(box => box.scrollWidth > box.clientWidth)"
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.goto((runs_dir / index.FILE_NAME).as_uri())
+        page.goto((runs_dir / INDEX).as_uri())
         first = page.locator("#runs tbody tr").first
         assert first.locator(".reason").inner_text().endswith(f"older definition holds; reverts {reverted}")
         assert page.evaluate(cut) == [False, False]

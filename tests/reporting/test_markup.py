@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 import kpibackfill as kb
-from kpibackfill.apply import Receipt
+from kpibackfill.apply import ApplyResult
 from kpibackfill.numbers import amount, measure, too_few
 from kpibackfill.reporting.run_summary import run_summary
 from tests.browser import chromium
@@ -41,7 +41,7 @@ def files_of(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text(errors="replace") for path in folder.iterdir() if path.is_file()}
 
 
-def shown_by(steps: Steps, receipt: Receipt) -> str:
+def shown_by(steps: Steps, receipt: ApplyResult) -> str:
     """All that the notebook's cells show."""
     things: list[Any] = [steps.run, steps.readings, kb.drift_table(steps.drift), steps.plan, receipt]
     things.append(kb.review_figures(steps.drift))
@@ -53,7 +53,7 @@ def test_no_person_and_no_answer_is_in_any_file(bench: Workbench) -> None:
     assert len(private) > 100
     steps = bench.steps(record=True, apply=True, include_risky=True)
     receipt = kb.apply_plan(steps.run, steps.plan)
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, ApplyResult)
     assert steps.run.record is not None
     texts = files_of(steps.run.record.folder) | files_of(bench.config.runs_dir)
     texts["shown"] = shown_by(steps, receipt)
@@ -76,7 +76,7 @@ def test_meta_is_kept_in_the_plan_and_rendered_nowhere(bench: Workbench) -> None
         connection.execute(sa.text("UPDATE ms_fact_kpi_snapshot SET meta = :meta"), {"meta": META})
     steps = bench.steps(record=True, apply=True)
     receipt = kb.apply_plan(steps.run, steps.plan)
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, ApplyResult)
     assert steps.run.record is not None
     folder = steps.run.record.folder
     kept = [row["before"]["meta"] for row in json.loads((folder / "plan.json").read_text())["rows"] if row["before"]]
@@ -114,11 +114,11 @@ def test_a_rate_of_fewer_than_five_people_is_in_the_json_alone(bench: Workbench,
         )
     steps = bench.steps(record=True, from_year=2021, to_year=2021, kpis="workshop_participants_bipoc")
     receipt = kb.apply_plan(steps.run, steps.plan)
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, ApplyResult)
     assert steps.run.record is not None
     document, folder = steps.run.record.receipt, steps.run.record.folder
-    assert document["rows"][0]["computed"] == rate
-    assert document["rows"][0]["basis"] == 3
+    assert document.rows[0].computed == rate
+    assert document.rows[0].basis == 3
     told = files_of(folder)
     read = {
         "drift.csv": told["drift.csv"],

@@ -191,7 +191,7 @@ def test_a_value_set_for_a_rate_of_fewer_than_five_people_is_withheld_wherever_p
     kb.apply_plan(steps.run, steps.plan)
     assert steps.run.record is not None
     receipt = steps.run.record.receipt
-    assert {told["value"] for told in receipt["decisions"]} == {0.4321}
+    assert {decision.value for decision in receipt.decisions} == {0.4321}
     folder = odd_kpis.runs[-1]
     summary, shown = run_summary(receipt, folder), odd_kpis.command("show", folder.name).stdout
     for text in (summary, shown, page(folder).words, steps.plan._repr_html_()):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import kpibackfill as kb
+from kpibackfill.archive.models import Receipt, read
 from kpibackfill.reporting.run_summary import run_summary
 from tests.databases import on
 from tests.reporting.test_report import page
@@ -14,7 +16,7 @@ from tests.workbench import Workbench
 def printed(bench: Workbench, receipt: dict[str, Any]) -> tuple[str, str]:
     """The texts of `run` and of `show`."""
     folder = bench.config.runs_dir / receipt["run_id"]
-    return run_summary(receipt, folder), bench.command("show", receipt["run_id"]).stdout
+    return run_summary(read(Receipt, json.dumps(receipt)), folder), bench.command("show", receipt["run_id"]).stdout
 
 
 @on("sqlite")
@@ -61,7 +63,7 @@ def test_a_run_ends_with_what_to_do_next_also_where_that_is_nothing(bench: Workb
     assert summary.splitlines()[-1] == "Next: kpibackfill verify --target test"
     for apply, end in ((True, "Applied"), (False, "Dry run")):
         summary, shown = printed(bench, bench.finish(**years, apply=apply))
-        nothing = "nothing was written. What is stored is what is computed: there is nothing to do."
+        nothing = "nothing was written. The stored values equal the computed ones: there is nothing to do."
         assert f"\n{end}: {nothing}\n" in summary
         assert "Next:" not in summary
         assert nothing[1:] in shown

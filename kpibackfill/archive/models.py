@@ -1,0 +1,810 @@
+"""The documents of the archive: what a ledger line, a receipt, a plan and a settlement hold.
+
+Whoever writes one builds the model, which refuses what doesn't belong; whoever reads one gets the model from `read`,
+which passes over members that it does not know, so that archives of other releases stay readable. The JSON Schemas in
+``kpibackfill/schemas`` are written from these models: ``python -m kpibackfill.archive.models``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    JsonValue,
+    PlainSerializer,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    computed_field,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
+from kpibackfill.database.image import Image, RowKey, bytes_of, text_of
+from kpibackfill.numbers import Unit, float4, same
+
+RUN_ID = r"^\d{8}T\d{6}Z-[A-Za-z0-9_-]+-[0-9a-f]{6}$"
+Action = Literal["insert", "update", "delete"]
+Origin = Literal["computed", "set", "remove", "revert"]
+DecisionWord = Literal["accept", "reject", "defer", "set", "remove"]
+FinalState = Literal["dry_run", "applied", "refused", "failed"]
+State = Literal["planned", "applying", "dry_run", "applied", "refused", "failed"]
+StartedBy = Literal["kpibackfill run", "papermill"]
+Outcome = Literal["applied", "not_in_effect", "changed_since"]
+Found = Literal["written", "as_before", "changed_since"]
+
+
+def _is_instant(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no time zone")
+    return text
+
+
+def now() -> str:
+    """The present instant, in UTC and whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+Instant = Annotated[str, AfterValidator(_is_instant), Field(json_schema_extra={"format": "date-time"})]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RunId = Annotated[
+    str,
+    StringConstraints(pattern=RUN_ID),
+    Field(description="Begins with the time in UTC; then target, years, dry run or apply."),
+]
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: float(value) if value in ("nan", "inf", "-inf") else value),
+    PlainSerializer(lambda value: value if math.isfinite(value) else str(value)),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}),
+]
+"""A number; in JSON, which has no number for them, NaN and infinity are texts."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class Record(BaseModel):
+    """A part of a document: immutable, its values of exactly these types."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_by_name=True,
+        serialize_by_alias=True,
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
+    )
+
+    def changed(self, **members: Any) -> Self:
+        """A copy with these members anew, held to their types."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | members)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+Document = TypeVar("Document", bound=Record)
+T = TypeVar("T")
+
+
+def read(model: type[Document], content: bytes | str) -> Document:
+    """A document from its JSON.
+
+    Raises
+    ------
+    ValueError : it is not JSON, or not such a document; the message says in one line where not.
+    """
+    return _read(lambda text: model.model_validate_json(text, extra="ignore"), content)
+
+
+def _read(validate: Callable[[bytes | str], T], content: bytes | str) -> T:
+    try:
+        try:
+            return validate(content)
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "json_invalid":
+                raise
+            # Half a surrogate pair, as from a file's name that is not UTF-8: JSON may hold it, pydantic doesn't.
+            text = json.dumps(json.loads(content), ensure_ascii=False)
+            return validate(text.encode("utf-8", "replace"))
+    except ValidationError as error:
+        raise ValueError(_problem(error)) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+_Optional: Any = Field(default=None, exclude_if=_is_none)
+"""A member that is absent where there is nothing to say."""
+
+# --- rows and what is decided about them
+
+
+class Change(Record):
+    """A row that a run wrote: its value before and after, as 4-byte floats."""
+
+    snapshot_id: int
+    kpi_id: str
+    """As stored, with the site's prefix."""
+    year: int
+    action: Action
+    before: Number | None
+    """Null where there was no row."""
+    after: Number | None
+    """Null where there is no row."""
+    basis: int | None = None
+    """How many observations the value after rests on."""
+    unit: Unit | None = None
+    origin: Origin = "computed"
+    """Where the value comes from: the sources, a decision, or a run that is reverted."""
+
+    @property
+    def key(self) -> RowKey:
+        return self.snapshot_id, self.kpi_id
+
+
+class Decision(Record):
+    """What a person decided about a row."""
+
+    snapshot_id: int
+    kpi_id: str
+    """As in the registry, without the site's prefix."""
+    decision: DecisionWord
+    value: Number | None = None
+    numbers: str | None = None
+    """Stands for the numbers that were decided on."""
+    reason: str = ""
+    reviewer: str = ""
+
+
+class DecisionLine(Decision):
+    """A decision as the receipt keeps it, with the line of the decisions file that it comes from."""
+
+    line: int
+    year: int
+
+
+class PlanSummary(Record):
+    """A plan's fingerprint, and how many rows it has."""
+
+    fingerprint: Sha256
+    rows: int
+
+
+class YearCounts(Record):
+    """A year's target snapshots, and the values computed for them."""
+
+    snapshots: int
+    kpi_rows: int
+
+
+class ImageDocument(Record):
+    """A whole row of the fact table."""
+
+    class Meta(Record):
+        """The column ``meta``: how the database holds it, and its bytes."""
+
+        type: Literal["text", "blob"]
+        base64: str
+        sha256: Sha256
+
+    metric_value: Number
+    period_year: int | None
+    period_month: int | None
+    meta: Meta | None
+    row_id: int | None
+    """The row's surrogate id, where the table has one."""
+
+    @classmethod
+    def of(cls, image: Image) -> Self:
+        meta = image.meta
+        raw = bytes_of(meta) if isinstance(meta, str) else meta
+        return cls(
+            metric_value=image.metric_value,
+            period_year=image.period_year,
+            period_month=image.period_month,
+            meta=None
+            if raw is None
+            else cls.Meta(
+                type="text" if isinstance(meta, str) else "blob",
+                base64=base64.b64encode(raw).decode(),
+                sha256=hashlib.sha256(raw).hexdigest(),
+            ),
+            row_id=image.row_id,
+        )
+
+    def image(self) -> Image:
+        kept = self.meta
+        raw = None if kept is None else base64.b64decode(kept.base64, validate=True)
+        if kept is not None and raw is not None and hashlib.sha256(raw).hexdigest() != kept.sha256:
+            raise ValueError("meta is not what its SHA-256 is of")
+        meta = text_of(raw) if raw is not None and kept and kept.type == "text" else raw
+        return Image(self.metric_value, self.period_year, self.period_month, meta, self.row_id)
+
+
+StoredImage = Annotated[
+    Image,
+    GetPydanticSchema(
+        lambda _source, handler: core_schema.json_or_python_schema(
+            core_schema.no_info_after_validator_function(ImageDocument.image, handler(ImageDocument)),
+            core_schema.is_instance_schema(Image),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                ImageDocument.of, return_schema=handler(ImageDocument)
+            ),
+        )
+    ),
+]
+"""An `Image`, which is kept as an `ImageDocument`."""
+
+
+class PlanRow(Record):
+    """A row to write: its key as stored, the new value, what it rests on, and the whole row before and after.
+
+    Where a person or a revert gives the value, ``basis`` and ``population`` are those of the value that it replaces.
+    """
+
+    snapshot_id: int
+    kpi_id: str
+    """As stored, with the site's prefix."""
+    year: int
+    action: Action
+    value: Number | None
+    period_year: int | None
+    period_month: int | None
+    basis: int | None = None
+    population: int | None = None
+    before: StoredImage | None = None
+    """Null where there is no row."""
+    restore: StoredImage | None = None
+    """The row to restore, where the plan reverts another run."""
+    origin: Origin = "computed"
+    """Where the value comes from: the sources, a decision, or the run that is reverted."""
+
+    @property
+    def key(self) -> RowKey:
+        return self.snapshot_id, self.kpi_id
+
+    @computed_field
+    def value_f4(self) -> Number | None:
+        """The value as a 4-byte float."""
+        return None if self.value is None else float4(self.value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_consistent(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "value_f4" in given:
+            value, kept = given.get("value"), given["value_f4"]
+            if value is not kept and (value is None or kept is None or not same(float(value), float(kept))):
+                raise ValueError("value_f4 is not the value as a 4-byte float")
+        return given
+
+
+class ReviewRow(Record):
+    """A row that a person may decide about."""
+
+    snapshot_id: int
+    kpi_id: str
+    year: int
+    snapshot_date: str
+    status: str
+    stored: Number | None
+    computed: Number | None
+    basis: int | None
+    population: int | None
+    warnings: tuple[str, ...]
+    numbers: str
+
+
+class DriftRow(Record):
+    """A snapshot and a KPI: computed next to stored, and the evidence."""
+
+    snapshot_id: int
+    snapshot_date: str
+    snapshot_type: str
+    source: str | None
+    year: int
+    period: str
+    kpi_id: str
+    """As in the registry, without the site's prefix."""
+    computed: Number | None
+    basis: int | None
+    population: int | None
+    warnings: tuple[str, ...]
+    period_year: int
+    period_month: int
+    stored: Number | None
+    stored_period_year: int | None
+    stored_period_month: int | None
+    delta: Number | None
+    change: Number | None
+    status: Literal["new", "changed", "unchanged", "no_data", "unsupported"]
+    recorded: Number | None = None
+    """What the archive last recorded."""
+    moved: str = ""
+    """What differs from that: the source, the store, both; or the row vanished."""
+    decided: str = ""
+    """What a person decided last, in words."""
+
+    @property
+    def key(self) -> RowKey:
+        return self.snapshot_id, self.kpi_id
+
+
+# --- plan.json
+
+
+class DatabaseIdentity(Record):
+    """What identifies a database: no user and no password."""
+
+    dialect: str
+    host: str | None
+    port: int | str | None
+    """Text where the URL's query has it."""
+    database: str | None
+    hostaddr: str | None = _Optional
+    """This and what follows: where the URL's query has it."""
+    unix_socket: str | None = _Optional
+    service: str | None = _Optional
+    options: str | None = _Optional
+
+
+class Databases(Record):
+    store: DatabaseIdentity
+    sources: DatabaseIdentity
+
+
+class PlanDocument(Record):
+    """``plan.json``: what a run would write, or wrote; every row with its whole before-image."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    run_id: RunId | None
+    fingerprint: Sha256
+    """SHA-256 over the canonical JSON of databases and rows; docs/reading-the-archive.md recomputes it."""
+    databases: Databases
+    rows: tuple[PlanRow, ...]
+
+
+# --- receipt.json
+
+
+class Failure(Record):
+    code: str
+    message: str
+
+
+class AskedParameters(Record):
+    """The notebook's parameters, as resolved."""
+
+    target: str
+    from_year: int
+    to_year: int
+    snapshot_types: str
+    kpis: str
+    include_risky: bool
+    apply: bool
+    approved_plan: str
+    decisions: str
+    revert_of: str
+    reason: str
+    operator: str
+    as_of: str
+
+
+class Guards(Record):
+    """What an apply to a target requires."""
+
+    wants_approval: bool
+    """Whether an apply requires an approved plan."""
+    four_eyes: bool
+    """Whether somebody else than the operators must approve."""
+
+
+class AskedTarget(Guards):
+    """The target, its URLs without passwords."""
+
+    name: str
+    store: str
+    sources: str
+    timezone: str
+    dashboards: str | None = None
+
+
+class Code(Record):
+    """Which code ran."""
+
+    sources_sha256: Sha256
+    """Of the names and contents of the package's Python files."""
+    git_commit: str | None = None
+    """Null outside a checkout."""
+    modified: tuple[str, ...] = ()
+    """Files that differ from the commit."""
+    difference: str | None = None
+    """SHA-256 of ``git diff``."""
+
+
+class ReadDatabase(DatabaseIdentity):
+    """A database as it was read."""
+
+    url: str
+    """Without password and query."""
+    server: str
+    """The server's version."""
+    surrogate_id: bool | None = _Optional
+
+
+class ReadDatabases(Record):
+    store: ReadDatabase
+    sources: ReadDatabase
+    one_transaction: bool
+
+
+class QueryRecord(Record):
+    """An executed statement."""
+
+    sql: str
+    parameters: Any
+    """The bound values."""
+    seconds: float
+    rows: int
+    """How many grouped rows the database returned."""
+    fingerprint: Sha256
+    """SHA-256 of those rows."""
+
+
+class KpiRecord(Record):
+    """A KPI's definition, and the statements that computed it."""
+
+    kpi_id: str
+    label: str
+    unit: Unit
+    family: str
+    risky: bool
+    description: str
+    sources: tuple[str, ...]
+    cadences: tuple[str, ...]
+    source_text: str
+    """The module that defines the KPI."""
+    source_sha256: Sha256
+    queries: tuple[QueryRecord, ...]
+
+
+class Approval(Record):
+    """What vouches for the plan of an apply."""
+
+    approved_plan: str
+    reviewed_run: str | None
+    word: Literal["reviewed", "approved"]
+    approved_run: str | None = _Optional
+    by: str | None = _Optional
+    at: str | None = _Optional
+
+
+class Written(Record):
+    """How many rows were written, and which."""
+
+    insert: int = 0
+    update: int = 0
+    delete: int = 0
+    rows: tuple[Change, ...] = ()
+
+
+class CacheTags(Record):
+    outcome: str
+    tags: tuple[str, ...]
+
+
+class AfterApply(Record):
+    """The site's command after an apply, and how it ended."""
+
+    command: str
+    outcome: str
+    seconds: float
+
+
+_REACHED: list[JsonValue] = ["databases", "kpis", "years", "total_kpi_rows", "rows", "plan"]
+
+
+class Receipt(Record):
+    """``receipt.json``: what a run was asked, what it found, and what became of it.
+
+    A run's later steps add the members from `databases` on; those that it did not reach are absent.
+    """
+
+    model_config = ConfigDict(
+        json_schema_serialization_defaults_required=False,
+        json_schema_extra={
+            "allOf": [
+                {
+                    "if": {"properties": {"state": {"enum": ["dry_run", "applied"]}}},
+                    "then": {"required": _REACHED},
+                },
+                {"if": {"properties": {"state": {"const": "applied"}}}, "then": {"required": ["written"]}},
+            ]
+        },
+    )
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    run_id: RunId
+    state: State
+    error: Failure | None
+    started_at: Instant
+    ended_at: Instant | None
+    """Null until the run is closed; a closed receipt is never changed."""
+    started_by: StartedBy
+    parameters: AskedParameters
+    notes: tuple[str, ...] = ()
+    reason: str
+    operator: str
+    system_user: str
+    host: str
+    target: AskedTarget
+    site: dict[str, Any]
+    """The site's settings."""
+    code: Code
+    versions: dict[str, str]
+    databases: ReadDatabases | None = None
+    kpis: tuple[KpiRecord, ...] = ()
+    years: dict[Annotated[str, StringConstraints(pattern=r"^\d{4}$")], YearCounts] = {}
+    total_kpi_rows: int = 0
+    rows: tuple[DriftRow, ...] = ()
+    plan: PlanSummary | None = None
+    review: tuple[ReviewRow, ...] = ()
+    decisions: tuple[DecisionLine, ...] = ()
+    approval: Approval | None = None
+    written: Written = Written()
+    cache_tags: CacheTags | None = None
+    after_apply: AfterApply | None = None
+    report: str | None = None
+    """Why there is no full report; null where there is one."""
+
+    @property
+    def computed(self) -> bool:
+        """Whether the run came as far as its plan."""
+        return "rows" in self.model_fields_set
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; members of steps that the run did not reach are left out."""
+        later = type(self).model_fields.keys() - self.model_fields_set
+        return {name: value for name, value in super().as_json().items() if name not in later}
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        return {entry.kpi_id: entry.unit for entry in self.kpis}
+
+
+# --- settlement.json
+
+
+class SettledRow(Record):
+    snapshot_id: int
+    kpi_id: str
+    action: Action
+    found: Found
+    stored: Number | None
+
+    @property
+    def key(self) -> RowKey:
+        return self.snapshot_id, self.kpi_id
+
+
+class Settlement(Record):
+    """``settlement.json``: what became of a run that was cut off while it was writing, as its stored rows show."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    run_id: RunId
+    outcome: Outcome
+    settled_at: Instant
+    by: str
+    rows: tuple[SettledRow, ...]
+
+
+# --- ledger.jsonl
+
+
+class Header(Record):
+    """What every line of the ledger has, whatever its event."""
+
+    schema_: int = Field(default=1, alias="schema")
+    at: str = ""
+    event: str
+    run_id: str
+    files: dict[str, str] = {}
+    previous: str = ""
+
+
+class _Event(Record):
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    at: Instant = Field(default_factory=now)
+    run_id: RunId
+    files: dict[str, Sha256] = {}
+    """SHA-256 of each file that the event adds to the run's folder."""
+    previous: Sha256 | Literal[""] = ""
+    """SHA-256 of the line before, without its end of line; empty on the first line."""
+    digest: Sha256 | Literal[""] = ""
+    """SHA-256 of this line without this member."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the line says of its event, by name."""
+        return {name: value for name, value in self if name not in {*_Event.model_fields, "event"}}
+
+
+class Begun(_Event):
+    event: Literal["begun"] = "begun"
+    target: str
+    years: tuple[int, int]
+    """First and last, inclusive."""
+    apply: bool
+    operator: str
+    reason: str
+    revert_of: str = ""
+    """The run whose rows are to be restored; empty otherwise."""
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Self:
+        """What this line says by a receipt."""
+        asked = receipt.parameters
+        return cls(
+            run_id=receipt.run_id,
+            target=receipt.target.name,
+            years=(asked.from_year, asked.to_year),
+            apply=asked.apply,
+            operator=receipt.operator,
+            reason=receipt.reason,
+            revert_of=asked.revert_of,
+        )
+
+
+class _End(_Event):
+    years: dict[Annotated[str, StringConstraints(pattern=r"^\d{4}$")], YearCounts] = {}
+    kpis: tuple[str, ...]
+    plan: PlanSummary | None = None
+    approved_run: str = ""
+    """The dry run on which the plan, or a larger one, was approved; empty without an approval."""
+    decisions: tuple[Decision, ...]
+    changes: tuple[Change, ...]
+    """What was written; empty unless the run was applied."""
+
+    @property
+    def applied(self) -> bool:
+        raise NotImplementedError
+
+
+def _end_by(receipt: Receipt) -> dict[str, Any]:
+    names = Decision.model_fields
+    return {
+        "run_id": receipt.run_id,
+        "years": receipt.years,
+        "kpis": tuple(entry.kpi_id for entry in receipt.kpis),
+        "plan": receipt.plan,
+        "approved_run": (receipt.approval and receipt.approval.approved_run) or "",
+        "decisions": tuple(Decision(**{name: getattr(line, name) for name in names}) for line in receipt.decisions),
+    }
+
+
+class Closed(_End):
+    event: Literal["closed"] = "closed"
+    state: FinalState
+
+    @property
+    def applied(self) -> bool:
+        return self.state == "applied"
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Self:
+        """What this line says by a receipt."""
+        changes = receipt.written.rows if receipt.state == "applied" else ()
+        return cls(**_end_by(receipt), state=receipt.state, changes=changes)  # type: ignore[arg-type]
+
+
+class Settled(_End):
+    event: Literal["settled"] = "settled"
+    outcome: Outcome
+
+    @property
+    def applied(self) -> bool:
+        return self.outcome == "applied"
+
+    @classmethod
+    def of(cls, receipt: Receipt, settlement: Settlement, changes: tuple[Change, ...]) -> Self:
+        """What this line says by a receipt and a settlement."""
+        return cls(**_end_by(receipt), outcome=settlement.outcome, changes=changes)
+
+
+class Archived(_Event):
+    event: Literal["archived"] = "archived"
+    cells: Sha256
+    """SHA-256 of the sources of the notebook's code cells, each followed by a zero byte, less the injected cell."""
+    notebook: Literal["as shipped", "edited"]
+
+
+class Approved(_Event):
+    event: Literal["approved"] = "approved"
+    by: str
+    note: str = ""
+    plan: Sha256
+    """Fingerprint of the approved plan."""
+    system_user: str = ""
+
+
+Event = Begun | Closed | Archived | Approved | Settled
+End = Closed | Settled
+EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def read_event(line: bytes) -> Event:
+    """The event of a line of the ledger.
+
+    Raises
+    ------
+    ValueError : it is not such a line; the message says in one line where not.
+    """
+    return _read(lambda text: EVENTS.validate_json(text, extra="ignore"), line)
+
+
+# --- JSON Schemas
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+
+
+class _Draft(GenerateJsonSchema):
+    schema_dialect = "https://json-schema.org/draft/2020-12/schema"
+
+    def field_title_should_be_set(self, _schema: Any) -> bool:
+        return False  # a member's name says as much
+
+
+def schemas() -> dict[str, str]:
+    """The text of each JSON Schema, by file name: a definition a line."""
+    documents: dict[str, TypeAdapter[Any]] = {
+        "ledger": EVENTS,
+        "plan": TypeAdapter(PlanDocument),
+        "receipt": TypeAdapter(Receipt),
+        "settlement": TypeAdapter(Settlement),
+    }
+    found = {}
+    for name, adapter in documents.items():
+        schema = adapter.json_schema(by_alias=True, mode="serialization", schema_generator=_Draft)
+        head = {"$schema": _Draft.schema_dialect, "$id": f"urn:kpibackfill:{name}:1"}
+        found[f"{name}.schema.json"] = _lines(head | schema)
+    return found
+
+
+def _lines(schema: Mapping[str, Any]) -> str:
+    parts = [
+        f" {json.dumps(name)}: {{\n"
+        + ",\n".join(f"  {json.dumps(inner)}: {json.dumps(member)}" for inner, member in value.items())
+        + "\n }"
+        if isinstance(value, Mapping) and name in ("properties", "$defs")
+        else f" {json.dumps(name)}: {json.dumps(value)}"
+        for name, value in schema.items()
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+if __name__ == "__main__":
+    for file_name, text in schemas().items():
+        (SCHEMAS / file_name).write_text(text, encoding="utf-8")
