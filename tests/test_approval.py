@@ -129,11 +129,11 @@ def test_only_a_closed_dry_run_with_a_plan_and_intact_files_is_approved_and_by_i
     def approve(run: str, note: str = "seen") -> str:
         return refusal(bench.command("approve", run, "--note", note))
 
-    assert "is no dry run that has ended (applied)" in approve(applied["run_id"])
-    assert "is no dry run that has ended (planned)" in approve(open_run)
+    assert "is not a finished dry run (applied)" in approve(applied["run_id"])
+    assert "is not a finished dry run (planned)" in approve(open_run)
     assert "is empty" in approve(empty["run_id"])
-    assert "is not a run id" in approve("latest")
-    assert "is not a run id" in approve(dry["run_id"][-6:])
+    assert "is not a full run id" in approve("latest")
+    assert "is not a full run id" in approve(dry["run_id"][-6:])
     assert "There is no run" in approve(dry["run_id"][:-6] + "000000")
     assert "needs a note" in approve(dry["run_id"], " ")
     assert "one line" in approve(dry["run_id"], "two\nlines")

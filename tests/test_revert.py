@@ -62,7 +62,7 @@ def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_re
     assert dump(bench.database) == before
     told = bench.command("history", "--kpi", "education_nps").stdout
     assert "removed by hand" in told
-    assert f"put back, as before {applied['run_id']}" in told
+    assert f"restored to the value before {applied['run_id']}" in told
     assert f"It is a revert of <code>{applied['run_id']}</code>." in (bench.runs[-1] / "report.html").read_text()
     shown = bench.command("show", reverted["run_id"]).stdout
     assert f"Its plan was reviewed on {dry['run_id']}; no approval is on record." in shown
@@ -178,7 +178,7 @@ def test_a_revert_is_only_of_a_run_that_wrote_and_takes_its_years_and_kpis(bench
 
     refused("wrote nothing", revert_of=dry["run_id"])
     refused("wrote nothing", revert_of=nothing["run_id"])
-    refused("is not a run id", revert_of="latest")
+    refused("is not a full run id", revert_of="latest")
     refused("There is no run", revert_of="20200101T000000Z-test-2020-apply-abcdef")
     with (bench.folder / "kpibackfill.toml").open("a") as file:
         file.write(f'[targets.other]\nstore = "{bench.database.url}"\n')

@@ -147,7 +147,7 @@ def test_what_was_compared_is_told_also_when_all_is_well(bench: Workbench) -> No
     assert (document["ok"], document["target"]) == (True, "test")
     assert (document["rows"], document["recorded"]) == (rows, recorded)
     told = bench.command("verify", "--target", "test").stdout
-    assert f"Looked at test: {recorded} rows on record were held against the {rows} rows of its table." in told
+    assert f"Checked test: {recorded} rows on record compared with the {rows} rows of its table." in told
     assert json.loads(bench.command("verify", "--json").stdout)["rows"] is None
 
 
@@ -166,7 +166,7 @@ def test_a_forged_record_is_seen_in_the_database(bench: Workbench) -> None:
     forged = [path.read_bytes().splitlines()[0], ledger.with_digest(json.dumps(lines[-1]).encode())]
     path.write_bytes(b"".join(line + b"\n" for line in forged))
     (finding,) = verify(runs_dir).findings
-    assert finding.problem == "and the ledger tell different things: changes"
+    assert finding.problem == "disagrees with the ledger: changes"
     assert found(bench) == [
         f"{named(receipt['written']['rows'][0])}: holds another value than {receipt['run_id']} wrote, which it claims"
     ]

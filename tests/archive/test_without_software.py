@@ -50,7 +50,7 @@ def test_the_chain_is_recomputed_to_the_head_that_verify_prints(runs_dir: Path) 
 def test_a_line_that_a_crash_cut_off_is_no_obstacle(runs_dir: Path) -> None:
     path = runs_dir / "ledger.jsonl"
     path.write_bytes(path.read_bytes() + b'{"schema": 1, "at": "20')
-    ledger.append(runs_dir, approved(applied(runs_dir).name, by="Bea", note="seen", plan=""))
+    ledger.append(runs_dir, approved(applied(runs_dir).name, by="Bea", note="seen"))
     cut = len(path.read_bytes().splitlines()) - 1
     told = python("check_ledger.py", runs_dir.parent)
     assert told.stdout.splitlines()[0].startswith(f"line {cut} was cut off")

@@ -145,7 +145,7 @@ def test_a_run_that_computed_nothing_or_was_altered_is_not_replayed(bench: Workb
     path: Path = config.runs_dir / before["run_id"] / "receipt.json"
     path.write_bytes(path.read_bytes().replace(b"2015", b"2016", 1))
     assert "receipt.json was altered" in refusal(bench.command("replay", before["run_id"]))
-    assert "is not a run id" in refusal(bench.command("replay", "latest"))
+    assert "is not a full run id" in refusal(bench.command("replay", "latest"))
 
 
 @pytest.mark.slow

@@ -142,13 +142,13 @@ def test_another_executions_notebook_is_refused(bench: Workbench, changes: dict[
 def test_what_is_a_notebook_by_its_name_only_is_refused_in_a_line(bench: Workbench, document: dict[str, Any]) -> None:
     (bench.folder / "odd.ipynb").write_text(json.dumps(document))
     message = refusal(bench.command("archive", "odd.ipynb"))
-    assert "is no notebook" in message or "names no run" in message
+    assert "is not a notebook" in message or "names no run" in message
     assert listed_runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
 
 
 def test_a_notebook_nested_without_end_is_refused_in_a_line(bench: Workbench) -> None:
     (bench.folder / "odd.ipynb").write_text("[" * 100_000)
-    assert "is no notebook" in refusal(bench.command("archive", "odd.ipynb"))
+    assert "is not a notebook" in refusal(bench.command("archive", "odd.ipynb"))
 
 
 def test_a_notebook_is_brought_in_once(bench: Workbench) -> None:
@@ -159,8 +159,8 @@ def test_a_notebook_is_brought_in_once(bench: Workbench) -> None:
 def test_what_is_no_notebook_of_a_run_here_is_refused(bench: Workbench) -> None:
     (bench.folder / "text.ipynb").write_text("no json")
     (bench.folder / "list.ipynb").write_text("[1]")
-    assert "is no notebook" in refusal(bench.command("archive", "text.ipynb"))
-    assert "is no notebook" in refusal(bench.command("archive", "list.ipynb"))
+    assert "is not a notebook" in refusal(bench.command("archive", "text.ipynb"))
+    assert "is not a notebook" in refusal(bench.command("archive", "list.ipynb"))
     assert "can't be read" in refusal(bench.command("archive", "missing.ipynb"))
     assert "names no run" in refusal(bench.command("archive", str(notebook_path())))
     shutil.rmtree(bench.config.runs_dir)

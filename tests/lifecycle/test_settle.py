@@ -125,7 +125,7 @@ def test_rows_of_a_carried_out_run_that_somebody_put_back_since_are_named(bench:
     change(bench, sa.delete(facts).where(where(row.snapshot_id, row.kpi_id)))
     assert settled(bench, steps)["outcome"] == "applied"
     text = bench.command("settle", record_of(steps).run_id).stdout
-    assert f"Put back since, by somebody else, as before the run: ({row.snapshot_id}, {row.kpi_id})." in text
+    assert f"Restored since, by somebody else, to what was there before the run: ({row.snapshot_id}, {row.kpi_id})." in text
     assert "Changed since" not in text
 
 
@@ -200,7 +200,7 @@ def test_there_is_nothing_to_settle_where_nothing_is_unknown(bench: Workbench) -
     planned = record_of(bench.steps(record=True, **FEW)).run_id
     for run, state in ((applied["run_id"], "is applied"), (planned, "is planned")):
         assert f"There is nothing to settle: {run} {state}" in refusal(bench.command("settle", run))
-    assert "is not a run id" in refusal(bench.command("settle", "latest"))
+    assert "is not a full run id" in refusal(bench.command("settle", "latest"))
 
 
 @on("sqlite")
@@ -241,7 +241,7 @@ def test_a_settled_line_that_contradicts_the_settlement_or_is_gone_is_found(benc
     del entry["digest"]
     path.write_bytes(b"\n".join([*lines, ledger.with_digest(json.dumps(entry).encode()), b""]))
     (finding,) = verify(bench.config.runs_dir).findings
-    assert str(finding) == f"{record.run_id}/settlement.json: and the ledger tell different things: outcome"
+    assert str(finding) == f"{record.run_id}/settlement.json: disagrees with the ledger: outcome"
     path.write_bytes(b"\n".join([*lines, b""]))
     (finding,) = verify(bench.config.runs_dir).findings
     assert str(finding).startswith(f"{record.run_id}: has ended by what lies in its folder, and no line says so")

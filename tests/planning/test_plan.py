@@ -219,11 +219,11 @@ def test_a_stale_plan_is_refused_and_the_rows_that_differ_are_named(bench: Workb
 @pytest.mark.parametrize(
     ("approved", "words"),
     [
-        (lambda run_id: "latest", "is not a run id"),
-        (lambda run_id: run_id[:-2], "is not a run id"),
+        (lambda run_id: "latest", "is not a full run id"),
+        (lambda run_id: run_id[:-2], "is not a full run id"),
         (lambda run_id: run_id[:-6] + "ffffff", "There is no run"),
         (lambda run_id: "f" * 64, "no record here"),
-        (lambda run_id: "../" + run_id, "is not a run id"),
+        (lambda run_id: "../" + run_id, "is not a full run id"),
     ],
 )
 def test_what_approves_is_named_in_full(bench: Workbench, approved: Callable[[str], str], words: str) -> None:
