@@ -65,7 +65,7 @@ def test_a_guarded_target_applies_an_approved_plan_with_a_reason_and_the_record_
         "agrees with the annual report",
         dry["plan"]["fingerprint"],
     )
-    refused(guarded, "asks for a reason", approved_plan=dry["run_id"], reason="")
+    refused(guarded, "requires a reason", approved_plan=dry["run_id"], reason="")
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="the yearly backfill")
     assert applied["approval"] == {
         "approved_plan": dry["run_id"],
@@ -212,7 +212,7 @@ def test_an_approval_is_of_the_run_that_is_named_and_the_newest_is_told(guarded:
         assert guarded.command("approve", run["run_id"], "--note", "seen", "--by", by).exit_code == 0
     third = guarded.finish(**FEW)
     assert third["plan"] == dry["plan"]
-    refused(guarded, f"Dan approved of another run, {other['run_id']};", approved_plan=third["run_id"])
+    refused(guarded, f"Dan approved another run, {other['run_id']};", approved_plan=third["run_id"])
     applied = guarded.finish(**FEW, apply=True, approved_plan=other["run_id"], reason="why")
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (other["run_id"], "Dan")
 
@@ -229,7 +229,7 @@ def test_an_approval_serves_one_apply_of_its_plan(guarded: Workbench) -> None:
     assert again["plan"] == dry["plan"]
     for named in (again["run_id"], dry["run_id"], dry["plan"]["fingerprint"]):
         served = f"the approval by Bea served {applied['run_id']};"
-        other = f"Bea approved of another run, {dry['run_id']};"
+        other = f"Bea approved another run, {dry['run_id']};"
         refused(guarded, other if named == again["run_id"] else served, approved_plan=named)
     assert guarded.command("approve", again["run_id"], "--note", "seen anew", "--by", "Cleo").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["plan"]["fingerprint"], reason="why")

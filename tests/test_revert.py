@@ -63,7 +63,7 @@ def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_re
     told = bench.command("history", "--kpi", "education_nps").stdout
     assert "removed by hand" in told
     assert f"restored to the value before {applied['run_id']}" in told
-    assert f"It is a revert of <code>{applied['run_id']}</code>." in (bench.runs[-1] / "report.html").read_text()
+    assert f"It reverts <code>{applied['run_id']}</code>." in (bench.runs[-1] / "report.html").read_text()
     shown = bench.command("show", reverted["run_id"]).stdout
     assert f"Its plan was reviewed on {dry['run_id']}; no approval is on record." in shown
     bench.finish(revert_of=reverted["run_id"], apply=True)

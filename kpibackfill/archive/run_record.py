@@ -120,13 +120,17 @@ class RunRecord:
 
         Raises
         ------
-        Refused : there is no such run.
+        Refused : there is no such run, or the receipt can't be read since it was altered.
         KpiBackfillError : the receipt can't be read.
         """
         try:
             return _document(self.folder / RECEIPT, Receipt)
         except FileNotFoundError:
             raise Refused(f"There is no run {self.run_id} in {self.runs_dir}.", code="unknown_run") from None
+        except KpiBackfillError:
+            if self.sealed:
+                self.require_unaltered()
+            raise
 
     @property
     def closed(self) -> bool:

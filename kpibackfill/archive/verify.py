@@ -150,7 +150,7 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
         )
     elif head:
         notes.append(
-            IntegrityFinding(ledger.FILE_NAME, f"still holds line {digests[head]} as it was when its digest was noted")
+            IntegrityFinding(ledger.FILE_NAME, f"still has line {digests[head]} as it was when its digest was noted")
         )
     listed: dict[str, dict[str, str]] = {}
     ended: set[str] = set()

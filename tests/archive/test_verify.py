@@ -234,7 +234,7 @@ def rechain(runs_dir: Path, forge: Callable[[dict[str, Any]], None]) -> None:
         ("begun", "revert_of", "20250101T000000Z-test-2024-apply-00000a"),
         ("begun", "years", [2001, 2002]),
         ("closed", "years", {}),
-        ("closed", "decisions", [{"snapshot_id": 1, "kpi_id": "education_nps", "reviewer": "somebody else"}]),
+        ("closed", "decisions", [{"snapshot_id": 1, "kpi_id": "education_nps", "decision": "accept"}]),
         ("closed", "changes", []),
     ],
 )
@@ -322,14 +322,12 @@ def test_the_cut_off_line_of_a_settlement_is_found_by_what_it_left(runs_dir: Pat
     receipt = json.loads((last / "receipt.json").read_bytes())
     (last / "receipt.json").write_text(json.dumps(receipt | {"state": "applying", "ended_at": None}))
     sums = (last / "SHA256SUMS").read_bytes()
-    told = (
-        f"{last.name}: has ended by what lies in its folder, and no line says so: lines were cut off, or there was a crash"
-    )
-    assert found(verify(runs_dir)) == [told]
+    problem = "has ended by the files in its folder, and no line says so: lines were cut off, or there was a crash"
+    assert found(verify(runs_dir)) == [f"{last.name}: {problem}"]
     (last / "SHA256SUMS").unlink()
     assert found(verify(runs_dir)) == []
     (last / "settlement.json").write_bytes(sums)
-    assert found(verify(runs_dir)) == [told]
+    assert found(verify(runs_dir)) == [f"{last.name}: {problem}"]
 
 
 def test_a_folder_in_which_no_run_began_is_a_note(runs_dir: Path) -> None:

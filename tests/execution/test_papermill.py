@@ -489,7 +489,7 @@ def test_a_session_puts_the_dry_run_on_record_where_a_plan_has_to_be_approved_fi
     outcome = next(cell for cell in shown.cells if "kb.apply_plan(" in cell.source).outputs[0].data["text/html"]
     for line in ("Nothing was written", f'kb.approve("{folder.name}", note=', f'approved_plan = "{folder.name}"'):
         assert line in outcome
-    assert "somebody else" in outcome
+    assert "someone other than" in outcome
     kb.approve(folder.name, note="agrees", by="Ben")
     session.run_all(apply=True, reason="runbook, step 4", approved_plan=folder.name)
     receipt = receipt_of(bench.runs[-1])

@@ -168,4 +168,4 @@ def test_a_replay_executes_the_notebook_as_of_the_archived_instant_and_exits_wit
     document = json.loads(differs.stdout)
     assert not document["same"]
     assert document["settings"] == {}
-    assert {row.why for row in document["rows"]} == {"source data"}
+    assert {row["why"] for row in document["rows"]} == {"source data"}

@@ -125,7 +125,10 @@ def test_rows_of_a_carried_out_run_that_somebody_put_back_since_are_named(bench:
     change(bench, sa.delete(facts).where(where(row.snapshot_id, row.kpi_id)))
     assert settled(bench, steps)["outcome"] == "applied"
     text = bench.command("settle", record_of(steps).run_id).stdout
-    assert f"Restored since, by somebody else, to what was there before the run: ({row.snapshot_id}, {row.kpi_id})." in text
+    assert (
+        f"Restored since, by somebody else, to what was there before the run: ({row.snapshot_id}, {row.kpi_id})."
+        in text
+    )
     assert "Changed since" not in text
 
 
@@ -244,7 +247,7 @@ def test_a_settled_line_that_contradicts_the_settlement_or_is_gone_is_found(benc
     assert str(finding) == f"{record.run_id}/settlement.json: disagrees with the ledger: outcome"
     path.write_bytes(b"\n".join([*lines, b""]))
     (finding,) = verify(bench.config.runs_dir).findings
-    assert str(finding).startswith(f"{record.run_id}: has ended by what lies in its folder, and no line says so")
+    assert str(finding).startswith(f"{record.run_id}: has ended by the files in its folder, and no line says so")
     assert bench.command("settle", record.run_id).exit_code == 0
     assert not verify(bench.config.runs_dir).findings
 

@@ -252,7 +252,7 @@ def test_a_target_may_ask_for_an_approval_and_a_reason(bench: Workbench) -> None
     before = dump(bench.database)
     dry = bench.finish(**FEW)
     for asked, words in (
-        ({}, "asks for a reason"),
+        ({}, "requires a reason"),
         ({"reason": "why"}, "applies only an approved plan"),
         ({"reason": "why", "approved_plan": dry["run_id"]}, "kpibackfill approve"),
     ):

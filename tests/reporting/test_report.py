@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill import plots
+from kpibackfill.archive.models import Written
 from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.kpis import registry
@@ -231,7 +232,7 @@ def test_an_applied_run_shows_what_was_written_from_what_to_what(bench: Workbenc
     words = page(bench.runs[-1]).words
     assert "Applied." in words
     assert "What was written" in words
-    assert markup.written_sentence(receipt["written"]) in words
+    assert markup.written_sentence(Written(**receipt["written"] | {"rows": ()})) in words
     assert f"This plan was reviewed: it is that of run {reviewed['run_id']}" in words
     assert "approved by" not in words
     assert receipt["cache_tags"]["outcome"] in words
