@@ -139,7 +139,7 @@ def _text(account: Account) -> str:
 def _html(account: Account) -> str:
     """The same as HTML."""
     return block(
-        "{{ t.style() }}{{ t.explanation(first, lines, remarks, tables) }}",
+        "{{ t.cell(t.explanation(first, lines, remarks, tables)) }}",
         first=_headline(account),
         lines=_stored_lines(account),
         remarks=_remarks(account),

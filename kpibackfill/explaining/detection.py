@@ -89,7 +89,7 @@ class Detection:
     def _repr_html_(self) -> str:
         labels = {entry.kpi_id: entry.label for entry in self.kpis}
         pieces = [(labels[kpi_id], re.split(r"\*([^*]+)\*", text)) for kpi_id, text in self.sentences.items()]
-        return block("{{ t.style() }}{{ t.detection(found) }}", found=pieces)
+        return block("{{ t.cell(t.detection(found)) }}", found=pieces)
 
 
 def detect(
