@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kpibackfill.version import __version__ as __version__
-
 if TYPE_CHECKING:
     from kpibackfill.apply import apply_plan as apply_plan
     from kpibackfill.checks import check as check
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from kpibackfill.reporting.notebook_tables import runs_table as runs_table
     from kpibackfill.run import begin as begin
 
+__version__ = "0.1.0"
 
 _PUBLIC = {
     "KpiBackfillError": "kpibackfill.errors",

@@ -26,7 +26,7 @@ from kpibackfill.execution.papermill import HandedOver, hand_over
 from kpibackfill.lifecycle import closing, settle
 from kpibackfill.planning.plan import Plan
 from kpibackfill.reporting import markup
-from kpibackfill.reporting.next_steps import ways_to_apply
+from kpibackfill.reporting.sentences import ways_to_apply, written_sentence
 from kpibackfill.run import RUN_VARIABLE, Run, step
 from kpibackfill.tables import cachetags, kpi_fact
 from kpibackfill.text import some
@@ -46,7 +46,7 @@ class ApplyResult:
         if self.state == "dry_run":
             return "Dry run: nothing was written."
         tags = f" Drupal's cache tags: {self.cache_tags}." if self.cache_tags else ""
-        return f"Applied: {markup.written_sentence(self.written)}{tags}"
+        return f"Applied: {written_sentence(self.written)}{tags}"
 
     def _repr_html_(self) -> str:
         what, commands = "", list[str]()

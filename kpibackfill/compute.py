@@ -32,7 +32,7 @@ from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.numbers import float4
 from kpibackfill.parameters import one_line
 from kpibackfill.progress import Progress
-from kpibackfill.reporting import markup
+from kpibackfill.reporting.notebook_tables import readings_html
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand, step
 from kpibackfill.snapshots import misdated, read_snapshots, targets
@@ -73,7 +73,7 @@ class Readings:
 
     def _repr_html_(self) -> str:
         snapshots, computed = (table.to_dict("records") for table in (self.snapshots, self.computed))
-        return markup.readings_html(snapshots, computed, self.run.kpis, self.notes)
+        return readings_html(snapshots, computed, self.run.kpis, self.notes)
 
 
 @step

@@ -24,7 +24,7 @@ from kpibackfill.execution.replay import Replay
 from kpibackfill.kpis import registry
 from kpibackfill.lifecycle import settle as settling
 from kpibackfill.numbers import FEW, too_few
-from kpibackfill.reporting import terminal
+from kpibackfill.reporting.run_summary import show_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,7 +94,7 @@ def show(run: str) -> Shown:
     runs_dir = load_config().runs_dir
     details = runs_on_record.show_run(runs_dir, runs_on_record.resolve_run(runs_dir, run))
     changes = [change for change in value_history.changes(runs_dir) if change.run_id == details.run_id]
-    return Shown(details.as_json(), terminal.show_text(details, changes))
+    return Shown(details.as_json(), show_text(details, changes))
 
 
 def diff(one: str, other: str) -> pd.DataFrame:

@@ -279,7 +279,7 @@ def test_what_is_printed_to_be_typed_next_has_the_approval_in_it_and_can_be_type
     assert record is not None
     summary = run_summary(record.receipt, record.folder)
     for text in (cell, summary, (record.folder / "report.html").read_text()):
-        assert "have this plan approved, by somebody else than Ann, and apply exactly this one" in text
+        assert "have this plan approved by someone other than Ann and apply exactly this one" in text
         assert f'kpibackfill approve {record.run_id} --by NAME --note "…"' in unescape(text)
     told = bench.command("approve", record.run_id, "--note", "seen", "--by", "Bea").stdout.splitlines()
     command = told[-1].removeprefix("Next: ")

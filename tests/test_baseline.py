@@ -1,4 +1,4 @@
-"""What has moved: the value last recorded shows whether the sources or the store have changed."""
+"""Who moved: beside computed and stored, the value that was last recorded tells whether sources or store moved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill import baseline
-from kpibackfill.reporting import markup
+from kpibackfill.reporting.sentences import moved_sentence
 from tests.databases import connect, on
 from tests.workbench import Workbench
 
@@ -36,7 +36,7 @@ def moved(drift: pd.DataFrame) -> dict[int, str]:
     return dict(zip(drift["snapshot_id"], drift["moved"], strict=True))
 
 
-def test_sources_store_both_and_a_vanished_row_are_distinguished(bench: Workbench) -> None:
+def test_sources_store_both_and_a_vanished_row_are_told_apart(bench: Workbench) -> None:
     first = bench.steps(**SIGNUPS).drift
     assert first["recorded"].isna().all()
     assert not first["moved"].any()
@@ -60,7 +60,7 @@ def test_sources_store_both_and_a_vanished_row_are_distinguished(bench: Workbenc
     assert {word for key, word in found.items() if key not in written} == {""}
     html = kb.drift_table(steps.drift)._repr_html_()
     count = len(written) - 2
-    assert f"Since it was last recorded: {count} rows would be computed otherwise now" in html
+    assert f"Since it was last recorded: {count} rows now compute differently" in html
     assert "both happened to 1 row; 1 row vanished, as when a snapshot is rebuilt." in html
     assert "recorded: sources, settings or code have changed." in html
     assert "recorded, and somebody changed the stored row too." in html
@@ -71,7 +71,7 @@ def test_sources_store_both_and_a_vanished_row_are_distinguished(bench: Workbenc
 
 
 @on("sqlite")
-def test_a_value_set_by_hand_is_not_a_move_of_the_sources_and_a_removed_row_that_is_back_is_one_of_the_store(
+def test_a_value_set_by_hand_is_no_move_of_the_sources_and_a_removed_row_that_is_back_one_of_the_store(
     bench: Workbench,
 ) -> None:
     path = bench.folder / "d.csv"
@@ -103,7 +103,7 @@ def test_another_time_zone_is_not_said_to_be_a_change_of_the_sources(bench: Work
 
 
 @on("sqlite")
-def test_recorded_rows_of_a_snapshot_that_was_rebuilt_with_another_id_are_counted(bench: Workbench) -> None:
+def test_recorded_rows_of_a_snapshot_that_was_rebuilt_under_another_id_are_counted(bench: Workbench) -> None:
     written = [entry["snapshot_id"] for entry in bench.finish(**SIGNUPS, apply=True)["written"]["rows"]]
     assert bench.steps(**SIGNUPS, snapshot_types="quarterly").readings.gone == ""  # other snapshots are no missing ones
     snapshots = sa.table("ms_snapshot", sa.column("id"))
@@ -119,7 +119,7 @@ def test_recorded_rows_of_a_snapshot_that_was_rebuilt_with_another_id_are_counte
 
 
 @on("sqlite")
-def test_runs_on_another_database_are_not_a_baseline_and_those_by_another_name_of_it_are(bench: Workbench) -> None:
+def test_runs_on_another_database_are_no_witness_and_those_by_another_name_of_it_are(bench: Workbench) -> None:
     bench.finish(**SIGNUPS, apply=True)
     copy = bench.folder / "copy.sqlite"
     shutil.copyfile(str(sa.make_url(bench.database.url).database), copy)
@@ -144,9 +144,9 @@ def test_the_recorded_rows_are_found_among_very_many(bench: Workbench) -> None:
     [
         ([], ""),
         (["", ""], ""),
-        (["store", ""], "Since it was last recorded: somebody changed 1 row that is stored."),
-        (["store", "store"], "Since it was last recorded: somebody changed 2 rows that are stored."),
+        (["store", ""], "Since it was last recorded: somebody changed 1 stored row."),
+        (["store", "store"], "Since it was last recorded: somebody changed 2 stored rows."),
     ],
 )
 def test_the_sentence_counts_who_moved(words: list[str], sentence: str) -> None:
-    assert markup.moved_sentence(words) == sentence
+    assert moved_sentence(words) == sentence

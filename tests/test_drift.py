@@ -1,4 +1,4 @@
-"""Drift: computed and stored values are equal where the fact table would store the same 4-byte float."""
+"""Drift: computed beside stored, equal where the fact table would keep the same 4-byte float."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kpibackfill.frames import sealed
 from kpibackfill.kpis import registry
 from kpibackfill.numbers import float4, same
 from kpibackfill.parameters import resolve
-from kpibackfill.reporting.markup import by_weight, drift_rows
+from kpibackfill.reporting.rows import drift_rows
 from kpibackfill.run import Run
 from tests.databases import connect, on
 from tests.workbench import Workbench
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def readings_of(run: Run, pairs: list[tuple[float | None, tuple[Any, ...] | None]]) -> Readings:
-    """One snapshot per pair, for the NPS."""
+    """A snapshot a pair, of the NPS."""
     snapshots = pd.DataFrame(
         {
             "snapshot_id": range(1, len(pairs) + 1),
@@ -84,7 +84,7 @@ DATABASES = ReadDatabases(
 
 
 def nearest(value: float) -> float | None:
-    """The nearest 4-byte float, by rational arithmetic; ties go to even mantissas. None for NaN."""
+    """The 4-byte float that is nearest, by rational arithmetic; even mantissas win ties. None for NaN."""
     if math.isnan(value):
         return None
     if math.isinf(value) or value == 0:
@@ -147,8 +147,8 @@ def test_what_matters_stands_first_and_every_row_is_plain_json(
     drift = kb.compare(readings_of(run, pairs))
     kpis = {entry.kpi_id: entry for entry in run.kpis}
     places = dict(zip((row.key for row in rows_of(drift)), drift.index, strict=True))
-    shown = by_weight(drift_rows(rows_of(drift), kpis))
-    ordered = drift.loc[[places[row["snapshot_id"], row["kpi_id"]] for row in shown]]
+    shown = drift_rows(rows_of(drift), kpis)
+    ordered = drift.loc[[places[row.key] for row in shown]]
     assert sorted(ordered.index) == list(drift.index)
     ranks = [ORDER.index(status) for status in ordered["status"]]
     assert ranks == sorted(ranks)
@@ -174,7 +174,7 @@ facts = sa.table("ms_fact_kpi_snapshot", *map(sa.column, ("snapshot_id", "kpi_id
 
 @on("postgresql")
 @pytest.mark.parametrize("stored", ["NaN", "Infinity", "-Infinity"])
-def test_a_stored_value_that_is_not_a_number_is_read_shown_and_replaced(bench: Workbench, stored: str) -> None:
+def test_a_stored_value_that_is_no_number_is_read_shown_and_replaced(bench: Workbench, stored: str) -> None:
     with connect(bench.database.url) as connection:
         connection.execute(sa.update(facts).values(metric_value=float(stored)))
     drift = bench.steps().drift

@@ -76,7 +76,7 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
     """
     from kpibackfill.archive import history
     from kpibackfill.archive import runs as runs_on_record
-    from kpibackfill.reporting import terminal
+    from kpibackfill.reporting.run_summary import show_text
 
     begin(ctx, as_json)
     runs_dir = config_of(ctx).runs_dir
@@ -85,7 +85,7 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
         print_json(details.as_json())
     else:
         changes = [change for change in history.changes(runs_dir) if change.run_id == details.run_id]
-        click.echo(terminal.show_text(details, changes))
+        click.echo(show_text(details, changes))
 
 
 @main.command(short_help="Compare two runs and say why they differ.")

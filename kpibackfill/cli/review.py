@@ -58,7 +58,7 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     """
     from kpibackfill.approval import approve as put
     from kpibackfill.archive.run_record import RunRecord
-    from kpibackfill.reporting.next_steps import apply_command
+    from kpibackfill.reporting.sentences import apply_command
 
     begin(ctx, as_json)
     config = config_of(ctx)
@@ -85,7 +85,7 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
       kpibackfill settle RUN
     """
     from kpibackfill.lifecycle import settle as settling
-    from kpibackfill.reporting.markup import settlement_sentence
+    from kpibackfill.reporting.sentences import settlement_sentence
 
     begin(ctx, as_json)
     found = settling.settle(config_of(ctx), run)

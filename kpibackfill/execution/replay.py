@@ -17,7 +17,7 @@ from kpibackfill.database.image import RowKey
 from kpibackfill.errors import Refused
 from kpibackfill.execution.papermill import run_notebook
 from kpibackfill.numbers import FEW, amount, too_few
-from kpibackfill.reporting.run_summary import table
+from kpibackfill.reporting.terminal import table
 from kpibackfill.text import one_line
 
 # The settings by which a run finds its snapshots.

@@ -19,7 +19,7 @@ from kpibackfill.explaining.sentences import EXACT, ROUNDED, sentence
 from kpibackfill.explaining.windows import months_of, window_of, year_window
 from kpibackfill.kpis.registry import Kpi, Value, Window
 from kpibackfill.numbers import Unit, rounded, same, too_few
-from kpibackfill.reporting.markup import block
+from kpibackfill.reporting.markup import render
 from kpibackfill.text import one_line
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Detection:
     def _repr_html_(self) -> str:
         labels = {entry.kpi_id: entry.label for entry in self.kpis}
         pieces = [(labels[kpi_id], re.split(r"\*([^*]+)\*", text)) for kpi_id, text in self.sentences.items()]
-        return block("{{ t.cell(t.detection(found)) }}", found=pieces)
+        return render("detection", found=pieces)
 
 
 def detect(

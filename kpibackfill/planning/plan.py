@@ -29,8 +29,9 @@ from kpibackfill.frames import seal_of
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.planning import candidates, resolve
 from kpibackfill.planning.candidates import Candidate
-from kpibackfill.reporting import markup
 from kpibackfill.reporting.csv_export import drift_csv
+from kpibackfill.reporting.notebook_tables import plan_html
+from kpibackfill.reporting.sentences import actions_sentence
 from kpibackfill.run import Run, step
 
 
@@ -63,13 +64,11 @@ class Plan:
         ).astype({"before": "float64", "after": "float64"})
 
     def __repr__(self) -> str:
-        return markup.actions_sentence([row.action for row in self.rows])
+        return actions_sentence([row.action for row in self.rows])
 
     def _repr_html_(self) -> str:
         kpis = {entry.kpi_id: entry for entry in self.run.kpis}
-        return markup.plan_html(
-            self.rows, kpis, self.run.site.kpi_id_prefix, self.fingerprint, self.decided, self.notes
-        )
+        return plan_html(self.rows, kpis, self.run.site.kpi_id_prefix, self.fingerprint, self.decided, self.notes)
 
 
 @step

@@ -28,6 +28,7 @@ from kpibackfill.kpis import registry
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, Unit, amount, too_few
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.csv_export import MARK, no_formula
+from kpibackfill.reporting.rows import Kpis
 from kpibackfill.run import decidable
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def _line(row: ReviewRow, unit: str) -> dict[str, str]:
     return line | {"remarks": "; ".join(remarks), "numbers": row.numbers}
 
 
-def _shown(told: Mapping[str, str], kpis: markup.Kpis) -> dict[str, Any]:
+def _shown(told: Mapping[str, str], kpis: Kpis) -> dict[str, Any]:
     """A line as people read it; a column that the file lacks is empty."""
     line = {**dict.fromkeys(COLUMNS, ""), **told}
     kpi = kpis.get(line["kpi_id"])

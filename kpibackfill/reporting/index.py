@@ -15,7 +15,8 @@ from kpibackfill.archive import files, ledger
 from kpibackfill.archive.history import RecordedChange, changes_of, origin_of, published_change
 from kpibackfill.archive.run_record import INDEX
 from kpibackfill.archive.runs import RunSummary, read_runs
-from kpibackfill.reporting.terminal import state_words
+from kpibackfill.reporting.markup import page
+from kpibackfill.reporting.sentences import state_words
 
 
 def write(runs_dir: Path) -> None:
@@ -30,12 +31,10 @@ def write(runs_dir: Path) -> None:
 
 
 def render(runs_dir: Path) -> str:
-    from kpibackfill.reporting.markup import templates
-
     events = list(ledger.events(runs_dir))
     found = read_runs(events, runs_dir)
     changes = changes_of(events, runs_dir)
-    return templates().get_template("index.html").render(data=_embedded(_data(found, changes)))
+    return page("index.html", data=_embedded(_data(found, changes)))
 
 
 def _data(found: Mapping[str, RunSummary], changes: Sequence[RecordedChange]) -> dict[str, Any]:

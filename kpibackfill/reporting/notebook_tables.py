@@ -1,18 +1,21 @@
-"""Lists in a notebook: the KPIs, and the archive's runs and histories as tables for people."""
+"""Tables in a notebook: KPIs, readings and plans, and the archive's runs and histories."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from kpibackfill.archive.history import origin_sentence, published_values
+from kpibackfill.archive.models import DecisionLine, PlanRow
 from kpibackfill.config import load_config
 from kpibackfill.kpis import registry
+from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, too_few
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.markup import Table
-from kpibackfill.reporting.terminal import state_words
+from kpibackfill.reporting.rows import Kpis, decision_rows, plan_rows, rests_on
+from kpibackfill.reporting.sentences import actions_sentence, state_words
 from kpibackfill.text import count
 
 
@@ -101,9 +104,64 @@ def history_table(history: pd.DataFrame) -> Table:
     return _table("history", rows, sentence if rows else "No run has written such a row.")
 
 
+def readings_html(
+    snapshots: Sequence[Mapping[str, Any]],
+    computed: Iterable[Mapping[str, Any]],
+    kpis: Sequence[registry.Kpi],
+    notes: Sequence[str],
+) -> str:
+    """A row per target snapshot with each KPI's value, and the warnings as numbered remarks."""
+    remarks: dict[str, list[str]] = {}
+    found: dict[tuple[int, str], dict[str, str]] = {}
+    units = {entry.kpi_id: entry.unit for entry in kpis}
+    for row in computed:
+        basis, population = _whole(row["basis"]), _whole(row["population"])
+        unit = units[row["kpi_id"]]
+        few = too_few(unit, basis)
+        for text in row["warnings"]:
+            remarks.setdefault(text, []).append(row["period"])
+        found[row["snapshot_id"], row["kpi_id"]] = {
+            "text": FEW if few and row["computed"] == row["computed"] else amount(row["computed"], unit),
+            "title": NOT_FOR_PUBLICATION if few else rests_on(basis, population),
+            "marks": ", ".join(str(list(remarks).index(text) + 1) for text in row["warnings"]),
+        }
+    return markup.render(
+        "readings",
+        rows=[(row, [found[row["snapshot_id"], entry.kpi_id] for entry in kpis]) for row in snapshots],
+        kpis=kpis,
+        remarks=[{"text": text, "periods": dict.fromkeys(periods)} for text, periods in remarks.items()],
+        notes=notes,
+    )
+
+
+def plan_html(
+    rows: Iterable[PlanRow],
+    kpis: Kpis,
+    prefix: str,
+    fingerprint: str,
+    decisions: Iterable[DecisionLine],
+    notes: Sequence[str],
+) -> str:
+    """The rows of a plan, what was decided, and the notes."""
+    planned = plan_rows(rows, kpis, prefix)
+    withheld = {(row.snapshot_id, row.kpi_id.removeprefix(prefix)) for row in planned if row.withheld}
+    return markup.render(
+        "planned",
+        rows=planned,
+        sentence=actions_sentence([row.action for row in planned]),
+        fingerprint=fingerprint,
+        decided=decision_rows(decisions, kpis, withheld),
+        notes=notes,
+    )
+
+
 def _records(frame: pd.DataFrame) -> Iterable[dict[str, Any]]:
     found: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return found
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None or value != value or str(value) == "<NA>" else int(value)
 
 
 def _table(macro: str, rows: list[dict[str, Any]], sentence: str) -> Table:

@@ -1,28 +1,19 @@
-"""What a run says for people when it has ended: counts, what differs, warnings, decisions, and what to type next."""
+"""What ``run`` and ``show`` print of a run: its results, warnings and decisions, and what comes next."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from kpibackfill.archive.history import RecordedChange, origin_of, published_change
 from kpibackfill.archive.models import PlanDocument, Receipt, read
 from kpibackfill.archive.run_record import PLAN
-from kpibackfill.reporting.markup import DIFFERS, by_weight, decided_rows, drift_rows, planned_rows, remarks
-from kpibackfill.reporting.next_steps import ways_to_apply
+from kpibackfill.archive.runs import RunDetails
+from kpibackfill.reporting.rows import DIFFERS, ReadableDrift, decision_rows, drift_rows, plan_rows, warnings_by_kpi
+from kpibackfill.reporting.sentences import empty_sentence, state_words, ways_to_apply
+from kpibackfill.reporting.terminal import pairs, table
 from kpibackfill.text import count, one_line
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> list[str]:
-    """Lines of a table with columns as wide as what is in them."""
-    cells = [list(heads), *([one_line(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    signs = [">" if at in set(right) else "<" for at in range(len(heads))]
-    return [
-        "  ".join(f"{text:{sign}{width}}" for text, sign, width in zip(line, signs, widths, strict=True)).rstrip()
-        for line in cells
-    ]
 
 
 def run_summary(receipt: Receipt, folder: Path) -> str:
@@ -31,21 +22,109 @@ def run_summary(receipt: Receipt, folder: Path) -> str:
     return "\n".join([*lines, "", *_next(receipt, folder)]).lstrip("\n")
 
 
+def show_text(run: RunDetails, changes: Sequence[RecordedChange]) -> str:
+    """A run's findings first, then what it wrote, who and why, and how it was computed."""
+    receipt = run.receipt
+    lines = [f"{run.run_id}: {state_words(run.state, run.settled)}", *filter(None, [run.altered]), *_outcome(run)]
+    if receipt.computed:
+        lines += ["", *map(one_line, findings(receipt))]
+    if changes:
+        heads = ["year", "snapshot", "KPI", "action", "from", "to", ""]
+        rows = [(c.year, c.snapshot_id, c.kpi_id, c.action, *published_change(c), origin_of(c)) for c in changes]
+        lines += ["", "Written", *table(heads, rows, right=(1, 4, 5))]
+    lines += ["", "Requested", *pairs({name: value for name, value in receipt.parameters if value != ""})]
+    lines += ["", "How", *pairs(_provenance(run, receipt))]
+    if receipt.kpis:
+        heads = ["KPI", "queries", "groups", "seconds", "fingerprint of the groups"]
+        rows_ = [
+            (
+                entry.kpi_id,
+                len(entry.queries),
+                sum(query.rows for query in entry.queries),
+                f"{sum(query.seconds for query in entry.queries):.3f}",
+                " ".join(query.fingerprint[:16] for query in entry.queries),
+            )
+            for entry in receipt.kpis
+        ]
+        lines += ["", "Computed", *table(heads, rows_, right=(1, 2, 3))]
+    lines += ["", f"Files in {one_line(run.folder)}"]
+    lines += [f"  {digest}  {one_line(name)}" for name, digest in run.files.items()]
+    return "\n".join(lines)
+
+
+def _outcome(run: RunDetails) -> list[str]:
+    lines, receipt = [], run.receipt
+    if receipt.error:
+        lines.append(one_line(receipt.error.message))
+    if run.state == "unsettled":
+        lines.append(f"It was cut off while it was writing: `kpibackfill settle {run.run_id}` finds out what happened.")
+    if run.state == "applied" and not run.written:
+        lines.append(f"Nothing was written. {empty_sentence(receipt)}")
+    if run.state == "dry_run":
+        planned = f"The plan has {count(run.planned, 'row')}." if run.planned else empty_sentence(receipt)
+        lines.append(f"Nothing was written. {planned}")
+    lines += [
+        f"Approved by {one_line(approval.by)} at {approval.at}: {one_line(approval.note)}" for approval in run.approvals
+    ]
+    vouched = receipt.approval
+    if vouched is not None and vouched.by is not None:
+        lines.append(f"Its plan was approved by {one_line(vouched.by)} at {vouched.at}, on {vouched.approved_run}.")
+    elif vouched is not None:
+        lines.append(
+            f"Its plan was reviewed on {vouched.reviewed_run or 'no run on record here'}; no approval is on record."
+        )
+    if run.settlement:
+        lines.append(f"Settled at {run.settlement.settled_at}: {state_words(run.state, run.settled)}.")
+    return lines
+
+
+def _provenance(run: RunDetails, receipt: Receipt) -> dict[str, object]:
+    store = receipt.databases and receipt.databases.store
+    code = receipt.code
+    commit = code.git_commit or "no checkout"
+    found: dict[str, object] = {
+        "begun, ended": f"{receipt.started_at}, {receipt.ended_at or '–'}",
+        "by": f"{receipt.operator} ({receipt.system_user} on {receipt.host}, {receipt.started_by})",
+        "store": f"{receipt.target.store} {store.dialect} {store.server}" if store else receipt.target.store,
+        "sources": receipt.target.sources,
+        "code": commit + (f", {count(len(code.modified), 'file')} modified since" if code.modified else ""),
+        "sources of the code": code.sources_sha256,
+        "notebook": f"{run.notebook}{', its cells ' + run.cells if run.cells else ''}",
+        "plan": run.fingerprint or "–",
+        "packages": ", ".join(f"{name} {version}" for name, version in receipt.versions.items()),
+    }
+    if tags := receipt.cache_tags:
+        found["cache tags"] = f"{tags.outcome}: {', '.join(tags.tags)}"
+    if after := receipt.after_apply:
+        found["after_apply"] = f"{after.command}: {after.outcome}, {after.seconds} s"
+    return found
+
+
 def findings(receipt: Receipt) -> list[str]:
     """Notes, counts by year, the rows that differ, warnings and decisions, as lines."""
     counts: list[tuple[object, ...]] = [(year, row.snapshots, row.kpi_rows) for year, row in receipt.years.items()]
     counts.append(("total", sum(row.snapshots for row in receipt.years.values()), receipt.total_kpi_rows))
     drift = drift_rows(receipt.rows, {entry.kpi_id: entry for entry in receipt.kpis})
-    differing = [row for row in by_weight(drift) if row["status"] in DIFFERS]
-    names = ("period", "snapshot_id", "kpi_id", "stored_text", "computed_text", "drift_text")
-    rows = [[*(row[name] for name in names), row["status"].replace("_", " ")] for row in differing]
+    rows = [
+        (
+            row.period,
+            row.snapshot_id,
+            row.kpi_id,
+            row.stored_text,
+            row.computed_text,
+            row.drift_text,
+            row.status.replace("_", " "),
+        )
+        for row in drift
+        if row.status in DIFFERS
+    ]
     heads = ["period", "snapshot", "KPI", "stored", "computed", "drift", "status"]
     return _parts(
         receipt.notes,
         table(["year", "snapshots", "KPI rows"], counts, right=(1, 2)),
         table(heads, rows, right=(1, 3, 4, 5)) if rows else [],
-        _noticed(drift),
-        _decided(receipt, drift),
+        _warnings(drift),
+        _decisions(receipt, drift),
     )
 
 
@@ -55,12 +134,12 @@ def restored(receipt: Receipt, folder: Path) -> list[str]:
     kpis = {entry.kpi_id: entry for entry in receipt.kpis}
     drift = drift_rows(receipt.rows, kpis)
     rows = [
-        (row["year"], row["snapshot_id"], row["kpi_id"], row["action"], row["from_text"], row["to_text"])
-        for row in planned_rows(plan.rows, drift, kpis, receipt.site["kpi_id_prefix"])
+        (row.period, row.snapshot_id, row.kpi_id, row.action, row.from_text, row.to_text)
+        for row in plan_rows(plan.rows, kpis, receipt.site["kpi_id_prefix"], drift)
     ]
-    heads = ["year", "snapshot", "KPI", "action", "from", "back to"]
+    heads = ["period", "snapshot", "KPI", "action", "from", "back to"]
     planned = table(heads, rows, right=(1, 4, 5)) if rows else []
-    return _parts(receipt.notes, planned, _decided(receipt, drift))
+    return _parts(receipt.notes, planned, _decisions(receipt, drift))
 
 
 def _parts(*parts: Sequence[str]) -> list[str]:
@@ -68,18 +147,21 @@ def _parts(*parts: Sequence[str]) -> list[str]:
     return [line for part in parts if part for line in ("", *part)][1:]
 
 
-def _noticed(drift: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The warnings: per KPI each sentence with its periods."""
+def _warnings(drift: Sequence[ReadableDrift]) -> list[str]:
     lines = []
-    for label, sentences in remarks(drift):
-        lines += [f"  {label}", *(f"    {periods}: {sentence}" for periods, sentence in sentences)]
+    for label, warnings in warnings_by_kpi(drift):
+        lines += [f"  {label}", *(f"    {periods}: {warning}" for periods, warning in warnings)]
     return ["Warnings", *lines] if lines else []
 
 
-def _decided(receipt: Receipt, drift: Sequence[Mapping[str, Any]]) -> list[str]:
-    kpis = {entry.kpi_id: entry for entry in receipt.kpis}
-    names = ("year", "snapshot_id", "kpi_id", "decision", "value_text", "reviewer", "reason")
-    rows = [[row[name] for name in names] for row in decided_rows(receipt.decisions, kpis, drift)]
+def _decisions(receipt: Receipt, drift: Sequence[ReadableDrift]) -> list[str]:
+    decided = decision_rows(
+        receipt.decisions, {entry.kpi_id: entry for entry in receipt.kpis}, {row.key for row in drift if row.withheld}
+    )
+    rows = [
+        (row.year, row.snapshot_id, row.kpi_id, row.decision, row.value_text, row.reviewer, row.reason)
+        for row in decided
+    ]
     heads = ["year", "snapshot", "KPI", "decision", "value", "reviewer", "reason"]
     return ["Decisions", *table(heads, rows, right=(1, 4))] if rows else []
 
@@ -93,7 +175,7 @@ def _next(receipt: Receipt, folder: Path) -> list[str]:
     elif rows:
         lines = [f"Applied: {planned} written."]
     else:
-        lines = [f"{'Dry run' if dry else 'Applied'}: nothing was written. {empty(receipt)}"]
+        lines = [f"{'Dry run' if dry else 'Applied'}: nothing was written. {empty_sentence(receipt)}"]
     lines.append(f"Record: {folder}")
     if dry and rows:
         what, commands = ways_to_apply(receipt.parameters, receipt.target, receipt.run_id)
@@ -102,11 +184,3 @@ def _next(receipt: Receipt, folder: Path) -> list[str]:
     elif rows:
         lines.append(f"Next: {shlex.join(['kpibackfill', 'verify', '--target', receipt.target.name])}")
     return lines
-
-
-def empty(receipt: Receipt) -> str:
-    """That a plan is empty, and that this is as it should be where no row differs."""
-    statuses = {row.status for row in receipt.rows}
-    if "unchanged" in statuses and not statuses & {*DIFFERS} and not receipt.parameters.revert_of:
-        return "The stored values equal the computed ones: there is nothing to do."
-    return "The plan is empty."

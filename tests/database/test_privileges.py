@@ -1,4 +1,4 @@
-"""Accounts created with the SQL in docs/connecting.md may do what they need to, and no more."""
+"""Accounts made by the very SQL of docs/connecting.md may do what they must, and no more."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOCKS = {
     for engine, name, sql in re.findall(r"<!-- (\w+) (\w+) -->\n```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 }
 OPTIONAL = ("cachetags", "civicrm_value_demographics_15", "ms_fact_kpi_snapshot_id_seq")
-"""What a site may lack; each has its own statement, so that the others work without it."""
+"""What a site may lack; each has a statement of its own, so that the others are in force without it."""
 servers = on("mariadb", "postgresql")
 Account = Callable[..., Workbench]
 
@@ -47,7 +47,7 @@ def execute(connection: sa.Connection, statement: str) -> None:
 
 @pytest.fixture
 def account(bench: Workbench) -> Iterator[Account]:
-    """Create an account as on the page, without what the database lacks, and configure the bench to use it."""
+    """Makes an account of the page, less what the database lacks, and configures the bench to use it."""
     database, name = bench.database, f"kpi_{secrets.token_hex(4)}"
     url = sa.make_url(database.url)
 
@@ -140,7 +140,7 @@ def test_check_says_that_the_reader_may_not_apply(bench: Workbench, account: Acc
     assert not [finding for finding in findings if finding.level == "wrong"]
     (rights,) = [finding for finding in findings if "The account may not" in finding.text]
     assert (rights.level, "INSERT, UPDATE, DELETE on ms_fact_kpi_snapshot" in rights.text) == ("note", True)
-    assert "GRANT these privileges" in rights.text
+    assert "GRANT it these rights" in rights.text
 
 
 @servers

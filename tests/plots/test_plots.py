@@ -231,7 +231,7 @@ def test_a_rate_of_fewer_than_five_people_is_shown_nowhere(stored: float) -> Non
     (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
     assert mesh.get_array().mask.all()
     said = everything_said(figures)
-    assert "stored value agrees" in said  # the one based on enough people
+    assert "stored value agrees" in said  # the one that rests on enough people
     if stored != 0.25:
         assert "25.0 %" not in re.sub(r"\b25 %", "", said)
     assert f"{25 - stored * 100:+.1f}".replace("-", "−") not in said

@@ -1,0 +1,189 @@
+"""Rows of the record as people read them: numbers as text, and remarks.
+
+Where a rate rests on fewer than five people, neither the row nor its texts hold a number of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+from kpibackfill.archive.models import DecisionLine, DriftRow, PlanRow, Record
+from kpibackfill.database.image import RowKey
+from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, Unit, amount, measure, too_few
+
+# The most important first.
+STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
+DIFFERS = STATUSES[:3]
+
+
+class Described(Protocol):
+    """A KPI, or what the record keeps of one."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def unit(self) -> Unit: ...
+
+
+Kpis = Mapping[str, Described]
+"""By the registry's id; a KPI that only decisions set is not in it."""
+
+
+class ReadableDrift(DriftRow):
+    """A row of the drift; where it is `withheld`, its numbers are ``None``."""
+
+    label: str
+    withheld: bool
+    stored_text: str
+    computed_text: str
+    drift_text: str
+    basis_text: str
+    size: float | None
+    """Of the drift, in hundredths of its measure, so that shares and points sort together."""
+    remarks: tuple[str, ...]
+
+
+class ReadableChange(Record):
+    """A row of a plan, with the snapshot that the drift knows."""
+
+    snapshot_id: int
+    kpi_id: str
+    label: str
+    period: str
+    action: str
+    by: str
+    from_text: str
+    to_text: str
+    snapshot_date: str
+    source: str
+
+    @property
+    def withheld(self) -> bool:
+        return FEW in (self.from_text, self.to_text)
+
+
+class ReadableDecision(DecisionLine):
+    """What a person decided about a row."""
+
+    label: str
+    value_text: str
+
+
+def drift_rows(rows: Iterable[DriftRow], kpis: Kpis) -> list[ReadableDrift]:
+    """The rows of a drift, the most important first."""
+    return sorted((_drift_row(row, kpis[row.kpi_id]) for row in rows), key=_rank)
+
+
+def _drift_row(row: DriftRow, kpi: Described) -> ReadableDrift:
+    few = too_few(kpi.unit, row.basis)
+    # The stored value came from the same few people, so it is withheld next to a computed rate of theirs.
+    withheld = few and row.computed is not None
+    hidden = dict.fromkeys(("stored", "computed", "delta", "change", "recorded")) if withheld else {}
+    hidden |= dict.fromkeys(("basis", "population")) if few else {}
+    shown = row.model_copy(update=hidden)
+    delta, change = shown.delta, shown.change
+    stored_period = (row.stored_period_year, row.stored_period_month)
+    remarks = [
+        f"{NOT_FOR_PUBLICATION.capitalize()}." if withheld else "",
+        f"{row.decided[:1].upper()}{row.decided[1:]}." if row.decided else "",
+        _moved_remark(row.moved, FEW if withheld else amount(row.recorded, kpi.unit)),
+        f"The stored period is {row.stored_period_year}-{row.stored_period_month}."
+        if row.status == "changed" and stored_period != (row.period_year, row.period_month)
+        else "",
+        *row.warnings,
+    ]
+    return ReadableDrift(
+        **dict(shown),
+        label=kpi.label,
+        withheld=withheld,
+        stored_text=FEW if withheld and row.stored is not None else amount(shown.stored, kpi.unit),
+        computed_text=FEW if withheld else amount(shown.computed, kpi.unit),
+        drift_text=FEW if withheld else NONE if delta == 0 else measure(delta, change, kpi.unit),
+        basis_text=FEW if few else rests_on(row.basis, row.population),
+        size=change if kpi.unit == "count" else delta / 100 if kpi.unit == "points" and delta is not None else delta,
+        remarks=tuple(filter(None, remarks)),
+    )
+
+
+def _rank(row: ReadableDrift) -> tuple[int, float]:
+    """By status, then by the size of the drift; as in the figures, drift from a stored 0 is no share and comes last."""
+    return STATUSES.index(row.status), 1 if row.size is None else -abs(row.size)
+
+
+def _moved_remark(moved: str, recorded: str) -> str:
+    """Who moved since the value, `recorded` as people read it, was recorded."""
+    return {
+        "": "",
+        "source": f"What is computed now differs from the {recorded} recorded: sources, settings or code have changed.",
+        "store": f"Somebody changed the stored row since {recorded} was recorded.",
+        "both": f"What is computed now differs from the {recorded} recorded, and somebody changed the stored row too.",
+        "vanished": f"The row has vanished since {recorded} was recorded.",
+    }[moved]
+
+
+def warnings_by_kpi(rows: Iterable[ReadableDrift]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The label of each KPI with warnings, and each of its warnings with the periods that it is about."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in sorted(rows, key=lambda row: row.snapshot_date):
+        for sentence in row.warnings:
+            found.setdefault(row.label, {}).setdefault(sentence, []).append(row.period)
+    return [
+        (label, [(", ".join(dict.fromkeys(periods)), sentence) for sentence, periods in sentences.items()])
+        for label, sentences in found.items()
+    ]
+
+
+def plan_rows(
+    rows: Iterable[PlanRow], kpis: Kpis, prefix: str, drift: Collection[ReadableDrift] = ()
+) -> list[ReadableChange]:
+    """The rows of a plan, withheld where the run's drift is, too."""
+    by_key = {(row.snapshot_id, prefix + row.kpi_id): row for row in drift}
+    snapshots = {row.snapshot_id: row for row in drift}
+    found = []
+    for row in rows:
+        kpi = kpis.get(row.kpi_id.removeprefix(prefix))
+        unit = kpi.unit if kpi else None
+        few = too_few(unit, row.basis) or (row.key in by_key and by_key[row.key].withheld)
+        before = None if row.before is None else row.before.metric_value
+        from_text, to_text = (
+            FEW if few and text != NONE else text for text in (amount(before, unit), amount(row.value, unit))
+        )
+        snapshot = snapshots.get(row.snapshot_id)
+        found.append(
+            ReadableChange(
+                snapshot_id=row.snapshot_id,
+                kpi_id=row.kpi_id,
+                label=kpi.label if kpi else row.kpi_id,
+                period=snapshot.period if snapshot else str(row.year),
+                action=row.action,
+                by={"set": "set by hand", "remove": "removed by hand", "revert": "restored"}.get(row.origin, ""),
+                from_text=from_text,
+                to_text=to_text,
+                snapshot_date=snapshot.snapshot_date if snapshot else "",
+                source=(snapshot.source or "") if snapshot else "",
+            )
+        )
+    return found
+
+
+def decision_rows(
+    decisions: Iterable[DecisionLine], kpis: Kpis, withheld: Collection[RowKey]
+) -> list[ReadableDecision]:
+    """What was decided; the values of `withheld` rows are left out."""
+    found = []
+    for decision in decisions:
+        kpi = kpis.get(decision.kpi_id)
+        value = "" if decision.value is None else amount(decision.value, kpi.unit if kpi else None)
+        few = (decision.snapshot_id, decision.kpi_id) in withheld
+        label = kpi.label if kpi else decision.kpi_id
+        found.append(ReadableDecision(**dict(decision), label=label, value_text=FEW if value and few else value))
+    return found
+
+
+def rests_on(basis: int | None, population: int | None) -> str:
+    """``10 of 12``: how many observations a value rests on, out of how many where that is known."""
+    if basis is None:
+        return ""
+    return f"{basis:,}" if population is None else f"{basis:,} of {population:,}"
