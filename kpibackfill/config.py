@@ -8,7 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -263,11 +263,6 @@ def _first_problem(error: ValidationError) -> str:
 
 def _config_error(problem: str) -> Refused:
     return Refused(f"{problem}. Nothing was read or written.", code="configuration")
-
-
-def plain_settings(site: Site) -> dict[str, Any]:
-    """The site's settings as plain values, for the record."""
-    return site.model_dump(mode="json")
 
 
 def web_address(text: str | None) -> str | None:

@@ -34,7 +34,7 @@ from kpibackfill.archive.models import (
     StartedBy,
     read,
 )
-from kpibackfill.config import Config, Target, masked_url, plain_settings, web_address
+from kpibackfill.config import Config, Target, masked_url, web_address
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.parameters import Parameters, system_user
 
@@ -106,7 +106,7 @@ class RunRecord:
                 dashboards=web_address(target.dashboards),
                 **dict(guards(target)),
             ),
-            site=plain_settings(config.site),
+            site=config.site.model_dump(mode="json"),
             code=provenance.code(),
             versions=provenance.versions(),
         )

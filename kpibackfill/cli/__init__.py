@@ -15,7 +15,6 @@ from kpibackfill.cli.base import (
     HELP,
     Cli,
     absolute,
-    begin,
     config_of,
     decisions_option,
     json_option,
@@ -42,7 +41,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
       kpibackfill run --target live --from-year 2015 --to-year 2024
       kpibackfill check --target live              check that everything is in place
     """
-    ctx.obj["config"] = config
+    ctx.obj.config = config
     if os.environ.get("NO_COLOR"):
         ctx.color = False
 
@@ -77,7 +76,6 @@ def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) ->
       kpibackfill run --target live --from-year 2024 --kpis education_nps
       kpibackfill run --target live --from-year 2024 --apply --approved-plan RUN --reason "runbook, step 4"
     """
-    begin(ctx, as_json)
     execute(ctx, values, as_json=as_json, exit_code=exit_code)
 
 
@@ -86,23 +84,20 @@ def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_c
     from kpibackfill.archive.run_record import as_json as document
     from kpibackfill.execution.papermill import run_notebook
 
-    progress = progress_line()
-    try:
-        values |= {"decisions": absolute(values["decisions"])}
-        outcome = run_notebook(values, config_of(ctx), progress, lambda record: ctx.obj.update(record=record))
-    finally:
-        progress("")
+    values = values | {"decisions": absolute(values["decisions"])}
+    with progress_line() as progress:
+        outcome = run_notebook(values, config_of(ctx), progress, ctx.obj.began)
     for remark in outcome.remarks:
         click.echo(f"kpibackfill: {printable(remark)}", err=True)
     record, receipt = outcome.record, outcome.record.receipt
-    ctx.obj["status"] = int(exit_code and receipt.state == "dry_run" and bool(receipt.plan and receipt.plan.rows))
+    ctx.obj.status = int(exit_code and receipt.state == "dry_run" and bool(receipt.plan and receipt.plan.rows))
     if as_json:
         print_json(document(receipt, record.folder))
     else:
         from kpibackfill.reporting.run_summary import run_summary
 
         click.echo(run_summary(receipt, record.folder))
-    ctx.exit(ctx.obj["status"])
+    ctx.exit(ctx.obj.status)
 
 
 @main.command(short_help="Build the demo makerspace.")
@@ -121,7 +116,6 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
 
     from kpibackfill.demo import build_demo
 
-    begin(ctx, as_json)
     target = config_of(ctx).target("demo")
     url = target.store_url
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
@@ -163,7 +157,6 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
     """
     from kpibackfill.kpis import registry
 
-    begin(ctx, as_json)
     found = registry.load(config_of(ctx).site.kpi_modules)
     if as_json:
         print_json([registry.as_dict(entry) for entry in found.values()])
@@ -189,7 +182,6 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
     """
     from kpibackfill.checks import check_target, next_command
 
-    begin(ctx, as_json)
     config = config_of(ctx)
     findings = check_target(config, config.target(target))
     failed = any(finding.level == "wrong" for finding in findings)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kpibackfill.cli import completing, main
-from kpibackfill.cli.base import begin, config_of, json_option, narrowing, print_json
+from kpibackfill.cli.base import config_of, json_option, narrowing, print_json
 from kpibackfill.text import some
 
 
@@ -49,7 +49,6 @@ def runs(
     from kpibackfill.archive import runs as runs_on_record
     from kpibackfill.reporting import terminal
 
-    begin(ctx, as_json)
     config = config_of(ctx)
     runs_on_record.refuse_unknown_target(config, target)
     found = runs_on_record.list_runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
@@ -78,7 +77,6 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.archive import runs as runs_on_record
     from kpibackfill.reporting.run_summary import show_text
 
-    begin(ctx, as_json)
     runs_dir = config_of(ctx).runs_dir
     details = runs_on_record.show_run(runs_dir, runs_on_record.resolve_run(runs_dir, run))
     if as_json:
@@ -106,7 +104,6 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
     from kpibackfill.archive.diff import compare_runs
     from kpibackfill.reporting import terminal
 
-    begin(ctx, as_json)
     found = compare_runs(config_of(ctx).runs_dir, one, other)
     if as_json:
         print_json(found.as_json())
@@ -139,7 +136,6 @@ def history(
     from kpibackfill.archive.history import select
     from kpibackfill.reporting import terminal
 
-    begin(ctx, as_json)
     config = config_of(ctx)
     found = select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
     _warn(config.runs_dir)
@@ -172,7 +168,6 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
     """
     from kpibackfill.reporting import terminal
 
-    begin(ctx, as_json)
     config = config_of(ctx)
     if target is None:
         from kpibackfill.archive.verify import verify as check
@@ -204,7 +199,6 @@ def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
     """
     from kpibackfill.lifecycle.import_notebook import import_notebook
 
-    begin(ctx, as_json)
     record = import_notebook(config_of(ctx).runs_dir, notebook)
     if as_json:
         print_json({"run_id": record.run_id, "run_dir": str(record.folder)})

@@ -7,8 +7,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,12 +20,25 @@ from kpibackfill.errors import Bug, KpiBackfillError
 from kpibackfill.text import json_escape, printable
 
 if TYPE_CHECKING:
+    from kpibackfill.archive.run_record import RunRecord
     from kpibackfill.config import Config
 
 PROGRESS_SECONDS = 15
-# What is known about the current command: of a run its record, and the exit status if only printing the outcome fails.
-_INITIAL_STATE = {"config": None, "json": False, "record": None, "status": 2}
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass
+class CommandState:
+    """What is known about the current command; each click context has it as its `obj`."""
+
+    json: bool = False
+    config: Path | None = None
+    record: RunRecord | None = None
+    status: int = 2
+    """The exit status if only printing the outcome fails."""
+
+    def began(self, record: RunRecord) -> None:
+        self.record = record
 
 
 class Cli(click.Group):
@@ -38,7 +52,7 @@ class Cli(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         # Reading the options may fail, too, and that failure has to be printed as requested.
-        extra.setdefault("obj", {**_INITIAL_STATE, "json": "--json" in args})
+        extra.setdefault("obj", CommandState(json="--json" in args))
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
@@ -65,7 +79,7 @@ class Cli(click.Group):
             raise
         except Exception as error:  # noqa: BLE001  the last resort: a bug, printed with its traceback
             if isinstance(error, OSError) and _unheard(error):
-                ctx.exit(ctx.obj["status"])
+                ctx.exit(ctx.obj.status)
             if isinstance(error, PermissionError) and error.filename is not None:
                 # The archive belongs to another account; that is not a bug.
                 message = f"{error.filename}: this account may not read or write it. Use its owner's account."
@@ -78,7 +92,7 @@ class Cli(click.Group):
             self._print_failure(ctx.obj, "bug", type(error).__name__, "failed")
             ctx.exit(70)
 
-    def _misused(self, command_state: Mapping[str, Any], error: click.UsageError) -> NoReturn:
+    def _misused(self, command_state: CommandState, error: click.UsageError) -> NoReturn:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             raise error
         command = error.ctx.command_path if error.ctx else "kpibackfill"
@@ -89,11 +103,11 @@ class Cli(click.Group):
         self._print_failure(command_state, "usage", message, "refused")
         raise click.exceptions.Exit(2)
 
-    def _print_failure(self, command_state: Mapping[str, Any], code: str, message: str, state: str) -> None:
+    def _print_failure(self, command_state: CommandState, code: str, message: str, state: str) -> None:
         """Print a failure as JSON if requested; if the receipt says how the run ended, that is its state."""
-        if not command_state["json"]:
+        if not command_state.json:
             return
-        record, run_id = command_state["record"], None
+        record, run_id = command_state.record, None
         if record is not None:
             from kpibackfill.archive.run_record import receipt_of
 
@@ -138,7 +152,17 @@ target_option = click.option(
     show_default=True,
     help="Target in kpibackfill.toml.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to standard output.")
+
+
+def _note_json(ctx: click.Context, _option: click.Parameter, value: bool) -> bool:
+    """Note that failures, too, are to be printed as JSON."""
+    ctx.ensure_object(CommandState).json = value
+    return value
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_note_json, help="Print one JSON document to standard output."
+)
 
 
 def narrowing(name: str, text: str, **more: Any) -> Callable[[Any], Any]:
@@ -159,16 +183,11 @@ decisions_option = narrowing(
 )
 
 
-def begin(ctx: click.Context, as_json: bool) -> None:
-    """Note whether failures, too, are to be printed as JSON."""
-    ctx.obj["json"] = as_json
-
-
 def config_of(ctx: click.Context) -> Config:
     """The configuration named by --config or the environment, or the nearest one."""
     from kpibackfill.config import load_config
 
-    return load_config(ctx.obj["config"])
+    return load_config(ctx.obj.config)
 
 
 def absolute(path: str) -> str:
@@ -178,7 +197,8 @@ def absolute(path: str) -> str:
         return path  # opening it will report the error
 
 
-def progress_line() -> Callable[[str], None]:
+@contextmanager
+def progress_line() -> Iterator[Callable[[str], None]]:
     """Show progress: one line that is overwritten on a terminal; in a file, a line now and then during long work."""
     terminal = sys.stderr is not None and sys.stderr.isatty()  # None if it was closed at the start
     last: float | None = None
@@ -193,7 +213,10 @@ def progress_line() -> Callable[[str], None]:
             click.echo(text, err=True)
             last = time.monotonic()
 
-    return show
+    try:
+        yield show
+    finally:
+        show("")
 
 
 def print_json(document: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kpibackfill.cli import completing, main
-from kpibackfill.cli.base import begin, config_of, json_option, print_json, target_option
+from kpibackfill.cli.base import config_of, json_option, print_json, target_option
 
 
 @main.command(short_help="Explain how a value is computed.")
@@ -31,7 +31,6 @@ def explain(ctx: click.Context, kpi: str, year: int, target: str, as_of: str | N
     """
     from kpibackfill.explaining.explanation import explain as explain_value
 
-    begin(ctx, as_json)
     found = explain_value(kpi, year=year, target=target, as_of=as_of, config=config_of(ctx))
     if as_json:
         print_json(found.as_dict())
@@ -55,7 +54,6 @@ def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
     """
     from kpibackfill.scaffold import copy_notebooks
 
-    begin(ctx, as_json)
     copied = copy_notebooks(folder)
     if as_json:
         print_json({"folder": str(copied.folder), "written": list(copied.written), "kept": list(copied.kept)})

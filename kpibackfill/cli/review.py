@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kpibackfill.cli import completing, execute, main
-from kpibackfill.cli.base import begin, config_of, decisions_option, json_option, narrowing, print_json, progress_line
+from kpibackfill.cli.base import config_of, decisions_option, json_option, narrowing, print_json, progress_line
 from kpibackfill.text import count
 
 
@@ -30,7 +30,6 @@ def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> 
     """
     from kpibackfill.planning.review import review as write
 
-    begin(ctx, as_json)
     written = write(run, output, config=config_of(ctx))
     if as_json:
         print_json({"path": str(written.path), "rows": len(written.frame)})
@@ -60,7 +59,6 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     from kpibackfill.archive.run_record import RunRecord
     from kpibackfill.reporting.sentences import apply_command
 
-    begin(ctx, as_json)
     config = config_of(ctx)
     found = put(config, run, note=note, by=by)
     if as_json:
@@ -87,7 +85,6 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.lifecycle import settle as settling
     from kpibackfill.reporting.sentences import settlement_sentence
 
-    begin(ctx, as_json)
     found = settling.settle(config_of(ctx), run)
     if as_json:
         print_json(settling.as_json(run, found))
@@ -117,7 +114,6 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
     """
     from kpibackfill.revert import written_by
 
-    begin(ctx, as_json)
     target = written_by(config_of(ctx), run).parameters.target
     execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
 
@@ -138,12 +134,8 @@ def replay(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.execution.replay import replay as ask
     from kpibackfill.execution.replay import text
 
-    begin(ctx, as_json)
-    progress = progress_line()
-    try:
+    with progress_line() as progress:
         found = ask(config_of(ctx), run, progress)
-    finally:
-        progress("")
     if as_json:
         print_json(
             {
