@@ -9,13 +9,14 @@ import pandas as pd
 import sqlalchemy as sa
 
 from kpibackfill.config import Config
-from kpibackfill.database.expressions import flag, same_text, start, windowed
+from kpibackfill.database.expressions import flag, same_text, windowed
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.membership import joins
 from kpibackfill.explaining.reading import opened
-from kpibackfill.explaining.windows import local_spans, month_name, month_number, month_windows, unix_spans
+from kpibackfill.explaining.registrations import registrations
+from kpibackfill.explaining.windows import month_name, month_number, month_windows, unix_spans
 from kpibackfill.kpis.registry import SiteAt, Window
-from kpibackfill.tables import event, participant, submission
+from kpibackfill.tables import submission
 
 
 def coverage(
@@ -52,28 +53,18 @@ def coverage(
         last = min(datetime(max(years), 12, 31), found.site.current_month)
         months = month_windows(range(min(years) * 12, month_number(last) + 1))
         sources = RecordedConnection(found.sources_connection)
-        registrations = _registrations(sources, months)
+        registered = Counter[int]()
+        for group in registrations(sources, months):
+            registered[group.window_id] += group.number
         submissions = _submissions(sources, found.site, months)
         snapshots = _snapshots(RecordedConnection(found.store_connection), found.site, months)
     return pd.DataFrame(
         [
-            (month_name(month), registrations[month], submissions[month], snapshots[month])
+            (month_name(month), registered[month], submissions[month], snapshots[month])
             for month in (window.window_id for window in months)
         ],
         columns=["month", "registrations", "submissions", "snapshots"],
     )
-
-
-def _registrations(connection: RecordedConnection, months: list[Window]) -> Counter[int]:
-    if not months:
-        return Counter()
-    events = windowed([event.c.id], start(), local_spans(months))
-    rows = connection.execute(
-        sa.select(events.c.window_id, sa.func.count())
-        .join_from(participant, events, events.c.id == participant.c.event_id)
-        .group_by(events.c.window_id)
-    )
-    return Counter({month: int(number) for month, number in rows})
 
 
 def _submissions(connection: RecordedConnection, site: SiteAt, months: list[Window]) -> Counter[int]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -33,30 +34,23 @@ class Drawing:
 
     def png(self) -> bytes:
         """The drawing as a PNG; its description is the alternative text."""
-        with styled(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            buffer = io.BytesIO()
-            FigureCanvasAgg(self.figure)
-            self.figure.savefig(
-                buffer,
-                format="png",
-                dpi=NOTEBOOK_DPI * SHARPNESS,
-                metadata={"Description": self.alt, "Software": None},
-            )
-            return buffer.getvalue()
+        metadata = {"Description": self.alt, "Software": None}
+        return self._saved(FigureCanvasAgg, format="png", dpi=NOTEBOOK_DPI * SHARPNESS, metadata=metadata)
 
     def svg(self) -> str:
         """The drawing as an ``<svg>`` element for an HTML page: the same text every time it is drawn."""
-        with styled(salt=self.name), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            buffer = io.StringIO()
-            FigureCanvasSVG(self.figure)
-            self.figure.savefig(
-                buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-            )
-        element = buffer.getvalue()
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        element = self._saved(FigureCanvasSVG, format="svg", metadata=metadata).decode("utf-8")
         element = element[element.index("<svg ") :]  # a page has its own XML declaration and document type
         return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.alt)}" ', 1)
+
+    def _saved(self, canvas: type[FigureCanvasBase], **options: Any) -> bytes:
+        with styled(salt=self.name), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            buffer = io.BytesIO()
+            canvas(self.figure)
+            self.figure.savefig(buffer, **options)
+            return buffer.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
