@@ -12,7 +12,7 @@ from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.markup import Table
-from kpibackfill.reporting.rows import DIFFERS, drift_rows
+from kpibackfill.reporting.rows import drift_rows
 from kpibackfill.reporting.sentences import drift_sentence
 from kpibackfill.run import step
 from kpibackfill.text import count
@@ -110,10 +110,8 @@ def drift_table(drift: pd.DataFrame) -> Table:
     readings: Readings = seal_of(drift).content
     kpis = {entry.kpi_id: entry for entry in readings.run.kpis}
     rows = drift_rows(rows_of(drift), kpis)
-    first = [row for row in rows if row.status in DIFFERS]
-    rest = [row for row in rows if row.status not in DIFFERS]
     sentence = f"{drift_sentence(rows)} {readings.gone}".rstrip()
-    return Table(markup.render("drift_cell", sentence=sentence, first=first, rest=rest), sentence)
+    return Table(markup.render("compared", rows=rows, sentence=sentence), sentence)
 
 
 def review_figures(drift: pd.DataFrame) -> Table:

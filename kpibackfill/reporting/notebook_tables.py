@@ -59,11 +59,7 @@ def runs_table(runs: pd.DataFrame) -> Table:
     Example: ``kb.runs_table(kb.runs(target="live", year=2019))``
     """
     rows = [
-        {
-            **run,
-            "when": f"{run['started_at']:%Y-%m-%d %H:%M}",
-            "state": state_words(run["state"], run["settled"]),
-        }
+        run | {"when": f"{run['started_at']:%Y-%m-%d %H:%M}", "state": state_words(run["state"], run["settled"])}
         for run in _records(runs)
     ]
     sentence = f"{count(len(rows), 'run')}." if rows else "No runs match."

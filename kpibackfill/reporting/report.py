@@ -13,27 +13,22 @@ import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kpibackfill.archive.models import Document, PlanDocument, Receipt, Settlement, read
 from kpibackfill.archive.run_record import PLAN, SETTLEMENT
 from kpibackfill.config import web_address
 from kpibackfill.reporting import markup
-from kpibackfill.reporting.rows import DIFFERS, ReadableDrift, decision_rows, drift_rows, plan_rows, warnings_by_kpi
+from kpibackfill.reporting.rows import decision_rows, drift_rows, plan_rows, warnings_by_kpi
 from kpibackfill.reporting.sentences import (
     actions_sentence,
     drift_sentence,
     settlement_sentence,
-    status_counts,
     ways_to_apply,
     written_sentence,
 )
 from kpibackfill.text import count
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-DASHBOARDS = ("overview", "outreach", "education")
 _ENDS = {
     "dry_run": "Dry run: nothing was written.",
     "applied": "Applied.",
@@ -41,13 +36,6 @@ _ENDS = {
     "failed": "Failed: nothing was written.",
     "planned": "This run has not ended; nothing has been written yet.",
     "applying": "Unsettled: the run was writing, and its outcome is not on record.",
-}
-_MEANINGS = {
-    "unsupported": "a value is stored, with nothing to compute it from",
-    "changed": "the computed value or the period differs",
-    "new": "computed, but not stored yet",
-    "unchanged": "stored as computed",
-    "no_data": "neither stored nor computed",
 }
 
 
@@ -67,7 +55,8 @@ def closing_page(receipt: Receipt, folder: Path, settlement: Settlement | None =
         return full_page(receipt, plan, figures, missing, settled), missing
     except Exception as error:  # noqa: BLE001 - see above
         missing = f"The report could not be made ({type(error).__name__})."
-        return _bare_page(receipt, missing), missing
+        lines = [_ENDS[receipt.state], receipt.error.message if receipt.error else "", missing]
+        return markup.page("bare.html", title=receipt.run_id, lines=lines), missing
 
 
 def full_page(
@@ -86,25 +75,21 @@ def full_page(
         r=receipt,
         kpis=receipt.kpis,
         sources={entry.source_sha256: entry.source_text for entry in receipt.kpis},
-        title=_title(receipt),
         end=_end(receipt, len(planned), settlement),
-        differing=[row for row in rows if row.status in DIFFERS],
-        same=[row for row in rows if row.status not in DIFFERS],
-        counts=status_counts(rows),
+        rows=rows,
         drift_sentence=drift_sentence(rows) if receipt.computed else "",
-        largest=_largest(rows),
+        largest=next((row for row in rows if row.status == "changed" and row.drift_text[:1] in "+−"), None),
         planned=planned,
         decided=decision_rows(receipt.decisions, kpis, {row.key for row in rows if row.withheld}),
         plan_sentence=actions_sentence([row.action for row in planned]),
         warnings=warnings_by_kpi(rows),
         figures=figures,
         missing=missing,
-        dashboards=_dashboards(receipt.target.dashboards),
+        dashboards=web_address(receipt.target.dashboards),
         next=ways_to_apply(receipt.parameters, receipt.target, receipt.run_id)
         if receipt.state == "dry_run" and planned
         else None,
         duration=_duration(receipt),
-        meanings=_MEANINGS,
         bound=_bound,
         script_digest=base64.b64encode(hashlib.sha256(markup.page("report.js").encode()).digest()).decode(),
     )
@@ -114,39 +99,27 @@ def drawn(receipt: Receipt) -> list[tuple[str, str]]:
     """The figures of the receipt's drift: the address of an SVG image, and its alternative text."""
     if not receipt.rows:
         return []
-    from kpibackfill.plots import plot_drift
-
-    return [
-        ("data:image/svg+xml;base64," + base64.b64encode(drawing.svg().encode()).decode(), drawing.alt)
-        for drawing in plot_drift(drift_frame(receipt))
-    ]
-
-
-def drift_frame(receipt: Receipt) -> pd.DataFrame:
-    """The drift of a receipt's rows, as far as figures need it."""
     import pandas as pd
+
+    from kpibackfill.plots import plot_drift
 
     frame = pd.DataFrame([dict(row) for row in receipt.rows])
     frame = frame.astype(dict.fromkeys(("computed", "stored", "delta", "change"), "float64"))
     # No more than these, since pandas copies them with every view of the frame.
     frame.attrs["kpis"] = {entry.kpi_id: {"label": entry.label, "unit": entry.unit} for entry in receipt.kpis}
-    return frame
+    return [
+        ("data:image/svg+xml;base64," + base64.b64encode(drawing.svg().encode()).decode(), drawing.alt)
+        for drawing in plot_drift(frame)
+    ]
 
 
 def _document(model: type[Document], path: Path) -> Document | None:
     return read(model, path.read_bytes()) if path.is_file() else None
 
 
-def _title(receipt: Receipt) -> str:
-    asked = receipt.parameters
-    years = "–".join(dict.fromkeys([str(asked.from_year), str(asked.to_year)]))
-    return f"KPI backfill of {receipt.target.name}, {years}"
-
-
 def _end(receipt: Receipt, planned: int, settlement: Settlement | None) -> dict[str, str]:
     """How the run ended: a word for its style, a heading, and what it means for the database."""
-    state: str = receipt.state
-    means = ""
+    state, heading, means = receipt.state, _ENDS[receipt.state], ""
     if settlement:
         heading = f"Cut off while it was writing, and settled on {settlement.settled_at[:10]}."
         means = settlement_sentence(receipt.run_id, settlement)
@@ -160,11 +133,7 @@ def _end(receipt: Receipt, planned: int, settlement: Settlement | None) -> dict[
         means = f"kpibackfill settle {receipt.run_id} finds out whether it wrote."
     elif receipt.error:
         means = receipt.error.message
-    return {"state": state, "heading": _ENDS.get(state, state), "means": means}
-
-
-def _largest(rows: Sequence[ReadableDrift]) -> ReadableDrift | None:
-    return next((row for row in rows if row.status == "changed" and row.drift_text[:1] in "+−"), None)
+    return {"state": state, "heading": heading, "means": means}
 
 
 def _bound(parameters: Any) -> str:
@@ -172,19 +141,8 @@ def _bound(parameters: Any) -> str:
     return textwrap.fill(json.dumps(parameters, ensure_ascii=False), 110, break_long_words=False)
 
 
-def _dashboards(base: str | None) -> list[tuple[str, str]]:
-    """Names and addresses of the pages to check."""
-    base = web_address(base)
-    return [(name, f"{base}/{name}") for name in DASHBOARDS] if base else []
-
-
 def _duration(receipt: Receipt) -> str:
     if not receipt.ended_at:
         return ""
     taken = datetime.fromisoformat(receipt.ended_at) - datetime.fromisoformat(receipt.started_at)
     return f"{taken.total_seconds():,.0f} s"
-
-
-def _bare_page(receipt: Receipt, missing: str) -> str:
-    lines = [_ENDS[receipt.state], receipt.error.message if receipt.error else "", missing]
-    return markup.page("bare.html", title=receipt.run_id, lines=list(filter(None, lines)))

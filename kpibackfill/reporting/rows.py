@@ -6,28 +6,18 @@ Where a rate rests on fewer than five people, neither the row nor its texts hold
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Protocol
 
-from kpibackfill.archive.models import DecisionLine, DriftRow, PlanRow, Record
+from kpibackfill.archive.models import DecisionLine, DriftRow, KpiRecord, PlanRow, Record
 from kpibackfill.database.image import RowKey
-from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, Unit, amount, measure, too_few
+from kpibackfill.kpis.registry import Kpi
+from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, amount, measure, too_few
 
 # The most important first.
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 DIFFERS = STATUSES[:3]
 
 
-class Described(Protocol):
-    """A KPI, or what the record keeps of one."""
-
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def unit(self) -> Unit: ...
-
-
-Kpis = Mapping[str, Described]
+Kpis = Mapping[str, Kpi | KpiRecord]
 """By the registry's id; a KPI that only decisions set is not in it."""
 
 
@@ -43,6 +33,10 @@ class ReadableDrift(DriftRow):
     size: float | None
     """Of the drift, in hundredths of its measure, so that shares and points sort together."""
     remarks: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        return self.status in DIFFERS
 
 
 class ReadableChange(Record):
@@ -76,7 +70,7 @@ def drift_rows(rows: Iterable[DriftRow], kpis: Kpis) -> list[ReadableDrift]:
     return sorted((_drift_row(row, kpis[row.kpi_id]) for row in rows), key=_rank)
 
 
-def _drift_row(row: DriftRow, kpi: Described) -> ReadableDrift:
+def _drift_row(row: DriftRow, kpi: Kpi | KpiRecord) -> ReadableDrift:
     few = too_few(kpi.unit, row.basis)
     # The stored value came from the same few people, so it is withheld next to a computed rate of theirs.
     withheld = few and row.computed is not None

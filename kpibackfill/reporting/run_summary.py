@@ -10,7 +10,7 @@ from kpibackfill.archive.history import RecordedChange, origin_of, published_cha
 from kpibackfill.archive.models import PlanDocument, Receipt, read
 from kpibackfill.archive.run_record import PLAN
 from kpibackfill.archive.runs import RunDetails
-from kpibackfill.reporting.rows import DIFFERS, ReadableDrift, decision_rows, drift_rows, plan_rows, warnings_by_kpi
+from kpibackfill.reporting.rows import ReadableDrift, decision_rows, drift_rows, plan_rows, warnings_by_kpi
 from kpibackfill.reporting.sentences import empty_sentence, state_words, ways_to_apply
 from kpibackfill.reporting.terminal import pairs, table
 from kpibackfill.text import count, one_line
@@ -35,7 +35,7 @@ def show_text(run: RunDetails, changes: Sequence[RecordedChange]) -> str:
     lines += ["", "Requested", *pairs({name: value for name, value in receipt.parameters if value != ""})]
     lines += ["", "How", *pairs(_provenance(run, receipt))]
     if receipt.kpis:
-        heads = ["KPI", "queries", "groups", "seconds", "fingerprint of the groups"]
+        heads = ["KPI", "queries", "groups", "seconds", "fingerprint"]
         rows_ = [
             (
                 entry.kpi_id,
@@ -83,13 +83,13 @@ def _provenance(run: RunDetails, receipt: Receipt) -> dict[str, object]:
     code = receipt.code
     commit = code.git_commit or "no checkout"
     found: dict[str, object] = {
-        "begun, ended": f"{receipt.started_at}, {receipt.ended_at or '–'}",
+        "started, ended": f"{receipt.started_at}, {receipt.ended_at or '–'}",
         "by": f"{receipt.operator} ({receipt.system_user} on {receipt.host}, {receipt.started_by})",
         "store": f"{receipt.target.store} {store.dialect} {store.server}" if store else receipt.target.store,
         "sources": receipt.target.sources,
         "code": commit + (f", {count(len(code.modified), 'file')} modified since" if code.modified else ""),
-        "sources of the code": code.sources_sha256,
-        "notebook": f"{run.notebook}{', its cells ' + run.cells if run.cells else ''}",
+        "code digest": code.sources_sha256,
+        "notebook": f"{run.notebook}{', cells ' + run.cells if run.cells else ''}",
         "plan": run.fingerprint or "–",
         "packages": ", ".join(f"{name} {version}" for name, version in receipt.versions.items()),
     }
@@ -106,17 +106,9 @@ def findings(receipt: Receipt) -> list[str]:
     counts.append(("total", sum(row.snapshots for row in receipt.years.values()), receipt.total_kpi_rows))
     drift = drift_rows(receipt.rows, {entry.kpi_id: entry for entry in receipt.kpis})
     rows = [
-        (
-            row.period,
-            row.snapshot_id,
-            row.kpi_id,
-            row.stored_text,
-            row.computed_text,
-            row.drift_text,
-            row.status.replace("_", " "),
-        )
+        (row.period, row.snapshot_id, row.kpi_id, row.stored_text, row.computed_text, row.drift_text, row.status)
         for row in drift
-        if row.status in DIFFERS
+        if row.differs
     ]
     heads = ["period", "snapshot", "KPI", "stored", "computed", "drift", "status"]
     return _parts(

@@ -15,15 +15,10 @@ def drift_sentence(rows: Sequence[ReadableDrift]) -> str:
     """``55 rows: 1 unsupported, 4 changed, 2 new, 48 unchanged.``, and what moved since the last record."""
     if not rows:
         return "There is nothing to compare."
-    moved = moved_sentence(row.moved for row in rows)
-    parts = (f"{number} {status.replace('_', ' ')}" for status, number in status_counts(rows) if number)
-    return f"{count(len(rows), 'row')}: {', '.join(parts)}. {moved}".rstrip()
-
-
-def status_counts(rows: Iterable[ReadableDrift]) -> list[tuple[str, int]]:
-    """How many rows have each status."""
     found = [row.status for row in rows]
-    return [(status, found.count(status)) for status in ("unsupported", "changed", "new", "unchanged", "no_data")]
+    statuses = [status for status in (*DIFFERS, "unchanged", "no_data") if status in found]
+    parts = ", ".join(f"{found.count(status):,} {status.replace('_', ' ')}" for status in statuses)
+    return f"{count(len(rows), 'row')}: {parts}. {moved_sentence(row.moved for row in rows)}".rstrip()
 
 
 def moved_sentence(moved: Iterable[str]) -> str:

@@ -34,27 +34,20 @@ def runs_text(runs: Sequence[RunSummary]) -> str:
     if not runs:
         return "No runs match."
     rows = [
-        (
-            run.run_id,
-            state_words(run.state, run.settled),
-            run.planned,
-            run.written,
-            run.operator,
-            "; ".join(_remarks(run)),
-        )
+        (run.run_id, state_words(run.state, run.settled), run.planned, run.written, run.operator, _remarks(run))
         for run in runs
     ]
     return "\n".join(table(["run", "state", "planned", "written", "operator", ""], rows, right=(2, 3)))
 
 
-def _remarks(run: RunSummary) -> list[str]:
-    found = [f"“{run.reason}”"] if run.reason else []
-    if run.revert_of:
-        found.append(f"reverts {run.revert_of}")
-    found += [f"approved by {approval.by}" for approval in run.approvals]
-    if run.notebook != "as shipped":
-        found.append(f"notebook {run.notebook}")
-    return found
+def _remarks(run: RunSummary) -> str:
+    found = [
+        f"“{run.reason}”" if run.reason else "",
+        f"reverts {run.revert_of}" if run.revert_of else "",
+        *(f"approved by {approval.by}" for approval in run.approvals),
+        f"notebook {run.notebook}" if run.notebook != "as shipped" else "",
+    ]
+    return "; ".join(filter(None, found))
 
 
 def history_text(changes: Sequence[RecordedChange]) -> str:
