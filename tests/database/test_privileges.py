@@ -140,7 +140,7 @@ def test_check_says_that_the_reader_may_not_apply(bench: Workbench, account: Acc
     assert not [finding for finding in findings if finding.level == "wrong"]
     (rights,) = [finding for finding in findings if "The account may not" in finding.text]
     assert (rights.level, "INSERT, UPDATE, DELETE on ms_fact_kpi_snapshot" in rights.text) == ("note", True)
-    assert "GRANT it these rights" in rights.text
+    assert "GRANT these privileges" in rights.text
 
 
 @servers
