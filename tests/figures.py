@@ -1,4 +1,4 @@
-"""Drift frames made by hand for the figures, and what a figure says read back from its artists."""
+"""Drift frames made by hand for the figures, and what a figure says, read back from its artists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAN = math.nan
 
 
 def drift(*rows: dict[str, Any], kpis: dict[str, dict[str, str]] | None = None) -> pd.DataFrame:
-    """A drift frame of rows that name what is special about them."""
+    """A drift frame of rows, each given by what is special about it."""
     records = [_record(**row) for row in rows]
     columns = list(_record(ATTENDEES, 2020))
     frame = pd.DataFrame(records, columns=columns).astype(

@@ -1,4 +1,4 @@
-"""The detective: each definition counted here once more by hand, and the demo's story found."""
+"""Detection: each definition is recounted here by hand, and the demo's story is found."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_story_of_the_demo_is_found(demo: Any, kpi_id: str, said: str) -> No
     assert demo.sentences[kpi_id] == said
 
 
-def test_the_matrix_says_what_is_stored_and_what_each_definition_gives(demo: Any) -> None:
+def test_the_matrix_holds_what_is_stored_and_what_each_definition_yields(demo: Any) -> None:
     matrix = demo.matrix
     assert list(matrix.columns) == COLUMNS
     assert not matrix.duplicated(["kpi_id", "snapshot_id", "definition"]).any()
@@ -123,7 +123,7 @@ def registrations(database: Database) -> pd.DataFrame:
     return found[start < "2026-11-01"]  # the month of AS_OF is not over
 
 
-def test_each_definition_of_attendees_is_what_counting_one_by_one_gives(bench: Workbench) -> None:
+def test_each_definition_of_attendees_equals_a_count_one_by_one(bench: Workbench) -> None:
     rows = registrations(bench.database)
     shifted = (rows["start"] + pd.DateOffset(months=1)).dt.year
     counts, ticketed, workshop = rows["counts"], rows["ticketed"], rows["workshop"]
@@ -145,7 +145,7 @@ def test_each_definition_of_attendees_is_what_counting_one_by_one_gives(bench: W
     _compare(bench, ATTENDEES, wanted)
 
 
-def test_each_definition_of_first_timers_is_what_counting_one_by_one_gives(bench: Workbench) -> None:
+def test_each_definition_of_first_timers_equals_a_count_one_by_one(bench: Workbench) -> None:
     rows = registrations(bench.database)
     counted = rows[rows["counts"]]
 
@@ -171,10 +171,10 @@ def test_each_definition_of_first_timers_is_what_counting_one_by_one_gives(bench
 
 @on("sqlite")
 @pytest.mark.parametrize("kpi_id", [ATTENDEES, FIRST])
-def test_no_definition_goes_by_how_a_time_is_spelled(bench: Workbench, kpi_id: str) -> None:
+def test_no_definition_depends_on_how_a_time_is_spelled(bench: Workbench, kpi_id: str) -> None:
     with_every_year(bench, kpi_id)
     with connect(bench.database.url) as connection:
-        # Many events that begin together, which must go on to be one moment.
+        # Many events that begin together, and must still do so afterward.
         together = "UPDATE civicrm_event SET start_date = '2021-05-05' || substr(start_date, 11) WHERE id % 5 < 2"
         connection.execute(sa.text(together))
     spelled_alike = kb.detect(target="test", kpis=kpi_id, as_of=AS_OF).matrix
@@ -195,7 +195,7 @@ def _compare(bench: Workbench, kpi_id: str, wanted: dict[str, pd.Series]) -> Non
 
 
 def with_every_year(bench: Workbench, kpi_id: str) -> None:
-    """Have a stored row of the KPI on every annual snapshot."""
+    """Store a row of the KPI for every annual snapshot."""
     snapshots = "SELECT id FROM ms_snapshot WHERE definition = 'membership_totals' AND snapshot_type LIKE 'annual%'"
     with connect(bench.database.url) as connection:
         ids = set(connection.scalars(sa.text(snapshots)))
@@ -301,11 +301,11 @@ EVERY = dict.fromkeys("abc", "exact")
         ),
     ],
 )
-def test_the_sentence_says_what_was_followed_in_few_words(values: list[Any], said: str) -> None:
+def test_the_sentence_says_concisely_which_definitions_are_followed(values: list[Any], said: str) -> None:
     assert sentence(rows(*values)) == said
 
 
-def test_rounding_is_what_people_do() -> None:
+def test_values_are_rounded_as_people_round() -> None:
     assert _rounded(0.3636, 0.36, "fraction")
     assert _rounded(45.6, 46, "points")
     assert _rounded(1237, 1240, "count")
@@ -322,7 +322,7 @@ def test_rounding_is_what_people_do() -> None:
 
 
 @on("sqlite")
-def test_nothing_stored_is_said_and_draws_nothing(bench: Workbench) -> None:
+def test_nothing_stored_is_reported_and_not_drawn(bench: Workbench) -> None:
     with connect(bench.database.url) as connection:
         connection.execute(sa.text("DELETE FROM ms_fact_kpi_snapshot"))
     found = kb.detect(target="test", as_of=AS_OF)
@@ -331,7 +331,7 @@ def test_nothing_stored_is_said_and_draws_nothing(bench: Workbench) -> None:
 
 
 @on("sqlite")
-def test_results_that_hold_tables_are_compared_as_what_they_are(bench: Workbench) -> None:
+def test_results_that_hold_tables_are_compared_by_identity(bench: Workbench) -> None:
     first, second = (kb.detect(kpis=NPS, target="test", as_of=AS_OF) for _ in range(2))
     assert first != second
     assert len({first, second, first}) == 2
@@ -351,14 +351,14 @@ def test_a_snapshot_without_a_day_is_read_as_the_kpi_reads_it(bench: Workbench, 
     explained = kb.explain(SIGNUPS, year=2022, target="test", as_of=AS_OF)
     assert explained.computed == own[2022]
     assert explained.problems == ()
-    # What names no month is a part of its own.
+    # A date that names no month is a separate part.
     assert ("not dated YYYY-MM-DD" in explained.parts["label"].tolist()) == (date == "2022-0x")
     assert explained.figure()["waterfall"].svg()
     assert kb.coverage(target="test", as_of=AS_OF)["snapshots"].sum()
 
 
 @on("sqlite")
-def test_a_database_without_any_snapshot_is_no_error(bench: Workbench) -> None:
+def test_a_database_without_any_snapshot_is_not_an_error(bench: Workbench) -> None:
     with connect(bench.database.url) as connection:
         for table in ("ms_fact_kpi_snapshot", "ms_snapshot"):
             connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608

@@ -1,4 +1,4 @@
-"""The pages on explaining and on adding a KPI: what stands in them runs."""
+"""The pages on explaining and on adding a KPI: their code blocks run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shell(command: list[str], folder: Path) -> str:
 
 
 def follow(page: str, folder: Path) -> dict[str, str]:
-    """Do what the page says, in the folder; what each command printed."""
+    """Do what the page says, in the folder; returns what each command printed."""
     printed = {}
     for language, name, text in blocks(page):
         if name:
@@ -58,7 +58,7 @@ def test_the_page_on_adding_a_kpi_ends_with_a_kpi_that_is_listed_computed_explai
     assert "1 passed" in tested
 
 
-def test_the_page_on_explaining_says_what_the_demo_gives(tmp_path: Path) -> None:
+def test_the_page_on_explaining_quotes_what_the_demo_shows(tmp_path: Path) -> None:
     (tmp_path / "kpibackfill.toml").write_text('[targets.demo]\nstore = "sqlite:///demo.sqlite"\n', "utf-8")
     build_demo(tmp_path / "demo.sqlite", until_year=2025)
     code = "\n".join(text for language, _, text in blocks("explaining.md") if language == "python")

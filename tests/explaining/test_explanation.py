@@ -56,7 +56,7 @@ def test_the_parts_of_the_reference_add_up_to_the_expected_number(bench: Workben
 
 
 def _holds(found: Explanation) -> None:
-    """The sums, taken here once more."""
+    """The sums, computed once more here."""
     names = list(dict.fromkeys(found.parts["by"]))
     assert names
     for name in names:
@@ -145,7 +145,7 @@ SPACE: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture
 def small(bench: Workbench) -> Database:
-    """A makerspace of a few people, made by hand: each is there for one reason."""
+    """A makerspace of a few people, made by hand: each covers one case."""
     Makerspace(bench.database).fill(SPACE)
     return bench.database
 
@@ -165,7 +165,7 @@ def test_each_registration_is_left_out_for_its_reason() -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_who_begins_with_two_kinds_of_workshop_is_counted_for_each() -> None:
+def test_a_person_who_begins_with_two_kinds_of_workshop_counts_for_each() -> None:
     found = explain(FIRST, 2024)
     assert found.computed == 6
     assert left_out(found) == {
@@ -212,7 +212,7 @@ def test_a_moment_is_one_moment_however_it_is_spelled(
     assert {reason: count for reason, count in left_out(found).items() if count} == left_out_as
 
 
-def test_a_snapshot_without_a_proper_date_is_a_part_of_its_own(bench: Workbench) -> None:
+def test_a_snapshot_without_a_proper_date_is_a_separate_part(bench: Workbench) -> None:
     dates = ["2024-01-31", "2024-1-5", "2024-03-31", "2024-5-5"]
     snapshots = [
         {
@@ -275,7 +275,7 @@ def test_no_answer_and_no_name_gets_out() -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_printed_steers_no_terminal(bench: Workbench) -> None:
+def test_printed_text_has_no_control_characters(bench: Workbench) -> None:
     for extra in ([], ["--json"]):
         printed = bench.command("explain", ATTENDEES, "--year", "2024", "--target", "test", *extra).stdout
         assert "Sewing" in printed
@@ -286,7 +286,7 @@ def test_what_is_printed_steers_no_terminal(bench: Workbench) -> None:
 
 @pytest.fixture
 def own_kpi() -> Iterator[str]:
-    """A KPI of the site's own, which counts to twelve."""
+    """A site's own KPI, which is always twelve."""
 
     @registry.kpi(
         "dozen", label="A dozen", unit="count", family="own", description="Twelve.", sources=["civicrm_event"]
@@ -373,7 +373,7 @@ def test_a_bad_request_is_refused_in_a_line(bench: Workbench, arguments: list[st
 
 
 @on("sqlite")
-def test_explanations_are_compared_as_what_they_are(bench: Workbench) -> None:
+def test_explanations_are_compared_by_identity(bench: Workbench) -> None:
     first, second = explain(NPS, 2019), explain(NPS, 2019)
     assert first != second
     assert len({first, second, first}) == 2

@@ -118,7 +118,7 @@ def test_the_waterfall_has_room_at_every_size(months: int, types: int) -> None:
     inside(explanation("workshop_attendees", None, 12.0, 12).figure())
 
 
-def test_a_month_without_a_part_is_seen_to_be_missing() -> None:
+def test_a_month_without_a_part_is_drawn_as_missing() -> None:
     parts = [Parts("month", {"2024-01": 5.0, "2024-12": 7.0})]
     assert said(explanation("total_new_member_signups", Explained(parts), 12.0, 2).figure()).count("none") == 10
 
@@ -132,7 +132,7 @@ def test_months_alone_take_the_width_of_the_page() -> None:
 
 
 @pytest.mark.parametrize("years", [1, 2, 11, 30])
-def test_coverage_has_room_and_tells_its_gaps(years: int) -> None:
+def test_coverage_has_room_and_names_its_gaps(years: int) -> None:
     months = [f"{year}-{month:02}" for year in range(2026 - years, 2026) for month in range(1, 13)]
     frame = pd.DataFrame({"month": months, "registrations": 1200, "submissions": 30, "snapshots": 1})
     frame.loc[3:5, "snapshots"] = 0
@@ -143,7 +143,7 @@ def test_coverage_has_room_and_tells_its_gaps(years: int) -> None:
     assert "lack 3" in figures["coverage"].figure.texts[0].get_text().replace("\n", " ")
 
 
-def test_years_without_anything_are_one_line_with_their_numbers() -> None:
+def test_empty_years_are_one_line_labeled_with_the_years() -> None:
     months = [f"{year}-{month:02}" for year in range(1996, 2026) for month in range(1, 13)]
     frame = pd.DataFrame({"month": months, "registrations": 1200, "submissions": 30, "snapshots": 1})
     frame.loc[: 19 * 12 - 1, "registrations"] = 0

@@ -1,4 +1,4 @@
-"""A site's own KPI, as the page on adding one writes it: explained by month and compared with what is stored."""
+"""A site's own KPI, as written on the page on adding one: explained by month and compared with what is stored."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_titles_state_the_finding() -> None:
         ([], "No snapshots in these years: nothing to compare"),
     ],
 )
-def test_a_title_fits_what_there_is(rows: list[dict[str, Any]], expected: str) -> None:
+def test_the_title_suits_the_values(rows: list[dict[str, Any]], expected: str) -> None:
     figures = plot_drift(drift(*rows))
     assert title(figures, "series") == expected
     assert expected in figures["series"].alt
@@ -72,7 +72,7 @@ def test_the_lines_run_through_the_values() -> None:
     assert line(rate, "computed")[2018] == 0.51
 
 
-def test_missing_years_are_gaps_on_grey() -> None:
+def test_missing_years_are_gaps_on_gray() -> None:
     attendees, nps, _ = panels(plot_drift(drift(*STORY)))
     for axes, years in ((attendees, [2019, 2020]), (nps, [2017, 2019, 2020])):
         bands = [patch.get_x() + patch.get_width() / 2 for patch in axes.patches]
@@ -85,24 +85,24 @@ def test_unsupported_values_are_crossed() -> None:
     assert line(attendees, "unsupported") == {}
 
 
-def test_stored_and_computed_differ_in_colour_grey_and_shape() -> None:
+def test_stored_and_computed_differ_in_color_gray_and_shape() -> None:
     axes = panels(plot_drift(drift(*STORY)))[0]
     lines = {line.get_label(): line for line in axes.lines}
     stored, computed = lines["stored"], lines["computed"]
     assert (stored.get_color(), computed.get_color()) == (style.STORED, style.COMPUTED)
     assert stored.get_linestyle() != computed.get_linestyle()
-    grey = [float(np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722))) for colour in (style.STORED, style.COMPUTED)]
-    assert abs(grey[0] - grey[1]) > 0.1
+    gray = [float(np.dot(to_rgb(color), (0.2126, 0.7152, 0.0722))) for color in (style.STORED, style.COMPUTED)]
+    assert abs(gray[0] - gray[1]) > 0.1
 
 
-def test_the_last_values_are_labelled_in_words() -> None:
+def test_the_last_values_are_labeled() -> None:
     attendees, nps, _ = panels(plot_drift(drift(*STORY)))
     assert {"82\ncomputed", "100\nstored 2018", "−31.0 %"} <= set(words(attendees))
     assert {"34.1\ncomputed", "30.0\nstored", "+4.1 points"} <= set(words(nps))
 
 
 @pytest.mark.parametrize("kind", ["annually", "monthly"])
-def test_a_last_value_of_an_earlier_period_is_labelled_in_letters_that_can_be_read(kind: str) -> None:
+def test_a_last_value_of_an_earlier_period_is_labeled_in_legible_letters(kind: str) -> None:
     kpis = {f"kpi_{n}": {"label": f"KPI {n}", "unit": "count"} for n in range(6)}
     rows = [row(kpi_id, 2024, 1_234_567.25, 1_000_000, date="2024-03-01", kind=kind) for kpi_id in kpis]
     axes = panels(plot_drift(drift(*rows, row("kpi_0", 2025, kind=kind), kpis=kpis)))[3]
@@ -124,7 +124,7 @@ def test_the_note_explains_only_the_marks_that_are_drawn(years: tuple[int, ...],
     assert figures["series"].figure.texts[2].get_text() == said
 
 
-def test_the_heat_map_says_each_drift_in_the_measure_of_its_kpi() -> None:
+def test_the_heat_map_shows_each_drift_in_the_measure_of_its_kpi() -> None:
     rows = [row(ATTENDEES, 2013 + year, 1, 1) for year in range(4)]
     said = cells(plot_drift(drift(*rows, *STORY)))
     last = {line: {text for (at, _), text in said.items() if at == line} for line in range(3)}
@@ -139,7 +139,7 @@ def test_a_drift_that_rounds_to_nothing_is_still_shown() -> None:
     assert title(figures, "heatmap").endswith("2010, under 0.1 points")
 
 
-def test_long_names_that_differ_at_their_end_stay_apart() -> None:
+def test_long_names_that_differ_at_the_end_stay_distinct() -> None:
     kpis = {
         f"kpi_{n}": {"label": f"Workshop participants who are BIPOC, cohort {n}", "unit": "count"} for n in range(50)
     }
@@ -168,7 +168,7 @@ def test_kinds_of_cells_differ_in_word_and_pattern() -> None:
     assert len(looks) == 6
 
 
-def test_many_months_are_colours_under_the_numbers_of_their_years() -> None:
+def test_many_months_are_colors_below_their_years() -> None:
     months = [(year, month) for year in range(2015, 2026) for month in range(1, 13)]
     dated = {(year, month): f"{year}-{month:02}-01" for year, month in months}
     figures = plot_drift(
@@ -198,20 +198,20 @@ def test_more_snapshots_than_fit_are_counted_and_one_of_each_period_is_drawn() -
         assert "11 of 550 snapshots are drawn" in drawing.figure.texts[-1].get_text()
 
 
-def test_colours_are_centred_at_zero_and_scaled_per_measure() -> None:
+def test_colors_are_centered_at_zero_and_scaled_per_measure() -> None:
     figures = plot_drift(drift(*STORY, row(ATTENDEES, 2022, 115.5, 100), row(NPS, 2022, 40, 48.2)))
     (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
-    colours = np.ma.filled(mesh.get_array(), NAN).reshape(3, 6)
+    colors = np.ma.filled(mesh.get_array(), NAN).reshape(3, 6)
     assert mesh.get_clim() == (-1, 1)
-    assert colours[0, 1] == -1  # the largest of the counts
-    assert colours[0, 5] == pytest.approx(0.5)
-    assert colours[1, 5] == -1  # the largest of the scores
-    assert colours[1, 4] == pytest.approx(0.5)
-    assert colours[2, 1] == pytest.approx(0.2, abs=1e-3)  # one point is no deep colour, though the largest of the rates
-    assert np.isnan(colours[0, 0])
+    assert colors[0, 1] == -1  # the largest of the counts
+    assert colors[0, 5] == pytest.approx(0.5)
+    assert colors[1, 5] == -1  # the largest of the scores
+    assert colors[1, 4] == pytest.approx(0.5)
+    assert colors[2, 1] == pytest.approx(0.2, abs=1e-3)  # one point is not a deep color, though the largest rate
+    assert np.isnan(colors[0, 0])
 
 
-def test_a_drift_from_a_stored_zero_has_the_deepest_colour() -> None:
+def test_a_drift_from_a_stored_zero_has_the_deepest_color() -> None:
     figures = plot_drift(drift(row(ATTENDEES, 2020, 31, 0), row(ATTENDEES, 2021, 11, 10)))
     (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
     assert mesh.get_array().ravel().tolist() == [1.0, 1.0]
@@ -231,14 +231,14 @@ def test_a_rate_of_fewer_than_five_people_is_shown_nowhere(stored: float) -> Non
     (mesh,) = panels(figures, "heatmap")[0].findobj(QuadMesh)
     assert mesh.get_array().mask.all()
     said = everything_said(figures)
-    assert "stored value agrees" in said  # the one that rests on enough people
+    assert "stored value agrees" in said  # the one based on enough people
     if stored != 0.25:
         assert "25.0 %" not in re.sub(r"\b25 %", "", said)
     assert f"{25 - stored * 100:+.1f}".replace("-", "−") not in said
     assert "Withheld, fewer than five people" in figures["series"].alt
 
 
-def test_few_is_said_once_where_it_would_be_said_twice_in_one_place() -> None:
+def test_few_is_written_once_where_two_would_overlap() -> None:
     rows = [row(RATE, 2021, 0.25, basis=4, snapshot_id=number, source=f"source {number}") for number in range(1, 4)]
     axes = panels(plot_drift(drift(*rows, *(row(RATE, year, 0.5, 0.5) for year in range(2010, 2021)))))[0]
     assert words(axes).count("< 5") == 1
@@ -256,7 +256,7 @@ def test_a_cell_too_small_for_a_word_has_a_sign_that_is_explained() -> None:
     assert "+: computed, but no stored row" in everything_said(figures)
 
 
-def test_thirty_years_of_drift_are_numbers_that_keep_within_their_cells() -> None:
+def test_thirty_years_of_drift_are_numbers_that_fit_their_cells() -> None:
     drifts = [199.5, 49.5, 2_000, 101_000, 95]
     rows = [row(ATTENDEES, 1996 + year, drifts[year % 5], 100 if year else 0) for year in range(30)]
     figures = plot_drift(drift(*rows))
@@ -274,7 +274,7 @@ def test_thirty_years_of_drift_are_numbers_that_keep_within_their_cells() -> Non
             assert bottom < box.y0 < box.y1 < top
 
 
-def test_the_reach_of_the_colours_is_said_with_the_digits_of_the_largest_drift() -> None:
+def test_the_color_scale_is_stated_with_the_digits_of_the_largest_drift() -> None:
     figures = plot_drift(drift(row(ATTENDEES, 2020, 199.499, 100), row(NPS, 2020, 30, 20)))
     assert title(figures, "heatmap").endswith("+99.5 %")
     assert "mean 99.5 percent, 10 points" in everything_said(figures)
@@ -304,7 +304,7 @@ def test_two_snapshots_of_a_year_are_both_shown() -> None:
     assert "manual import" in " ".join(above).replace("\n", " ")
 
 
-def test_monthly_snapshots_stand_at_their_month() -> None:
+def test_monthly_snapshots_are_drawn_at_their_month() -> None:
     rows = [
         row(ATTENDEES, 2023, 9, 9, date="2023-11-01", kind="monthly", snapshot_id=1),
         row(ATTENDEES, 2024, 8, 9, date="2024-02-01", kind="monthly", snapshot_id=2),

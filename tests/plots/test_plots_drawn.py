@@ -60,7 +60,7 @@ def test_any_label_can_be_drawn(label: str, years: int) -> None:
         assert element.attrib["aria-label"] == drawing.alt
 
 
-def test_words_are_made_fit_to_draw() -> None:
+def test_texts_are_made_drawable() -> None:
     assert style.drawable(LABELS[0]) == "Revenue $x^2$ in $\\frac$ US$ second line"
     assert style.drawable(LABELS[1]) == "Workshop graduates"
     assert style.drawable(LABELS[3], instead="some_kpi") == "some_kpi"
@@ -76,7 +76,7 @@ def test_words_are_made_fit_to_draw() -> None:
 
 
 @pytest.mark.parametrize(("panels", "years"), [(1, 1), (1, 30), (6, 1), (6, 11), (25, 2)])
-def test_words_keep_within_the_sheet(panels: int, years: int) -> None:
+def test_texts_stay_within_the_sheet(panels: int, years: int) -> None:
     units = ("count", "points", "fraction")
     kpis = {f"kpi_{number}": {"label": f"KPI {number}", "unit": units[number % 3]} for number in range(panels)}
     rows = [
@@ -104,7 +104,7 @@ def test_the_names_of_the_standard_kpis_are_never_cut() -> None:
     assert "…" not in everything_said(figures)
 
 
-def test_values_that_are_no_numbers_are_drawn_as_none() -> None:
+def test_values_that_are_not_numbers_are_drawn_as_none() -> None:
     frame = drift(row(ATTENDEES, 2020, 5, 4), row(ATTENDEES, 2021, 5, 4))
     frame.loc[1, ["stored", "delta", "change"]] = [math.inf, -math.inf, NAN]
     for drawing in plot_drift(frame):
@@ -118,7 +118,7 @@ def test_an_empty_drift_is_one_sentence() -> None:
     assert figures["series"].png()
 
 
-def test_alternative_texts_tell_the_finding_and_the_gaps() -> None:
+def test_alternative_texts_state_the_finding_and_the_gaps() -> None:
     figures = plot_drift(drift(*STORY))
     series, heatmap = figures["series"].alt, figures["heatmap"].alt
     assert series.startswith("3 panels, one per KPI: stored and computed values, 2017 to 2021. All 3 KPIs differ")
@@ -145,7 +145,7 @@ def test_svg_is_the_same_each_time_and_carries_no_date() -> None:
     assert all(len(one) == len(set(one)) for one in ids)
 
 
-def test_a_users_style_is_left_alone_and_has_no_say() -> None:
+def test_a_users_style_is_not_changed_and_has_no_effect() -> None:
     plain = shown(plot_drift(drift(*STORY)))
     with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 30, "text.usetex": True}):
         before = dict(matplotlib.rcParams)
@@ -164,7 +164,7 @@ def test_a_notebook_shows_pictures_with_alternative_texts(monkeypatch: pytest.Mo
         assert metadata == {"image/png": {"width": 900, "alt": drawing.alt}}
 
 
-def test_the_drift_is_left_as_it_was() -> None:
+def test_the_drift_is_not_changed() -> None:
     frame = drift(*STORY)
     before = frame.copy(deep=True)
     plot_drift(frame)
@@ -181,7 +181,7 @@ def history(*writes: tuple[Any, ...], kpi_id: str = ATTENDEES) -> pd.DataFrame:
     return frame
 
 
-def test_a_history_tells_what_was_found_and_what_was_written() -> None:
+def test_a_history_shows_what_was_found_and_what_was_written() -> None:
     figures = plot_history(
         history(
             (1, 2018, "2026-01-10", 160, 94, None, 40),
@@ -218,7 +218,7 @@ def test_a_history_explains_only_what_is_drawn_and_dates_a_single_write() -> Non
     assert "Ring: what the run found. Dot: what it wrote. Dashed: kept. Dotted: changed in between" in both
 
 
-def test_writes_minutes_apart_are_marks_of_their_own_under_their_times() -> None:
+def test_writes_minutes_apart_are_separate_marks_with_their_times() -> None:
     def dates(figures: Figures) -> list[str]:
         FigureCanvasAgg(figures["history"].figure).draw()
         return [tick.get_text() for tick in panels(figures, "history")[-1].get_xticklabels()]

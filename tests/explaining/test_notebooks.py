@@ -1,4 +1,4 @@
-"""The notebook that explains, run by papermill, and the command that copies the notebooks out."""
+"""The explaining notebook, run by papermill, and the command that copies the notebooks to a folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_notebooks_are_copied_with_a_configuration_to_start_from(tmp_path: P
     assert json.loads(listed.stdout)
 
 
-def test_what_is_there_already_is_never_overwritten(tmp_path: Path) -> None:
+def test_existing_files_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "kpi_explain.ipynb").write_text("mine", "utf-8")
     (tmp_path / "kpibackfill.toml").write_text("also mine", "utf-8")
     document = json.loads(command("notebooks", str(tmp_path), "--json").stdout)
