@@ -23,7 +23,7 @@ from kpibackfill.archive.models import ReadDatabase, ReadDatabases
 from kpibackfill.config import Site, Target, masked_url
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import identity, one_moment, reading
-from kpibackfill.database.image import Image
+from kpibackfill.database.image import Image, RowKey
 from kpibackfill.database.inspection import server_version
 from kpibackfill.database.query_log import Query, RecordedConnection
 from kpibackfill.errors import KpiBackfillError, Refused
@@ -61,7 +61,7 @@ class Readings:
     run: Run
     snapshots: pd.DataFrame
     computed: pd.DataFrame
-    stored: Mapping[tuple[int, str], Image]
+    stored: Mapping[RowKey, Image]
     queries: Mapping[str, Sequence[Query]]
     databases: ReadDatabases
     notes: tuple[str, ...]
@@ -149,9 +149,7 @@ def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connec
                 yield store_connection, sources_connection
 
 
-def stored_rows(
-    connection: Connection, fact: fact_table.Layout, run: Run
-) -> tuple[dict[tuple[int, str], Image], list[str]]:
+def stored_rows(connection: Connection, fact: fact_table.Layout, run: Run) -> tuple[dict[RowKey, Image], list[str]]:
     """The stored rows of the run's KPIs and of those kept by hand, by the registry's ids, and notes.
 
     A note reports rows of these KPIs whose ids have the other prefix.

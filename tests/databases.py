@@ -1,6 +1,6 @@
 """Real databases for tests: the reference makerspace on SQLite, MariaDB and PostgreSQL, fresh for each test.
 
-The reference is loaded once per session, engine and layout into a template; a test gets a copy of its own.
+The reference is loaded once per session, engine and layout into a template; each test gets its own copy.
 The servers are started for the tests, in a temporary folder, from the programs that this machine has.
 KPIBACKFILL_TEST_MARIADB and KPIBACKFILL_TEST_POSTGRESQL (SQLAlchemy URLs of accounts that may create databases and
 accounts) name others to test on.
@@ -12,8 +12,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,33 @@ class Database:
     layout: str
 
 
+def change(database: Database, *statements: sa.Executable) -> None:
+    """Execute the statements and commit them."""
+    with connect(database.url) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@contextmanager
+def civicrm_moved(database: Database) -> Iterator[str]:
+    """Move CiviCRM's tables of MariaDB or PostgreSQL to their own schema, which is dropped at the end; its name."""
+    schema = f"{sa.make_url(database.url).database}_civicrm"
+    with connect(database.url) as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+        try:
+            for name in sa.inspect(connection).get_table_names():
+                if name.startswith("civicrm_") and "__" not in name:
+                    move = {
+                        "mariadb": f"RENAME TABLE {name} TO {schema}.{name}",
+                        "postgresql": f"ALTER TABLE {name} SET SCHEMA {schema}",
+                    }
+                    connection.exec_driver_sql(move[database.name])
+            yield schema
+        finally:
+            cascade = " CASCADE" if database.name == "postgresql" else ""
+            connection.exec_driver_sql(f"DROP SCHEMA {schema}{cascade}")
+
+
 def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, sorted; two dumps are equal when nothing differs.
 
@@ -77,7 +104,7 @@ def _plain(column: str, value: Any) -> Any:
 
 
 def add_cachetags(database: Database, rows: Mapping[str, int] | None = None) -> None:
-    """Add Drupal's table of cache tags, holding `rows` (tag: invalidations)."""
+    """Add Drupal's table of cache tags with `rows` (tag: invalidations)."""
     ascii_tag = sa.String(255).with_variant(mysql.VARCHAR(255, charset="ascii"), "mysql", "mariadb")
     cachetags = sa.Table(
         "cachetags",
@@ -118,7 +145,7 @@ def _toml(settings: Mapping[str, Any]) -> list[str]:
 
 
 def reference_expected(timezone: str) -> list[dict[str, Any]]:
-    """The rows that the reference holds to be right in "UTC" or "America/New_York".
+    """The rows that are right according to the reference in "UTC" or "America/New_York".
 
     Each has `snapshot_id`, `kpi_id`, `metric_value` (double precision), `period_year`, `period_month`.
     """
@@ -131,7 +158,7 @@ def load_reference(url: str | sa.URL, engine: str, layout: str) -> None:
     """Fill an empty database with the reference makerspace."""
     with connect(url) as connection:
         if engine == "mariadb":
-            # Texts as they stand, and no value is shortened to fit.
+            # Texts are taken literally, and no value is shortened to fit.
             connection.exec_driver_sql("SET SESSION sql_mode = 'TRADITIONAL,NO_BACKSLASH_ESCAPES'")
         _run_script(connection, DATA / f"schema-{engine}.sql")
         if layout == "surrogate":
@@ -169,7 +196,7 @@ def _surrogate_facts() -> sa.Table:
 
 
 class Unreachable(Exception):
-    """There is no server to test on."""
+    """No server to test on can be reached."""
 
 
 class ReferenceDatabases:
@@ -186,7 +213,7 @@ class ReferenceDatabases:
 
     def copy(self, engine: str, layout: str) -> Database:
         """A fresh database; give it to `drop` when done. Raises Unreachable."""
-        if engine in self._unreachable:  # once is enough to wait for a server
+        if engine in self._unreachable:  # waiting for a server once is enough
             raise self._unreachable[engine]
         try:
             if (engine, layout) not in self._templates:
@@ -197,20 +224,20 @@ class ReferenceDatabases:
         except Missing as missing:
             raise Unreachable(f"no {engine} server to test on: {missing}") from missing
         except sa.exc.OperationalError as error:
-            if error.statement is not None:  # it answered: this is no matter of reaching it
+            if error.statement is not None:  # it answered, so it can be reached
                 raise
             self._unreachable[engine] = Unreachable(f"no {engine} server to test on: {error.orig}")
             raise self._unreachable[engine] from error
 
     def close(self) -> None:
-        """Drop whatever is left: the templates, and what no test has dropped."""
+        """Drop what is left: the templates, and what no test has dropped."""
         for database in list(self._held):
             if database.name not in self._unreachable:
                 self.drop(database)
         self._servers.close()
 
     def drop(self, database: Database) -> None:
-        """Remove the database, also where a test has left a connection open."""
+        """Remove the database, even if a test has left a connection open."""
         self._held.discard(database)
         url = sa.make_url(database.url)
         if database.name == "sqlite":
@@ -223,7 +250,7 @@ class ReferenceDatabases:
                 return
             open_sessions = sa.text("SELECT id FROM information_schema.processlist WHERE db = :database")
             for session in connection.scalars(open_sessions, {"database": url.database}).all():
-                with suppress(sa.exc.DBAPIError):  # it has just ended by itself
+                with suppress(sa.exc.DBAPIError):  # it has just ended on its own
                     connection.exec_driver_sql(f"KILL {session}")
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {url.database}")
 
@@ -252,12 +279,12 @@ class ReferenceDatabases:
         return database
 
     def _server(self, engine: str) -> sa.URL:
-        """The URL of a server, as one connects to it to make databases."""
+        """The URL of a server for creating databases on it."""
         named = os.environ.get(f"KPIBACKFILL_TEST_{engine.upper()}")
         if named:
             return sa.make_url(named)
         url = self._servers.get(engine).url("postgres" if engine == "postgresql" else "mysql")
-        # Both names of the dialect are in use; the tests of faults have the other.
+        # Both names of the dialect are in use; the tests of faults use the other.
         return url.set(drivername="mysql+pymysql") if engine == "mariadb" else url
 
 

@@ -1,4 +1,4 @@
-"""Database servers of the tests' own: in a temporary folder, on a loopback port, with a password."""
+"""Database servers for the tests: in a temporary folder, on a loopback port, with a password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import sqlalchemy as sa
 
-# What must stand in no artefact; the characters are those that a URL would take for its own.
+# Must appear in no file; its characters are those that have a meaning in a URL.
 PASSWORD = "s3cret:@/#%of-the-tests"
 
 
@@ -29,7 +29,7 @@ def connect(url: str | sa.URL) -> Iterator[sa.Connection]:
 
 
 class Missing(Exception):
-    """This machine lacks the server's programs."""
+    """The server's programs are not installed on this machine."""
 
 
 class Server:
@@ -40,7 +40,7 @@ class Server:
     driver: str
     database = "faults"
     careless: ClassVar[Sequence[str]]
-    """Options that make it fast and, where the whole machine fails, forgetful."""
+    """Options that make it fast, at the price of losing data if the whole machine fails."""
     _by_force = ""
 
     def __init__(self, *options: str) -> None:
@@ -60,7 +60,7 @@ class Server:
         return sa.URL.create(self.driver, self.user, PASSWORD, host, port or self.port, database)
 
     def start(self, *options: str) -> None:
-        """Start it and wait until it answers, which takes a crash recovery where it was killed."""
+        """Start it and wait until it answers, which includes crash recovery if it was killed."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._command(), *self._options, *options], stdout=log, stderr=log, cwd=self.folder
@@ -77,7 +77,7 @@ class Server:
                 time.sleep(0.05)
 
     def recreate(self) -> None:
-        """An empty database, also where another test left it read-only or the server dead."""
+        """Create an empty database, even if another test left it read-only or the server dead."""
         if self._process is None or self._process.poll() is not None:
             self.start()
         with connect(self.url(self._first_database())) as connection:
@@ -85,7 +85,7 @@ class Server:
             connection.execute(sa.DDL(f"CREATE DATABASE {self.database}"))
 
     def kill(self) -> None:
-        """As when the machine's memory runs out: no goodbye."""
+        """Kill it without warning, as when the machine runs out of memory."""
         self._end(signal.SIGKILL)
 
     def restart(self, *options: str) -> None:
@@ -134,7 +134,7 @@ class MariaDB(Server):
             "--no-defaults",
             *self._as,
             f"--datadir={self.folder / 'data'}",
-            # A server that starts removes all temporary tables from there, also those of a server that runs.
+            # A starting server removes all temporary tables from there, even those of a running server.
             f"--tmpdir={self.folder / 'tmp'}",
             f"--socket={self.folder / 'socket'}",
             f"--pid-file={self.folder / 'pid'}",
@@ -156,7 +156,7 @@ class PostgreSQL(Server):
     _by_force = " WITH (FORCE)"
 
     def _initialize(self) -> None:
-        # It refuses to be run by root.
+        # It refuses to run as root.
         self._as = [program("setpriv"), "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         if os.geteuid() != 0:
             self._as = []
@@ -188,7 +188,7 @@ class PostgreSQL(Server):
 
 
 class Servers:
-    """The servers that were asked for, each started when it first is; `close` ends them."""
+    """The servers in use, each started when it is first requested; `close` ends them."""
 
     def __init__(self, *, careless: bool) -> None:
         self._careless = careless
@@ -214,7 +214,7 @@ class Servers:
 
 
 def program(name: str) -> str:
-    """Where a server's program is: Debian keeps PostgreSQL's and MariaDB's off the usual path."""
+    """The path of a server's program; Debian keeps PostgreSQL's and MariaDB's off the usual path."""
     places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/sbin")]
     found = shutil.which(name, path=os.pathsep.join(map(str, places))) or shutil.which(name)
     if found is None:

@@ -14,7 +14,7 @@ import kpibackfill as kb
 from kpibackfill.apply import ApplyResult
 from kpibackfill.database import php_serialize
 from kpibackfill.errors import KpiBackfillError, Refused
-from tests.databases import Database, add_cachetags, both_layouts, connect, dump, on
+from tests.databases import add_cachetags, both_layouts, change, dump, on
 from tests.workbench import Steps, Workbench
 
 FACTS = "ms_fact_kpi_snapshot"
@@ -38,12 +38,6 @@ FEW = {"kpis": "education_nps,total_new_member_signups"}
 
 def recorded(bench: Workbench, **parameters: Any) -> Steps:
     return bench.steps(record=True, **{"apply": True, **parameters})
-
-
-def change(database: Database, *statements: sa.Executable) -> None:
-    with connect(database.url) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 @both_layouts

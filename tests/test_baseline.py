@@ -1,4 +1,4 @@
-"""Who moved: beside computed and stored, the value that was last recorded tells whether sources or store moved."""
+"""What has moved: the value last recorded shows whether the sources or the store have changed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill import baseline
 from kpibackfill.reporting.sentences import moved_sentence
-from tests.databases import connect, on
+from tests.databases import change, on
 from tests.workbench import Workbench
 
 FACTS = "ms_fact_kpi_snapshot"
 facts = sa.table(FACTS, *map(sa.column, ("snapshot_id", "kpi_id", "metric_value")))
 org = sa.table("ms_fact_org_snapshot", sa.column("joins"))
 SIGNUPS: dict[str, Any] = {"kpis": "total_new_member_signups"}
-
-
-def change(bench: Workbench, *statements: sa.Executable) -> None:
-    with connect(bench.database.url) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def row(snapshot_id: int) -> sa.ColumnElement[bool]:
@@ -36,7 +30,7 @@ def moved(drift: pd.DataFrame) -> dict[int, str]:
     return dict(zip(drift["snapshot_id"], drift["moved"], strict=True))
 
 
-def test_sources_store_both_and_a_vanished_row_are_told_apart(bench: Workbench) -> None:
+def test_sources_store_both_and_a_vanished_row_are_distinguished(bench: Workbench) -> None:
     first = bench.steps(**SIGNUPS).drift
     assert first["recorded"].isna().all()
     assert not first["moved"].any()
@@ -47,11 +41,11 @@ def test_sources_store_both_and_a_vanished_row_are_told_apart(bench: Workbench) 
     assert quiet["recorded"].dropna().tolist() == quiet.loc[quiet["recorded"].notna(), "stored"].tolist()
 
     one, other, *_ = written
-    change(bench, sa.update(facts).where(row(one)).values(metric_value=1), sa.delete(facts).where(row(other)))
+    change(bench.database, sa.update(facts).where(row(one)).values(metric_value=1), sa.delete(facts).where(row(other)))
     found = moved(bench.steps(**SIGNUPS).drift)
     assert {key: word for key, word in found.items() if word} == {one: "store", other: "vanished"}
 
-    change(bench, sa.update(org).values(joins=org.c.joins + 1))
+    change(bench.database, sa.update(org).values(joins=org.c.joins + 1))
     steps = bench.steps(**SIGNUPS)
     found = moved(steps.drift)
     assert found[one] == "both"
@@ -65,13 +59,13 @@ def test_sources_store_both_and_a_vanished_row_are_told_apart(bench: Workbench) 
     assert "recorded: sources, settings or code have changed." in html
     assert "recorded, and somebody changed the stored row too." in html
     receipt = bench.finish(**SIGNUPS)
-    assert {told["snapshot_id"]: told["moved"] for told in receipt["rows"]} == found
+    assert {entry["snapshot_id"]: entry["moved"] for entry in receipt["rows"]} == found
     csv = (bench.runs[-1] / "drift.csv").read_text(encoding="utf-8-sig")
     assert {"recorded", "moved", "decided"} <= set(csv.splitlines()[0].split(","))
 
 
 @on("sqlite")
-def test_a_value_set_by_hand_is_no_move_of_the_sources_and_a_removed_row_that_is_back_one_of_the_store(
+def test_a_value_set_by_hand_is_not_a_move_of_the_sources_and_a_removed_row_that_is_back_is_one_of_the_store(
     bench: Workbench,
 ) -> None:
     path = bench.folder / "d.csv"
@@ -86,7 +80,7 @@ def test_a_value_set_by_hand_is_no_move_of_the_sources_and_a_removed_row_that_is
     kb.decide(review.path, "education_nps", "remove", snapshot_id=270, reason="false 0", reviewer="Ann")
     bench.finish(kpis="education_nps", apply=True, decisions=str(review.path))
     assert not bench.steps(kpis="education_nps").drift["moved"].any()
-    change(bench, sa.insert(facts).values(snapshot_id=270, kpi_id="education_nps", metric_value=0))
+    change(bench.database, sa.insert(facts).values(snapshot_id=270, kpi_id="education_nps", metric_value=0))
     assert moved(bench.steps(kpis="education_nps").drift)[270] == "store"
 
 
@@ -103,23 +97,23 @@ def test_another_time_zone_is_not_said_to_be_a_change_of_the_sources(bench: Work
 
 
 @on("sqlite")
-def test_recorded_rows_of_a_snapshot_that_was_rebuilt_under_another_id_are_counted(bench: Workbench) -> None:
+def test_recorded_rows_of_a_snapshot_that_was_rebuilt_with_another_id_are_counted(bench: Workbench) -> None:
     written = [entry["snapshot_id"] for entry in bench.finish(**SIGNUPS, apply=True)["written"]["rows"]]
-    assert bench.steps(**SIGNUPS, snapshot_types="quarterly").readings.gone == ""  # other snapshots are no missing ones
+    assert bench.steps(**SIGNUPS, snapshot_types="quarterly").readings.gone == ""  # other snapshots are not missing
     snapshots = sa.table("ms_snapshot", sa.column("id"))
     gone, other, *_ = written
     for snapshot_id in (gone, other):
         rebuilt = sa.update(snapshots).where(snapshots.c.id == snapshot_id).values(id=snapshot_id + 9000)
-        change(bench, sa.delete(facts).where(row(snapshot_id)), rebuilt)
+        change(bench.database, sa.delete(facts).where(row(snapshot_id)), rebuilt)
     steps = bench.steps(**SIGNUPS)
-    told = "2 rows recorded for these years and KPIs belong to snapshots that no longer exist, as when"
-    assert told in kb.drift_table(steps.drift).sentence
-    assert any(note.startswith(told) for note in bench.finish(**SIGNUPS)["notes"])
+    sentence = "2 rows recorded for these years and KPIs belong to snapshots that no longer exist, as when"
+    assert sentence in kb.drift_table(steps.drift).sentence
+    assert any(note.startswith(sentence) for note in bench.finish(**SIGNUPS)["notes"])
     assert bench.steps(kpis="education_nps").readings.gone == ""
 
 
 @on("sqlite")
-def test_runs_on_another_database_are_no_witness_and_those_by_another_name_of_it_are(bench: Workbench) -> None:
+def test_runs_on_another_database_are_not_a_baseline_and_those_by_another_name_of_it_are(bench: Workbench) -> None:
     bench.finish(**SIGNUPS, apply=True)
     copy = bench.folder / "copy.sqlite"
     shutil.copyfile(str(sa.make_url(bench.database.url).database), copy)

@@ -17,7 +17,7 @@ from kpibackfill.kpis import registry
 from tests.databases import both_layouts, connect, on, reference_expected
 from tests.workbench import Workbench
 
-# A site's own KPI, less its last line.
+# A site's own KPI, without its last line.
 RAISING = """import kpibackfill as kb
 @kb.kpi("raising", label="", unit="count", family="", description="", sources=[])
 def raising(connection, site, windows):
@@ -25,7 +25,7 @@ def raising(connection, site, windows):
     """
 SIX = {"include_risky": True}
 ANY_VALUE: Any = kb.Value
-"""As code without types calls it."""
+"""`kb.Value` as untyped code calls it."""
 
 
 @both_layouts
@@ -41,7 +41,7 @@ def test_the_reference_is_met_to_the_last_digit(bench: Workbench, zone: str) -> 
         (row["snapshot_id"], row["kpi_id"]): (row["metric_value"], row["period_year"], row["period_month"])
         for row in reference_expected(zone)
     }
-    # An NPS without a single score is no data here, where the reference has 0.
+    # An NPS without any score is no data here; the reference has 0.
     without = {key for key, value in expected.items() if key not in computed}
     assert {(kpi_id, expected[snapshot_id, kpi_id][0]) for snapshot_id, kpi_id in without} == {("education_nps", 0)}
     assert computed == {key: value for key, value in expected.items() if key not in without}
@@ -91,7 +91,7 @@ def test_what_a_built_in_kpi_raises_stays_a_bug(bench: Workbench, monkeypatch: p
 
 
 def _site_kpi(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) -> None:
-    """Compute with a KPI of the site's own that gives this."""
+    """Compute with a site's own KPI that returns this."""
     own = registry.Kpi("own", "Own", "count", "own", "Own.", (), lambda connection, site, windows: given)  # type: ignore[arg-type, return-value]
     monkeypatch.setitem(registry._registry, "own", own)
     kb.compute_kpis(bench.begin(kpis="own", from_year=2024, to_year=2024))
@@ -116,7 +116,7 @@ def _site_kpi(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) 
     ids=lambda given: repr(given)[:50].encode("ascii", "replace").decode(),
 )
 @on("sqlite")
-def test_a_kpi_that_gives_nonsense_is_named(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) -> None:
+def test_a_kpi_that_returns_nonsense_is_named(bench: Workbench, monkeypatch: pytest.MonkeyPatch, given: object) -> None:
     with pytest.raises(Refused, match=r"The KPI 'own' returned .*nothing was written. Fix its module") as refused:
         _site_kpi(bench, monkeypatch, given)
     assert "\n" not in refused.value.message
@@ -126,7 +126,7 @@ def test_a_kpi_that_gives_nonsense_is_named(bench: Workbench, monkeypatch: pytes
 
 
 @on("sqlite")
-def test_a_refused_step_closes_the_record_also_where_its_arguments_have_names(bench: Workbench) -> None:
+def test_a_refused_step_closes_the_record_even_if_its_arguments_have_names(bench: Workbench) -> None:
     run = bench.begin(record=True, kpis="education_nps")
     with connect(bench.database.url) as connection:
         connection.exec_driver_sql("DROP TABLE ms_fact_kpi_snapshot")

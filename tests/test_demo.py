@@ -1,4 +1,4 @@
-"""The demo makerspace is built whole or not at all, quickly, and always the same."""
+"""The demo makerspace is built completely or not at all, quickly, and always the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dump(path: Path) -> list[str]:
         return list(connection.iterdump())
 
 
-def test_the_same_year_gives_the_same_rows_in_another_process(path, tmp_path):
+def test_the_same_year_yields_the_same_rows_in_another_process(path, tmp_path):
     again = tmp_path / "again.sqlite"
     code = "import sys, pathlib, kpibackfill.demo as d; d.build_demo(pathlib.Path(sys.argv[1]), until_year=2025)"
     subprocess.run([sys.executable, "-c", code, again], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
@@ -51,7 +51,7 @@ def test_the_summary_counts_what_is_there(tmp_path):
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_an_existing_file_is_refused_and_left_as_it_is(tmp_path):
+def test_an_existing_file_is_refused_and_left_unchanged(tmp_path):
     existing = tmp_path / "demo.sqlite"
     existing.write_text("mine")
     with pytest.raises(KpiBackfillError, match=r"demo\.sqlite already exists and was left unchanged"):
@@ -60,7 +60,7 @@ def test_an_existing_file_is_refused_and_left_as_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == [existing]
 
 
-def test_replace_puts_a_new_demo_in_place_of_the_file_and_its_journal(tmp_path, path):
+def test_replace_replaces_the_file_and_its_journal_by_a_new_demo(tmp_path, path):
     existing = build_demo(tmp_path / "demo.sqlite", until_year=2026).path
     (tmp_path / "demo.sqlite-journal").write_text("stale")
     build_demo(existing, until_year=2025, replace=True)
@@ -69,7 +69,7 @@ def test_replace_puts_a_new_demo_in_place_of_the_file_and_its_journal(tmp_path, 
 
 
 @pytest.mark.parametrize("content", [b"", b"mine" * 100, b"SQLite format 3\0" + bytes(100)])
-def test_replace_puts_it_in_place_of_nothing_but_a_demo(tmp_path, content):
+def test_replace_replaces_nothing_but_a_demo(tmp_path, content):
     mine = tmp_path / "demo.sqlite"
     mine.write_bytes(content)
     with pytest.raises(KpiBackfillError, match="It is not a demo"):

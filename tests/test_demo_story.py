@@ -1,4 +1,4 @@
-"""The demo makerspace's story: stored values beside each definition, written once more as plain SQL."""
+"""The demo makerspace's story: stored values compared with each definition, written once more as plain SQL."""
 
 from __future__ import annotations
 

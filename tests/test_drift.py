@@ -1,4 +1,4 @@
-"""Drift: computed beside stored, equal where the fact table would keep the same 4-byte float."""
+"""Drift: computed and stored values are equal where the fact table would store the same 4-byte float."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def readings_of(run: Run, pairs: list[tuple[float | None, tuple[Any, ...] | None]]) -> Readings:
-    """A snapshot a pair, of the NPS."""
+    """One snapshot per pair, for the NPS."""
     snapshots = pd.DataFrame(
         {
             "snapshot_id": range(1, len(pairs) + 1),
@@ -84,7 +84,7 @@ DATABASES = ReadDatabases(
 
 
 def nearest(value: float) -> float | None:
-    """The 4-byte float that is nearest, by rational arithmetic; even mantissas win ties. None for NaN."""
+    """The nearest 4-byte float, by rational arithmetic; ties go to even mantissas. None for NaN."""
     if math.isnan(value):
         return None
     if math.isinf(value) or value == 0:
@@ -174,7 +174,7 @@ facts = sa.table("ms_fact_kpi_snapshot", *map(sa.column, ("snapshot_id", "kpi_id
 
 @on("postgresql")
 @pytest.mark.parametrize("stored", ["NaN", "Infinity", "-Infinity"])
-def test_a_stored_value_that_is_no_number_is_read_shown_and_replaced(bench: Workbench, stored: str) -> None:
+def test_a_stored_value_that_is_not_a_number_is_read_shown_and_replaced(bench: Workbench, stored: str) -> None:
     with connect(bench.database.url) as connection:
         connection.execute(sa.update(facts).values(metric_value=float(stored)))
     drift = bench.steps().drift

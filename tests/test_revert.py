@@ -1,4 +1,4 @@
-"""Reverting: what a run wrote is put back byte for byte, and what somebody changed since is left alone."""
+"""Reverting: what a run wrote is undone byte for byte, and what somebody has changed since is left alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import kpibackfill as kb
 from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.errors import Refused
 from kpibackfill.reporting.run_summary import run_summary
-from tests.databases import both_layouts, connect, dump, on
+from tests.databases import both_layouts, change, connect, dump, on
 from tests.workbench import Workbench
 
 FACTS = "ms_fact_kpi_snapshot"
@@ -26,12 +26,6 @@ KPIS: dict[str, Any] = {"kpis": "workshop_attendees,education_nps,total_new_memb
 
 def where(snapshot_id: int, kpi_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(facts.c.snapshot_id == snapshot_id, facts.c.kpi_id == kpi_id)
-
-
-def change(bench: Workbench, *statements: sa.Executable) -> None:
-    with connect(bench.database.url) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def removing(bench: Workbench, name: str = "remove.csv") -> Path:
@@ -47,7 +41,7 @@ def removing(bench: Workbench, name: str = "remove.csv") -> Path:
 
 
 @both_layouts
-def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_reverting_the_revert(
+def test_inserts_updates_and_removals_are_undone_byte_for_byte_and_again_by_reverting_the_revert(
     bench: Workbench, layout: str
 ) -> None:
     before = dump(bench.database)
@@ -60,9 +54,9 @@ def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_re
     assert dry["plan"]["rows"] == applied["plan"]["rows"]
     reverted = bench.finish(revert_of=applied["run_id"], apply=True, approved_plan=dry["run_id"])
     assert dump(bench.database) == before
-    told = bench.command("history", "--kpi", "education_nps").stdout
-    assert "removed by hand" in told
-    assert f"restored to the value before {applied['run_id']}" in told
+    history = bench.command("history", "--kpi", "education_nps").stdout
+    assert "removed by hand" in history
+    assert f"restored to the value before {applied['run_id']}" in history
     assert f"It reverts <code>{applied['run_id']}</code>." in (bench.runs[-1] / "report.html").read_text()
     shown = bench.command("show", reverted["run_id"]).stdout
     assert f"Its plan was reviewed on {dry['run_id']}; no approval is on record." in shown
@@ -71,18 +65,20 @@ def test_inserts_updates_and_removals_are_put_back_byte_for_byte_and_again_by_re
 
 
 @on("sqlite")
-def test_the_summary_of_a_revert_lists_the_rows_that_it_would_put_back(bench: Workbench) -> None:
+def test_the_summary_of_a_revert_lists_the_rows_that_it_would_restore(bench: Workbench) -> None:
     applied = bench.finish(**KPIS, apply=True)
     dry = bench.finish(revert_of=applied["run_id"])
     lines = run_summary(
         RunRecord(bench.config.runs_dir, dry["run_id"]).receipt, bench.config.runs_dir / dry["run_id"]
     ).splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("period  snapshot  KPI"))
-    told = [tuple(line.split()[1:4]) for line in lines[at + 1 : at + 1 + dry["plan"]["rows"]]]
+    listed = [tuple(line.split()[1:4]) for line in lines[at + 1 : at + 1 + dry["plan"]["rows"]]]
     back = {"insert": "delete", "update": "update"}
-    assert told == [(str(row["snapshot_id"]), row["kpi_id"], back[row["action"]]) for row in applied["written"]["rows"]]
+    assert listed == [
+        (str(row["snapshot_id"]), row["kpi_id"], back[row["action"]]) for row in applied["written"]["rows"]
+    ]
     assert "unchanged" not in "\n".join(lines)
-    assert f"Dry run: nothing was written. The plan has {len(told)} rows." in lines
+    assert f"Dry run: nothing was written. The plan has {len(listed)} rows." in lines
 
 
 @both_layouts
@@ -92,7 +88,7 @@ def test_a_row_that_somebody_changed_since_is_left_alone_and_reported_unless_a_d
     before = dump(bench.database)
     applied = bench.finish(**KPIS, apply=True)
     touched = where(277, "workshop_attendees")
-    change(bench, sa.update(facts).where(touched).values(metric_value=31))
+    change(bench.database, sa.update(facts).where(touched).values(metric_value=31))
     changed = dump(bench.database)
     steps = bench.steps(record=True, revert_of=applied["run_id"], apply=True)
     assert [p.key for p in steps.plan.candidates if not p.planned] == [(277, "workshop_attendees")]
@@ -113,9 +109,9 @@ def test_a_row_that_somebody_changed_since_is_left_alone_and_reported_unless_a_d
 
 
 @on("sqlite")
-def test_a_text_that_is_not_utf_8_is_read_and_put_back_as_it_was(bench: Workbench) -> None:
+def test_a_text_that_is_not_utf_8_is_read_and_restored_as_it_was(bench: Workbench) -> None:
     blob = b'a:1:{s:1:"k";s:2:"\xe9\xff";}'
-    change(bench, sa.update(facts).values(meta=sa.cast(sa.literal(blob, sa.LargeBinary), sa.Text)))
+    change(bench.database, sa.update(facts).values(meta=sa.cast(sa.literal(blob, sa.LargeBinary), sa.Text)))
     with connect(bench.database.url) as connection:
         count = sa.func.sum(sa.case((sa.func.typeof(facts.c.meta) == "text", 1)))
         as_blob = sa.cast(facts.c.meta, sa.LargeBinary)
@@ -131,10 +127,10 @@ def test_a_text_that_is_not_utf_8_is_read_and_put_back_as_it_was(bench: Workbenc
 
 
 @on("sqlite", "postgresql")
-def test_a_row_whose_snapshot_is_gone_or_that_vanished_is_told_and_the_rest_put_back(bench: Workbench) -> None:
+def test_a_row_whose_snapshot_is_gone_or_that_vanished_is_reported_and_the_rest_restored(bench: Workbench) -> None:
     applied = bench.finish(**KPIS, apply=True)
     updated = where(272, "workshop_attendees")
-    change(bench, sa.delete(facts).where(updated), sa.delete(snapshots).where(snapshots.c.id == 269))
+    change(bench.database, sa.delete(facts).where(updated), sa.delete(snapshots).where(snapshots.c.id == 269))
     plan = bench.steps(revert_of=applied["run_id"]).plan
     notes = " ".join(plan.notes)
     assert re.search(r"snapshot is gone: [^.]*\(269, education_nps\)", notes)
@@ -191,7 +187,7 @@ def test_a_revert_is_only_of_a_run_that_wrote_and_takes_its_years_and_kpis(bench
 
 
 @on("sqlite")
-def test_a_revert_needs_its_own_approval_where_the_target_asks_for_one(bench: Workbench) -> None:
+def test_a_revert_needs_its_own_approval_where_the_target_requires_one(bench: Workbench) -> None:
     applied = bench.finish(**KPIS, apply=True)
     bench.configure(require_approval=True)
     after = dump(bench.database)
@@ -215,7 +211,7 @@ def test_a_revert_needs_its_own_approval_where_the_target_asks_for_one(bench: Wo
 
 @on("sqlite")
 @pytest.mark.parametrize("word", ["set", "remove"])
-def test_a_decision_on_a_revert_can_only_leave_rows_out_or_put_them_back(bench: Workbench, word: str) -> None:
+def test_a_decision_on_a_revert_can_only_leave_rows_out_or_restore_them(bench: Workbench, word: str) -> None:
     applied = bench.finish(**KPIS, apply=True)
     review = kb.review(bench.steps(revert_of=applied["run_id"]).plan, bench.folder / "d.csv")
     assert set(review.frame["status"]) == {"put back"}

@@ -38,7 +38,7 @@ AS_OF = datetime(2026, 11, 22, 12, tzinfo=UTC)
         ("2023-03-31", "monthly", ("2023-03-01", "2023-03-31"), ("2023-02-01", "2023-02-28")),
     ],
 )
-def test_a_date_stands_for_its_period_or_for_the_one_before(
+def test_a_date_represents_its_period_or_for_the_one_before(
     dated: str, cadence: Cadence, inside: tuple[str, str], before: tuple[str, str]
 ) -> None:
     for convention, (first, last) in {"period": inside, "first_of_next_month": before}.items():
@@ -47,7 +47,7 @@ def test_a_date_stands_for_its_period_or_for_the_one_before(
 
 
 def tables_of(database: Database) -> dict[str, list[dict[str, Any]]]:
-    """All rows as the oracle takes them: times as texts."""
+    """All rows as the oracle expects them: times as texts."""
     with connect(database.url) as connection:
         metadata = sa.MetaData()
         metadata.reflect(connection)
@@ -61,7 +61,7 @@ def tables_of(database: Database) -> dict[str, list[dict[str, Any]]]:
 
 
 def shifted(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """The same with each monthly snapshot dated in the month that it stands for."""
+    """The same tables, with each monthly snapshot dated in the month that it represents."""
     rows = []
     for row in tables["ms_snapshot"]:
         if row["snapshot_type"] == "monthly":
@@ -72,7 +72,7 @@ def shifted(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str,
 
 
 @pytest.mark.parametrize("dated", ["period", "first_of_next_month"])
-def test_every_kpi_of_every_cadence_is_what_counting_row_by_row_gives(bench: Workbench, dated: str) -> None:
+def test_every_kpi_of_every_cadence_is_what_counting_row_by_row_yields(bench: Workbench, dated: str) -> None:
     bench.configure(site={"dated": dated})
     run = bench.begin(snapshot_types=ALL, include_risky=True, from_year=2023, to_year=2024, as_of=str(AS_OF))
     computed = kb.compute_kpis(run).computed
@@ -148,7 +148,7 @@ def test_a_default_run_takes_annual_snapshots_only(bench: Workbench) -> None:
 
 
 @on("sqlite")
-def test_snapshots_that_begin_no_period_are_told(bench: Workbench) -> None:
+def test_snapshots_that_begin_no_period_are_reported(bench: Workbench) -> None:
     bench.configure(**NEXT)
     notes = kb.compute_kpis(bench.begin(from_year=2023, to_year=2023)).notes
     assert any("not dated on the first day of a period" in note for note in notes)
@@ -186,4 +186,4 @@ def test_figures_and_tables_keep_the_periods_apart(bench: Workbench) -> None:
     assert list(arranged.slots) == periods[1:]
     (attendees,) = [entry for entry in arranged.entries if entry.kpi_id == "workshop_attendees"]
     computed = arranged.of(attendees.kpi_id).drop_duplicates(["slot", "computed"])
-    assert len(computed) == 13  # the year's own beside January's
+    assert len(computed) == 13  # the year's own along with January's

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import NoSuchTableError
 
-from kpibackfill.database.image import Image, bytes_of, text_of
+from kpibackfill.database.image import Image, RowKey, bytes_of, text_of
 from kpibackfill.database.inspection import columns_of
 from kpibackfill.errors import Refused
 from kpibackfill.tables import cachetags, kpi_fact, snapshot
@@ -103,7 +103,7 @@ def image(row: Row[*tuple[Any, ...]]) -> Image:
     return Image(value, year, month, text_of(raw) if raw is not None and is_text else raw, row_id)
 
 
-def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> dict[tuple[int, str], Image]:
+def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> dict[RowKey, Image]:
     """The rows of `rows_select` by their exact key.
 
     Raises
@@ -112,7 +112,7 @@ def index_rows(rows: Iterable[Row[*tuple[Any, ...]]], wanted: Iterable[str]) -> 
     """
     exact = {kpi_id.lower(): kpi_id for kpi_id in wanted}
     spelled: dict[str, str | None] = {}  # there are few ids and many rows
-    found: dict[tuple[int, str], Image] = {}
+    found: dict[RowKey, Image] = {}
     for row in rows:
         snapshot_id, stored_id = row[0], row[1]
         if stored_id not in spelled:
@@ -138,8 +138,8 @@ def chunks(values: Iterable[Any]) -> Iterable[Sequence[Any]]:
 
 
 def locked_rows(
-    connection: Connection, fact: Layout, keys: Iterable[tuple[int, str]], *, hold: bool = True
-) -> dict[tuple[int, str], Image]:
+    connection: Connection, fact: Layout, keys: Iterable[RowKey], *, hold: bool = True
+) -> dict[RowKey, Image]:
     """The stored rows of these keys, locked against other writers until the transaction ends unless `hold` is off."""
     keys = set(keys)
     ids = {kpi_id for _, kpi_id in keys}

@@ -1,4 +1,4 @@
-"""The databases that other tests stand on are what they say they are."""
+"""The databases that other tests rely on are what they claim to be."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def script() -> dict[str, list[tuple[Any, ...]]]:
 
 
 def as_stored(rows: list[tuple[Any, ...]], engine: str) -> list[tuple[Any, ...]]:
-    """Fact rows of the script as an engine holds them: 4-byte floats but on SQLite, `meta` as bytes."""
+    """Fact rows of the script as an engine holds them: 4-byte floats except on SQLite, `meta` as bytes."""
 
     def value(number: float) -> float:
         return number if engine == "sqlite" else struct.unpack("f", struct.pack("f", number))[0]
@@ -139,7 +139,7 @@ def test_the_expected_rows_belong_to_the_reference(timezone: str, script: dict[s
     assert {row["snapshot_id"] for row in expected} <= {row[0] for row in script["ms_snapshot"]}
 
 
-def test_a_server_that_is_down_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_reported_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KPIBACKFILL_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:1/")
     with pytest.raises(Unreachable, match="no mariadb server to test on"):
         ReferenceDatabases(tmp_path).copy("mariadb", "composite")

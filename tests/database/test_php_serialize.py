@@ -1,4 +1,4 @@
-"""PHP's serialize format: what PHP writes is read, what is written is what PHP would write, the rest is harmless."""
+"""PHP's serialize format: PHP's own output can be read, ours is what PHP would write, anything else is harmless."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_what_php_programs_have_stored_is_read(blob: object, expected: dict[Any,
         b"\xff\xfe",
     ],
 )
-def test_what_is_no_plain_array_is_not_readable(blob: object) -> None:
+def test_anything_but_a_plain_array_is_unreadable(blob: object) -> None:
     assert loads(blob) is None
 
 

@@ -1,4 +1,4 @@
-"""Accounts made by the very SQL of docs/connecting.md may do what they must, and no more."""
+"""Accounts created with the SQL in docs/connecting.md may do what they need to, and no more."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from pandas.testing import assert_frame_equal
 import kpibackfill as kb
 from kpibackfill.checks import check_target
 from kpibackfill.errors import KpiBackfillError
-from tests.databases import Database, add_cachetags, both_layouts, connect, dump, on
+from tests.databases import Database, add_cachetags, both_layouts, civicrm_moved, connect, dump, on
 from tests.workbench import Workbench
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connecting.md").read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ BLOCKS = {
     for engine, name, sql in re.findall(r"<!-- (\w+) (\w+) -->\n```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 }
 OPTIONAL = ("cachetags", "civicrm_value_demographics_15", "ms_fact_kpi_snapshot_id_seq")
-"""What a site may lack; each has a statement of its own, so that the others are in force without it."""
+"""What a site may lack; each has its own statement, so that the others work without it."""
 servers = on("mariadb", "postgresql")
 Account = Callable[..., Workbench]
 
@@ -47,7 +48,7 @@ def execute(connection: sa.Connection, statement: str) -> None:
 
 @pytest.fixture
 def account(bench: Workbench) -> Iterator[Account]:
-    """Makes an account of the page, less what the database lacks, and configures the bench to use it."""
+    """Create an account as on the page, without what the database lacks, and configure the bench to use it."""
     database, name = bench.database, f"kpi_{secrets.token_hex(4)}"
     url = sa.make_url(database.url)
 
@@ -157,24 +158,10 @@ def test_check_says_that_the_writer_may_apply(bench: Workbench, account: Account
 def test_with_civicrm_in_a_database_of_its_own_the_reader_needs_rights_on_both(
     bench: Workbench, account: Account
 ) -> None:
-    url = sa.make_url(bench.database.url)
-    schema = f"{url.database}_civicrm"
-    with connect(bench.database.url) as connection:
-        expected = bench.steps(from_year=2024, to_year=2024, include_risky=True).readings.computed
-        execute(connection, f"CREATE SCHEMA {schema}")
-        try:
-            for name in sa.inspect(connection).get_table_names():
-                if name.startswith("civicrm_") and "__" not in name:
-                    move = {
-                        "mariadb": f"RENAME TABLE {name} TO {schema}.{name}",
-                        "postgresql": f"ALTER TABLE {name} SET SCHEMA {schema}",
-                    }
-                    execute(connection, move[bench.database.name])
-            account("kpi_reader", schema)
-            config = bench.configure(site={"civicrm_schema": schema})
-            assert not [one for one in check_target(config, config.target("test")) if one.level == "wrong"]
-            computed = bench.steps(from_year=2024, to_year=2024, include_risky=True).readings.computed
-            assert_frame_equal(computed, expected)
-        finally:
-            cascade = " CASCADE" if bench.database.name == "postgresql" else ""
-            execute(connection, f"DROP SCHEMA {schema}{cascade}")
+    years: dict[str, Any] = {"from_year": 2024, "to_year": 2024, "include_risky": True}
+    expected = bench.steps(**years).readings.computed
+    with civicrm_moved(bench.database) as schema:
+        account("kpi_reader", schema)
+        config = bench.configure(site={"civicrm_schema": schema})
+        assert not [one for one in check_target(config, config.target("test")) if one.level == "wrong"]
+        assert_frame_equal(bench.steps(**years).readings.computed, expected)

@@ -15,12 +15,12 @@ from pathlib import Path
 SECONDS = 120
 _HOST = "127.0.0.1"
 _SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Java compiles less thoroughly, which takes longer than such small queries win by it."""
+"""Less thorough compilation by Java, which would take longer than such small queries gain from it."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The address of its Spark Connect server, and its workers' processes, each the leader of a group."""
+    """The address of the Spark Connect server, and the workers' processes, each the leader of its group."""
 
     server: str
     workers: list[subprocess.Popen[bytes]]
@@ -33,7 +33,7 @@ class Cluster:
 
 @contextmanager
 def spark_cluster(folder: Path) -> Iterator[Cluster]:
-    """Start it, and end every process of it whatever happens; logs and work files are in `folder`."""
+    """Start a cluster, and end all of its processes whatever happens; logs and work files are in `folder`."""
     import pyspark
 
     home = Path(pyspark.__file__).parent
@@ -115,7 +115,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all that it has started."""
+    """End the process and all processes that it has started."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)

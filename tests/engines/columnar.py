@@ -68,7 +68,7 @@ def into_duckdb(tables: Sequence[Path], path: Path) -> str:
 
 
 def into_spark(tables: Sequence[Path], server: str, schema: str = "") -> str:
-    """The URL of a Spark Connect server that knows these tables: in a schema, or in a session of their own."""
+    """The URL of a Spark Connect server that knows these tables: in a schema, or in their own session."""
     url = f"spark://{server}/{schema}" if schema else f"spark://{server}?session_id={uuid.uuid4()}&user_id=tests"
     with create_engine(sa.make_url(f"spark://{server}" if schema else url)).connect() as connection:
         if schema:
@@ -80,9 +80,9 @@ def into_spark(tables: Sequence[Path], server: str, schema: str = "") -> str:
 
 
 def differences(url: str, zone: str) -> dict[tuple[int, str], tuple[float | None, float]]:
-    """The reference's numbers that these sources don't give: by year and KPI, what was computed and what is right.
+    """The reference's numbers that these sources don't yield: by year and KPI, what was computed and what is right.
 
-    An NPS of 0 without a single score is no data here, which is right.
+    An NPS of 0 without any score is no data here, which is right.
     """
     expected = {(row["period_year"], row["kpi_id"]): row["metric_value"] for row in reference_expected(zone)}
     found = {

@@ -29,7 +29,7 @@ def reference_parquet(reference_databases: ReferenceDatabases, tmp_path_factory:
 
 @pytest.fixture(params=["duckdb", "sail"])
 def load(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[list[Path]], str]:
-    """Has an engine read Parquet tables; gives the URL that they have there."""
+    """Have an engine read Parquet tables; the result is their URL there."""
     if request.param == "duckdb":
         return lambda tables: into_duckdb(tables, tmp_path / "sources.duckdb")
     server = request.getfixturevalue("sail")

@@ -1,4 +1,4 @@
-"""The dialect for Spark Connect, held to what SQLAlchemy's users expect of one."""
+"""The dialect for Spark Connect does what SQLAlchemy's users expect of a dialect."""
 
 from __future__ import annotations
 

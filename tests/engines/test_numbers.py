@@ -1,4 +1,4 @@
-"""The same queries on engines that read columns: the same numbers, to the last digit."""
+"""The same queries on columnar engines yield the same numbers, to the last digit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_number_of_the_reference_is_met_exactly(sources: str, zone: str) -
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_random_makerspace_gives_what_counting_row_by_row_gives(
+def test_a_random_makerspace_yields_what_counting_row_by_row_yields(
     load: Callable[[list[Path]], str], reference_databases: ReferenceDatabases, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(1000 + seed)
@@ -43,14 +43,14 @@ def test_a_random_makerspace_gives_what_counting_row_by_row_gives(
 
 
 @pytest.mark.parametrize("spelled", ["texts", "UTC"])
-def test_copies_that_hold_times_and_numbers_in_another_way_give_the_same_numbers(
+def test_copies_that_hold_times_and_numbers_differently_yield_the_same_numbers(
     load: Callable[[list[Path]], str],
     reference_parquet: list[Path],
     tmp_path: Path,
     spelled: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Times as texts or with UTC for a zone, whole numbers as fractional ones, 0 and 1 as booleans beside times as
+    """Times as texts or with the zone UTC, whole numbers as fractional ones, 0 and 1 as booleans along with times as
     texts, and a computer far east of UTC."""
     kinds = {"start_date": pa.string() if spelled == "texts" else pa.timestamp("us", "UTC")}
     kinds |= dict.fromkeys(["event_type_id", "contact_id"], pa.float64())

@@ -1,4 +1,4 @@
-"""Sources on an engine of their own: whole runs, what the record says of them, and refusals in a line or two."""
+"""Sources on their own engine: whole runs, what the record says about them, and refusals in one or two lines."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_duckdb_file_that_is_missing_is_not_made(bench: Workbench, tmp_path: P
     assert dump(bench.database) == before
 
 
-def test_a_duckdb_file_is_open_for_reading_alone(tmp_path: Path) -> None:
+def test_a_duckdb_file_is_open_for_reading_only(tmp_path: Path) -> None:
     path = tmp_path / "some.duckdb"
     duckdb.connect(str(path)).close()
     before = path.read_bytes()
@@ -123,7 +123,7 @@ def test_a_duckdb_file_is_open_for_reading_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_duckdb_file_that_another_program_writes_is_told(tmp_path: Path) -> None:
+def test_a_duckdb_file_that_another_program_writes_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "busy.duckdb"
     program = f"import duckdb; c = duckdb.connect({str(path)!r}); print(1, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
@@ -146,7 +146,7 @@ def refused(url: str, words: str, *, seconds: float) -> Iterator[None]:
     assert "Nothing was written" in found.value.message
 
 
-def test_a_server_that_is_not_there_is_told_at_once() -> None:
+def test_a_server_that_is_not_there_is_reported_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closing:
         port = closing.getsockname()[1]
     url = f"spark://someone:secret@127.0.0.1:{port}/lake/kpi?token=secret"
@@ -154,7 +154,7 @@ def test_a_server_that_is_not_there_is_told_at_once() -> None:
         pass
 
 
-def test_something_else_that_listens_is_told_within_seconds() -> None:
+def test_something_else_that_listens_is_reported_within_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"spark://127.0.0.1:{silent.getsockname()[1]}"
         with refused(url, "not a Spark Connect server", seconds=60), reading(sa.make_url(url)):
@@ -168,7 +168,7 @@ def test_a_schema_or_catalog_that_is_missing_is_named(sail: str, path: str, word
         pass
 
 
-def test_a_server_that_goes_away_is_told_within_seconds() -> None:
+def test_a_server_that_goes_away_is_reported_within_seconds() -> None:
     program = (
         "from pysail.spark import SparkConnectServer; s = SparkConnectServer(ip='127.0.0.1', port=0);"
         "s.start(background=True); print(s.listening_address[1], flush=True); input()"
@@ -185,7 +185,7 @@ def test_a_server_that_goes_away_is_told_within_seconds() -> None:
             connection.scalar(sa.select(sa.literal(1)))
 
 
-def test_a_program_that_is_a_text_can_read_too(sail: str) -> None:
+def test_a_program_passed_as_text_can_read_too(sail: str) -> None:
     program = (
         "import sqlalchemy as sa; from kpibackfill.database.engine import reading\n"
         f"with reading(sa.make_url('spark://{sail}')) as connection: print(connection.scalar(sa.select(sa.literal(7))))"

@@ -26,7 +26,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield started
 
 
-def test_the_reference_and_odd_data_give_the_same_numbers_also_after_a_worker_was_killed(
+def test_the_reference_and_odd_data_yield_the_same_numbers_even_after_a_worker_was_killed(
     cluster: Cluster, reference_parquet: list[Path], reference_databases: ReferenceDatabases, tmp_path: Path
 ) -> None:
     url = into_spark(reference_parquet, cluster.server, "makerspace")

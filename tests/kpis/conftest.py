@@ -8,5 +8,5 @@ from tests.kpis.makerspace import Makerspace
 
 @pytest.fixture
 def makerspace(store: Database) -> Makerspace:
-    """A database of each engine to be filled by the test."""
+    """A database of each engine, to be filled by the test."""
     return Makerspace(store)

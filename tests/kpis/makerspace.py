@@ -27,7 +27,7 @@ def year(number: int) -> Window:
 
 
 def months(number: int, first: int, length: int, window_id: int, cadence: Cadence) -> Window:
-    """The window of `length` months from the month `first` on."""
+    """The window of `length` months that starts with month `first`."""
     after = datetime(number + (first + length - 1) // 12, (first + length - 1) % 12 + 1, 1)
     return Window(window_id, datetime(number, first, 1), after - timedelta(seconds=1), cadence)
 
@@ -41,7 +41,7 @@ def ask(
     as_of: datetime = AS_OF,
     site: Site | None = None,
 ) -> tuple[list[Value], list[Query]]:
-    """The values of one KPI, in the windows' order, and the statements that it took."""
+    """The values of one KPI, in the order of the windows, and the statements that were sent."""
     at = SiteAt(site or Site(), ZoneInfo(zone), as_of)
     with reading(sa.make_url(url)) as connection:
         recorded = RecordedConnection(connection)
@@ -51,7 +51,7 @@ def ask(
 
 
 class Makerspace:
-    """The tables of a database; `fill` gives them new rows."""
+    """The tables of a database; `fill` replaces their rows."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -61,7 +61,7 @@ class Makerspace:
         self._serial = itertools.count(1)
 
     def fill(self, tables: Tables) -> None:
-        """Empty every table and put these rows in; columns that a row leaves out get an idle value."""
+        """Empty every table and insert these rows; columns that a row omits get a dummy value."""
         engine = sa.create_engine(self.database.url, poolclass=sa.NullPool)
         with engine.begin() as connection:
             for table in self._tables.tables.values():
@@ -77,7 +77,7 @@ class Makerspace:
         as_of: datetime = AS_OF,
         site: Site | None = None,
     ) -> list[Value]:
-        """The values of one KPI, in the windows' order."""
+        """The values of one KPI, in the order of the windows."""
         return self.ask(kpi_id, *windows, zone=zone, as_of=as_of, site=site)[0]
 
     def ask(
@@ -88,7 +88,7 @@ class Makerspace:
         as_of: datetime = AS_OF,
         site: Site | None = None,
     ) -> tuple[list[Value], list[Query]]:
-        """The values of one KPI and the statements that it took."""
+        """The values of one KPI and the statements that were sent."""
         return ask(self.database.url, kpi_id, windows, zone=zone, as_of=as_of, site=site)
 
     def _insert(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Random makerspaces full of the odd things that real ones hold: the same numbers as counting row by row."""
+"""Random makerspaces full of the oddities of real ones: the numbers equal those of counting row by row."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def random_makerspace(chance: random.Random, *, nul: bool) -> dict[str, list[dic
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_random_makerspace_gives_what_counting_row_by_row_gives(makerspace: Makerspace, seed: int) -> None:
+def test_a_random_makerspace_yields_what_counting_row_by_row_yields(makerspace: Makerspace, seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(5):
         tables = random_makerspace(chance, nul=makerspace.database.name != "postgresql")

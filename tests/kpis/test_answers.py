@@ -21,7 +21,7 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(pieces | st.text(max_size=3), max_size=8).map("".join))
-def test_an_answer_is_sorted_like_the_definition_says(text: str) -> None:
+def test_an_answer_is_sorted_as_the_definition_says(text: str) -> None:
     for separators, texts in ((PARTICIPANTS, "\x01\x02|"), (INSTRUCTORS, "\0\x01\x02|;")):
         rate, reported, _ = oracle.rate([[text]], texts)
         expected = None if not reported else rate == 1

@@ -33,7 +33,7 @@ def test_every_expected_number_is_met_exactly(makerspace: Makerspace, zone: str)
                     computed[snapshot_id, kpi_id] = value.value
                     scores[snapshot_id, kpi_id] = value.basis
     differing = {key: value for key, value in computed.items() if value != expected.get(key)}
-    # An NPS of 0 without a single score is no data here.
+    # An NPS of 0 without any score is no data here.
     assert all(kpi_id == "education_nps" and value is None for (_, kpi_id), value in differing.items())
     assert all(expected[key] == 0 and scores[key] == 0 for key in differing)
     assert len(differing) == 3

@@ -23,7 +23,7 @@ numbers = st.from_regex(r"\A[ \t\n\r\v\f]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3
 @example("5 - Very likely")
 @example("4/5")
 @example("1e5x")
-def test_a_score_is_read_like_the_definition_says(text: str) -> None:
+def test_a_score_is_read_as_the_definition_says(text: str) -> None:
     assert score(text.encode("utf-8", "surrogatepass")) == (oracle.score(text), oracle.is_number(text))
 
 
@@ -60,7 +60,7 @@ def test_odd_answers(text: str, expected: tuple[int, bool]) -> None:
     assert score(text.encode()) == expected
 
 
-def test_bytes_that_are_no_utf8_are_read_too() -> None:
+def test_bytes_that_are_not_utf8_are_read_too() -> None:
     assert score(b"\xff5\xe9") == (5, False)
 
 

@@ -14,7 +14,7 @@ from kpibackfill.config import Site
 from kpibackfill.database.engine import reading
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Window
-from tests.databases import Database, connect, on, reference_expected
+from tests.databases import Database, civicrm_moved, connect, on, reference_expected
 from tests.kpis.makerspace import AS_OF, KPIS, Makerspace, months, year
 from tests.kpis.oracle import FIELD
 
@@ -187,7 +187,7 @@ def test_the_current_month_is_the_sites_and_is_left_out(makerspace: Makerspace) 
         assert values(makerspace, kpi_id, year(2025), year(2026), year(2027), as_of=january) == [0, None, None]
 
 
-def test_no_monthly_snapshot_is_no_data_and_a_month_missing_or_twice_is_told(makerspace: Makerspace) -> None:
+def test_no_monthly_snapshot_is_no_data_and_a_month_missing_or_twice_is_reported(makerspace: Makerspace) -> None:
     rows = [
         ("monthly", "2024-01-01", 5),
         ("Monthly", "2024-02-29", 7),
@@ -228,7 +228,7 @@ def test_no_monthly_snapshot_is_no_data_and_a_month_missing_or_twice_is_told(mak
     ]
 
 
-def test_a_monthly_snapshot_without_a_proper_date_is_counted_as_no_month_and_told(makerspace: Makerspace) -> None:
+def test_a_monthly_snapshot_without_a_proper_date_is_counted_as_no_month_and_reported(makerspace: Makerspace) -> None:
     dates = ["2024-01-31", "2024-1-5", "2024-12-31", "2024-5-5"]  # as a text, the last one is after the year
     snapshots = [
         {"id": number, "definition": "membership_totals", "snapshot_type": "monthly", "snapshot_date": date}
@@ -293,7 +293,7 @@ def test_long_answers_that_differ_at_their_end_only_are_kept_apart(makerspace: M
     assert (value.value, value.basis) == (16.7, 6)
 
 
-def test_years_that_no_clock_or_column_reaches_are_asked_for_without_harm(makerspace: Makerspace) -> None:
+def test_years_that_no_clock_or_column_reaches_are_computed_without_harm(makerspace: Makerspace) -> None:
     makerspace.fill(workshops(TICKETED, [(1, "2024-05-01 10:00:00")]))
     extremes = [year(number) for number in (1, 1969, 2024, 2039, 5000, 9999)]
     for zone in ("UTC", "Pacific/Auckland", "America/New_York"):
@@ -390,7 +390,7 @@ def test_an_account_with_two_contacts_of_one_name_goes_by_the_greatest_answer_by
     assert values(makerspace, INSTRUCTORS, year(2024)) == [bipoc]
 
 
-def test_few_people_are_warned_of_without_telling_how_few(makerspace: Makerspace) -> None:
+def test_few_people_are_warned_of_without_saying_how_few(makerspace: Makerspace) -> None:
     makerspace.fill(people(["asian", "white", "white", "white", None]))
     assert makerspace.compute(PARTICIPANTS, year(2024))[0].warnings == ["Fewer than 5 people reported their ethnicity."]
     makerspace.fill(people(["asian", "white", "white", "white", "x"]))
@@ -411,7 +411,7 @@ def test_without_a_table_or_column_of_answers_both_rates_are_no_data(makerspace:
 
 
 @on("sqlite")
-def test_texts_that_are_no_utf8_are_counted_and_not_choked_on(makerspace: Makerspace) -> None:
+def test_texts_that_are_not_utf8_are_counted_and_not_choked_on(makerspace: Makerspace) -> None:
     noon = int(datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp())
     makerspace.fill({**people(["x"]), **evaluations((noon, "x"))})
     with connect(makerspace.database.url) as connection:
@@ -423,31 +423,16 @@ def test_texts_that_are_no_utf8_are_counted_and_not_choked_on(makerspace: Makers
 
 @on("mariadb", "postgresql")
 def test_civicrm_may_have_a_schema_of_its_own(store: Database) -> None:
-    schema = f"{sa.make_url(store.url).database}_civicrm"
-    with connect(store.url) as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-        try:
-            for name in sa.inspect(connection).get_table_names():
-                if name.startswith("civicrm_") and "__" not in name:
-                    move = {
-                        "mariadb": f"RENAME TABLE {name} TO {schema}.{name}",
-                        "postgresql": f"ALTER TABLE {name} SET SCHEMA {schema}",
-                    }
-                    connection.exec_driver_sql(move[store.name])
-            expected = {
-                row["kpi_id"]: row["metric_value"]
-                for row in reference_expected("UTC")
-                if row["period_year"] == 2024 and row["period_month"] == 12
-            }
-            with reading(sa.make_url(store.url), schema) as open_connection:
-                site = SiteAt(Site(), ZoneInfo("UTC"), AS_OF)
-                for kpi_id, kpi in KPIS.items():
-                    (value,) = kpi.compute(RecordedConnection(open_connection), site, [year(2024)])
-                    assert value.value == expected[kpi_id]
-        finally:
-            connection.exec_driver_sql(
-                f"DROP SCHEMA {schema} CASCADE" if store.name == "postgresql" else f"DROP SCHEMA {schema}"
-            )
+    expected = {
+        row["kpi_id"]: row["metric_value"]
+        for row in reference_expected("UTC")
+        if row["period_year"] == 2024 and row["period_month"] == 12
+    }
+    with civicrm_moved(store) as schema, reading(sa.make_url(store.url), schema) as connection:
+        site = SiteAt(Site(), ZoneInfo("UTC"), AS_OF)
+        for kpi_id, kpi in KPIS.items():
+            (value,) = kpi.compute(RecordedConnection(connection), site, [year(2024)])
+            assert value.value == expected[kpi_id]
 
 
 @on("mariadb")
