@@ -36,10 +36,11 @@ bench: .venv/installed-dev ## measure speed and memory (the table in docs/perfor
 test-spark: .venv-spark/installed ## test on a real Spark cluster on this machine (needs Java 17)
 	@.venv-spark/bin/python -m pytest -m spark tests/engines/test_spark.py
 
-lint: .venv/installed-dev ## check style, formatting, and that notebooks contain no output
+lint: .venv/installed-dev ## check style, formatting, what imports what, and that notebooks contain no output
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 types: .venv/installed-dev ## check types
 	@$(BIN)/mypy

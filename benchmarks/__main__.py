@@ -1,4 +1,4 @@
-"""Generate, load and measure; prints the tables of docs/performance.md."""
+"""Generate, load and measure; print the tables of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.servers import connect
 ENGINES = ("sqlite", "mariadb", "postgresql", "duckdb", "sail")
 
 
-@click.command(help="Time the KPIs on generated makerspaces, loaded into databases that are made for it and dropped.")
+@click.command(help="Time the KPIs on generated makerspaces, loaded into temporary databases.")
 @click.option("--participants", "sizes", type=int, multiple=True, default=(204_059, 1_019_745), show_default=True)
 @click.option("--engine", "engines", type=click.Choice(ENGINES), multiple=True, default=ENGINES[:3], show_default=True)
-@click.option("--runs", default=3, show_default=True, help="Medians are taken of so many.")
-@click.option("--plain/--no-plain", default=True, help="Time a plain query for each KPI as well.")
+@click.option("--runs", default=3, show_default=True, help="Show the medians of that many runs.")
+@click.option("--plain/--no-plain", default=True, help="Also time a plain query for each KPI.")
 def main(sizes: tuple[int, ...], engines: tuple[str, ...], runs: int, plain: bool) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as folder:
@@ -38,7 +38,7 @@ def main(sizes: tuple[int, ...], engines: tuple[str, ...], runs: int, plain: boo
 
 def _measured(engine: str, size: int, folder: Path, *, runs: int, plain: bool) -> tuple[str, Measured]:
     with _database(engine, size, folder) as (url, version, server):
-        # In a process of its own, so that the memory measured here is that of reading alone.
+        # In its own process, so that the memory measured here is that of reading alone.
         loader = multiprocessing.get_context("spawn").Process(target=load, args=(url, engine, size))
         loader.start()
         loader.join()
@@ -49,7 +49,7 @@ def _measured(engine: str, size: int, folder: Path, *, runs: int, plain: bool) -
 
 @contextlib.contextmanager
 def _database(engine: str, size: int, folder: Path) -> Iterator[tuple[sa.URL, str, Path | None]]:
-    """An empty database's URL, the engine with its version, and where a server of our own keeps its process id."""
+    """The URL of an empty database, the engine with its version, and the file with the server's process id."""
     name = f"kpibackfill_bench_{size}"
     if engine == "sqlite":
         path = folder / f"{name}.sqlite"
@@ -69,7 +69,7 @@ def _database(engine: str, size: int, folder: Path) -> Iterator[tuple[sa.URL, st
             if engine == "mariadb":
                 url = url.update_query_dict({"local_infile": "1", "charset": "utf8mb4"})
             title = "MariaDB" if engine == "mariadb" else "PostgreSQL"
-            # PostgreSQL has a process for each connection, which tells its id itself.
+            # PostgreSQL has a process per connection, which reports its own id.
             yield url, f"{title} {_version(url)}", server.folder / "pid" if engine == "mariadb" else None
 
 

@@ -1,4 +1,4 @@
-"""How long reading an archive of many runs takes: `python -m benchmarks.archive --help`."""
+"""Measure how long it takes to read an archive of many runs: `python -m benchmarks.archive --help`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ COMMANDS = (["runs"], ["history"], ["history", "--kpi", "education_nps"], ["show
 Model = tuple[RunRecord, list[dict[str, Any]]]
 
 
-@click.command(help="Time the commands on an archive that repeats two real runs of the demo, a dry run and an apply.")
-@click.option("--runs", "count", default=2000, show_default=True, help="Runs in the archive, every second one applied.")
-@click.option("--repeat", default=3, show_default=True, help="Medians are taken of so many.")
+@click.command(help="Time the commands on an archive that repeats two real runs of the demo: a dry run and an apply.")
+@click.option("--runs", "count", default=2000, show_default=True, help="Runs in the archive, half of them applied.")
+@click.option("--repeat", default=3, show_default=True, help="Show the medians of that many runs.")
 def main(count: int, repeat: int) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(prefix="kpibackfill-bench-") as name:
@@ -45,17 +45,17 @@ def main(count: int, repeat: int) -> None:
         print(f"{index.FILE_NAME:40} {_median(lambda: index.write(many), repeat)}")
         for arguments in COMMANDS:
             command = [sys.executable, "-m", "kpibackfill", *arguments]
-            told = _median(lambda command=command: _run(command, folder), repeat)  # type: ignore[misc]
-            print(f"kpibackfill {' '.join(arguments):28} {told}")
+            seconds = _median(lambda command=command: _run(command, folder), repeat)  # type: ignore[misc]
+            print(f"kpibackfill {' '.join(arguments):28} {seconds}")
 
 
 def _archive(folder: Path, count: int) -> Path:
-    """A folder of runs: two real ones, and copies of them under other ids, each with its events in the ledger."""
+    """A folder of runs: two real ones and copies of them with other ids, each with its events in the ledger."""
     (folder / "kpibackfill.toml").write_text(CONFIG, encoding="utf-8")
     build_demo(folder / "demo.sqlite")
     config = load_config(folder / "kpibackfill.toml")
-    asked = {"target": "demo", "from_year": 2015, "to_year": 2025}
-    records = [run_notebook({**asked, "apply": apply}, config) for apply in (False, True)]
+    parameters = {"target": "demo", "from_year": 2015, "to_year": 2025}
+    records = [run_notebook({**parameters, "apply": apply}, config) for apply in (False, True)]
     events = list(ledger.entries(config.runs_dir))
     models = [(record, [event for event in events if event["run_id"] == record.run_id]) for record in records]
     begun = datetime.now(UTC) - timedelta(days=count)
@@ -89,7 +89,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _median(measured: Callable[[], None], repeat: int) -> str:
-    """Seconds on the wall and of processor time, which other work on the machine lengthens less."""
+    """Median seconds by the clock and of processor time, which other work on the machine affects less."""
     wall, processor = [], []
     for _ in range(repeat):
         began, used = time.perf_counter(), _processor()

@@ -1,4 +1,4 @@
-"""A makerspace of any size, the same for the same size: each table in frames of at most `CHUNK` rows."""
+"""A makerspace of any size, reproducible for each size: each table in frames of at most `CHUNK` rows."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def makerspace(participants: int) -> Iterator[tuple[str, pd.DataFrame]]:
                 {
                     "webform_id": "webform_1181",
                     "sid": np.repeat(sids, 3),
-                    # In the order of the primary key, as bulk loads want it.
+                    # In the order of the primary key, which is best for bulk loads.
                     "name": np.tile([NPS_FIELD, "overall_how_satisfied_were_you", "what_did_you_attend"], len(sids)),
                     "value": np.column_stack(
                         [

@@ -1,4 +1,4 @@
-"""Load a generated makerspace into an empty database, by each engine's fastest way in."""
+"""Load a generated makerspace into an empty database, in the way that is fastest on each engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARQUET = "KPIBACKFILL_BENCH_PARQUET"
-"""Names the variable with the folder of Sail's files."""
+"""The environment variable with the folder of Sail's files."""
 SCHEMAS = Path(__file__).parent.parent / "tests" / "data"
 _TSV: dict[str, Any] = {"sep": "\t", "index": False, "header": False, "quoting": csv.QUOTE_NONE}
 _BEFORE = {
@@ -27,7 +27,7 @@ _BEFORE = {
 
 def load(url: sa.URL, engine: str, participants: int) -> None:
     """Create the tables and fill them; `engine` is one of those of `python -m benchmarks`."""
-    from benchmarks.generate import makerspace  # brings numpy and pandas, which the measuring process does without
+    from benchmarks.generate import makerspace  # imports numpy and pandas, which the measuring process doesn't need
 
     if engine in ("duckdb", "sail"):
         _load_columns(url, makerspace(participants))
@@ -51,7 +51,7 @@ def load(url: sa.URL, engine: str, participants: int) -> None:
 
 
 def _load_columns(url: sa.URL, tables: Iterator[tuple[str, pd.DataFrame]]) -> None:
-    """Into a DuckDB file; for Sail by that into Parquet files, which it is told of."""
+    """Load into a DuckDB file; for Sail, export that file to Parquet files and register them as tables."""
     import duckdb
 
     parquet = Path(os.environ[PARQUET]) if url.get_backend_name() == "spark" else None

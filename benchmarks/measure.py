@@ -1,4 +1,4 @@
-"""Time each KPI on a loaded database, beside its plain query and a bare scan and join, all in one session."""
+"""Time each KPI on a loaded database, its plain query, and a bare scan and join, all in one session."""
 
 from __future__ import annotations
 
@@ -29,19 +29,18 @@ ALL_IN_ONE = [Window(1, YEARS[0].start, YEARS[-1].end)]
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of some runs: the median and the best by the clock, and the least that a processor worked for it."""
+    """Seconds of several runs: the median by the clock, and the least processor time."""
 
     median: float
-    best: float
     processor: float
 
     def __add__(self, other: Times) -> Times:
-        return Times(self.median + other.median, self.best + other.best, self.processor + other.processor)
+        return Times(self.median + other.median, self.processor + other.processor)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one database took. `one_window` is the same rows asked for as one window."""
+    """What one database took. `one_window` computes the same rows as a single window."""
 
     kpis: dict[str, Times]
     plain: dict[str, Times]
@@ -53,7 +52,7 @@ class Measured:
 
 
 def measure(url: sa.URL, *, runs: int, plain: bool, server: Path | None = None) -> Measured:
-    """Run everything `runs` times; `server` is the file of the process id of a database server that serves us alone."""
+    """Run everything `runs` times; `server` is the file with the process id of a database server of our own."""
     kpis = registry.load().values()
     with reading(url) as connection:
         recorded = RecordedConnection(connection)
@@ -89,22 +88,22 @@ def _timed(run: Callable[[], Any], runs: int, pid: int | None) -> Times:
         run()
         clock.append(time.perf_counter() - began)
         processor.append(_processor_seconds(pid) - worked)
-    return Times(statistics.median(clock), min(clock), min(processor))
+    return Times(statistics.median(clock), min(processor))
 
 
 def _processor_seconds(pid: int | None) -> float:
-    """What this process and the server's have worked; a server's work is known on Linux only."""
+    """Processor time of this process and the server's; the server's is known only on Linux."""
     seconds = time.process_time()
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat") if pid else ():
         try:
             seconds += int(path.read_text().split()[0]) / 1e9
-        except OSError:  # a thread that has ended since
+        except OSError:  # a thread that has ended meanwhile
             continue
     return seconds
 
 
 def table(measured: Sequence[tuple[str, Measured]]) -> str:
-    """The measurements as a Markdown table: a row a KPI, median seconds (processor seconds)."""
+    """The measurements as a Markdown table: a row per KPI, median seconds (processor seconds)."""
 
     def cell(times: Times | None) -> str:
         return f"{times.median:.2f} ({times.processor:.2f})" if times else ""

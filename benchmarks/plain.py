@@ -1,6 +1,6 @@
-"""The yardsticks: one plain query for each KPI over all windows, as one writes it first, and a bare scan and join.
+"""The yardsticks: for each KPI the plain query over all windows that one would write first, and a bare scan and join.
 
-They give the KPIs' raw counts and leave the rest out: no care for bytes, no evidence, no warnings.
+They return only the KPIs' raw counts: no comparison of bytes, no evidence, no warnings.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def bare() -> sa.Select[tuple[int]]:
 
 
 def plain_queries(site: SiteAt, windows: Sequence[Window]) -> dict[str, sa.Select[tuple[int, ...]]]:
-    """A query for each KPI's id."""
+    """A query for each KPI, by its id."""
     years = _years(windows, lambda moment: moment, LocalTime())
     dates = _years(windows, lambda moment: f"{moment:%Y-%m-%d}", sa.String())
     unix = _years(windows, site.unix, sa.BigInteger())

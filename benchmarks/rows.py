@@ -1,4 +1,4 @@
-"""How long many rows of the fact table take: `python -m benchmarks.rows --help`."""
+"""Measure how long many rows of the fact table take: `python -m benchmarks.rows --help`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ kpi_modules = ["{module}"]
 T = TypeVar("T")
 
 
-@click.command(help="Time comparison, plan and apply of many rows: each KPI of each snapshot is stored or missing.")
+@click.command(help="Time comparing, planning and applying many rows; each KPI of each snapshot is stored or missing.")
 @click.option("--compare", "compared", default=1_000_000, show_default=True, help="Rows to compare and plan (SQLite).")
 @click.option("--apply", "applied", default=10_000, show_default=True, help="Rows to write (MariaDB).")
 def main(compared: int, applied: int) -> None:
@@ -58,16 +58,16 @@ def main(compared: int, applied: int) -> None:
 
 
 def _steps(folder: Path, url: sa.URL, *, rows: int, kpis: int, every: int, apply: bool = False) -> None:
-    """Each step of a run in this process: with a record where it writes, else as a session does it."""
-    asked = _site(folder, url, rows // kpis, kpis, every)
+    """Run each step in this process: with a record where it writes, otherwise as a notebook session does."""
+    values = _site(folder, url, rows // kpis, kpis, every)
     os.environ["KPIBACKFILL_CONFIG"] = str(folder / "kpibackfill.toml")
     if apply:
-        config, parameters, _ = prepare({**asked, "apply": True})
+        config, parameters, _ = prepare({**values, "apply": True})
         record = RunRecord.create(config, config.target("bench"), parameters, "benchmarks")
         os.environ[RUN_VARIABLE] = record.run_id
-        asked = parameters.as_notebook()
+        values = parameters.as_notebook()
     print(f"\n{rows:,} rows, {url.get_backend_name()}")
-    run = kb.begin(**asked)
+    run = kb.begin(**values)
     readings = _timed("read", lambda: kb.compute_kpis(run))
     drift = _timed("compare", lambda: kb.compare(readings))
     plan = _timed("plan", lambda: kb.make_plan(run, drift))
@@ -79,7 +79,7 @@ def _steps(folder: Path, url: sa.URL, *, rows: int, kpis: int, every: int, apply
 
 
 def _site(folder: Path, url: sa.URL, snapshots: int, kpis: int, every: int) -> dict[str, Any]:
-    """A store with so many annual snapshots; of each `every` KPIs one row differs and one is missing."""
+    """A store with that many annual snapshots; of every `every` KPIs, one row differs and one is missing."""
     folder.mkdir()
     module = f"bench_{url.get_backend_name()}"
     (folder / f"{module}.py").write_text(MODULE.format(module=module, kpis=kpis), encoding="utf-8")

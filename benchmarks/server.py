@@ -1,4 +1,4 @@
-"""Servers of the benchmark's own, that go away with it."""
+"""Database servers that exist only as long as the benchmark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POSTGRESQL = ("-c", "shared_buffers=2GB", "-c", "max_wal_size=4GB")
 
 @contextmanager
 def private(engine: str) -> Iterator[Server]:
-    """A server of our own, as the tests start theirs, with memory for large tables."""
+    """A server of our own, started as in the tests, with memory for large tables."""
     server: Server = MariaDB(*MARIADB) if engine == "mariadb" else PostgreSQL(*POSTGRESQL)
     try:
         yield server
@@ -34,7 +34,7 @@ def private(engine: str) -> Iterator[Server]:
 
 @contextmanager
 def sail(folder: Path) -> Iterator[tuple[sa.URL, Path]]:
-    """The URL of a Sail server, for a session that keeps its tables, and the file of its process id."""
+    """The URL of a Sail server, for a session that keeps its tables, and the file with its process id."""
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -59,7 +59,7 @@ def _wait(url: sa.URL, server: subprocess.Popen[bytes]) -> None:
     for _ in range(300):
         time.sleep(0.1)
         if server.poll() is not None:
-            raise RuntimeError(f"the server ended with status {server.returncode}; see its log")
+            raise RuntimeError(f"the server exited with status {server.returncode}; see its log")
         try:
             with sa.create_engine(url, poolclass=sa.NullPool).connect():
                 return

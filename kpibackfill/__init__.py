@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kpibackfill.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from kpibackfill.apply import apply_plan as apply_plan
     from kpibackfill.checks import check as check
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from kpibackfill.reporting.notebook_tables import runs_table as runs_table
     from kpibackfill.run import begin as begin
 
-__version__ = "0.1.0"
 
 _PUBLIC = {
     name: f"kpibackfill.{module}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-store = sa.MetaData()
+store = sa.MetaData()  # the tables of the store, the others are those of the sources
 drupal = sa.MetaData()
 # CiviCRM may have its own database on the same server; a connection translates this schema name to the site's.
 CIVICRM = "civicrm"

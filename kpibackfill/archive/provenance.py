@@ -10,8 +10,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import kpibackfill
 from kpibackfill.archive.models import Code
+from kpibackfill.version import __version__
 
 PACKAGES = (
     "pandas",
@@ -28,7 +28,7 @@ PACKAGES = (
     "duckdb",
     "pyspark-client",
 )
-_FOLDER = Path(kpibackfill.__file__).parent
+_FOLDER = Path(__file__).parents[1]
 
 
 def notebook_path(name: str = "kpi_backfill.ipynb") -> Path:
@@ -48,7 +48,7 @@ def cells_digest(notebook: bytes) -> str:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "kpibackfill": kpibackfill.__version__}
+    found = {"python": platform.python_version(), "kpibackfill": __version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from kpibackfill import __version__
 from kpibackfill.cli import completing
 from kpibackfill.cli.base import (
     HELP,
@@ -25,6 +24,7 @@ from kpibackfill.cli.base import (
 )
 from kpibackfill.errors import Refused
 from kpibackfill.text import count, printable
+from kpibackfill.version import __version__
 
 
 @click.group(cls=Cli, context_settings=HELP)

@@ -253,96 +253,42 @@ def _edge(column: sa.ColumnElement[Any], value: Any) -> sa.ColumnElement[Any]:
     return sa.literal(value, sa.BigInteger() if isinstance(value, int) else column.type)
 
 
-def _arguments(element: FunctionElement[Any], compiler: Any, options: Any) -> list[str]:
-    return [compiler.process(argument, **options) for argument in element.clauses]
+def _spell(element: type[FunctionElement[Any]], template: str, *dialects: str) -> None:
+    """Have these dialects, or all others, spell the element by a template of its arguments."""
+
+    @compiles(element, *dialects)
+    def spelled(found: FunctionElement[Any], compiler: Any, **options: Any) -> str:
+        return template.format(*(compiler.process(argument, **options) for argument in found.clauses))
 
 
-@compiles(exact)
-@compiles(local_time)
-@compiles(one_spelling)
-@compiles(flag)
-@compiles(unindexed, "postgresql")  # it chooses well on its own, as long as it sees the column itself
-def _as_it_is(element: FunctionElement[Any], compiler: Any, **options: Any) -> str:
-    (argument,) = _arguments(element, compiler, options)
-    return argument
-
-
-@compiles(exact, "postgresql")
-def _exact_postgresql(element: exact, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return f'({text} COLLATE "C")'
-
-
-@compiles(exact, "sqlite")
-def _exact_sqlite(element: exact, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return f"CAST({text} AS BLOB)"
-
-
-@compiles(exact, "mysql", "mariadb")
-def _exact_mariadb(element: exact, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return f"CAST(CONVERT({text} USING utf8mb4) AS BINARY)"
-
-
-@compiles(folded)
-def _folded(element: folded, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return f"translate({text}, '{string.ascii_uppercase}', '{string.ascii_lowercase}')"
-
-
-@compiles(folded, "postgresql")
-def _folded_postgresql(element: folded, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return f'lower({text} COLLATE "C")'
-
-
-@compiles(folded, "sqlite")
-def _folded_sqlite(element: folded, compiler: Any, **options: Any) -> str:
-    (text,) = _arguments(element, compiler, options)
-    return f"CAST(lower({text}) AS BLOB)"
-
-
-@compiles(folded, "mysql", "mariadb")
-def _folded_mariadb(element: folded, compiler: Any, **options: Any) -> str:
-    # LOWER leaves binary strings alone and folds all of Unicode in others. So the bytes are read as Hebrew, a character
-    # set of one byte per character in which only ASCII has case, then folded and turned back into bytes.
-    (text,) = _arguments(element, compiler, options)
-    return f"CAST(LOWER(CONVERT(CAST(CONVERT({text} USING utf8mb4) AS BINARY) USING hebrew)) AS BINARY)"
-
-
-@compiles(local_time, "duckdb", "spark")
-def _local_time_columnar(element: local_time, compiler: Any, **options: Any) -> str:
-    column = next(iter(element.clauses))
-    return str(compiler.process(sa.cast(column, sa.DateTime), **options))
-
-
-@compiles(one_spelling, "sqlite")
-def _one_spelling_sqlite(element: one_spelling, compiler: Any, **options: Any) -> str:
-    # A date becomes midnight, and a time without seconds gets 0 seconds.
-    (time,) = _arguments(element, compiler, options)
-    return f"replace(substr({time} || substr(' 00:00:00', max(length({time}) - 9, 1)), 1, 19), 'T', ' ')"
-
-
-@compiles(flag, "spark")
-def _flag_spark(element: flag, compiler: Any, **options: Any) -> str:
-    (column,) = _arguments(element, compiler, options)
-    return f"CAST({column} AS INT)"
-
-
-@compiles(unindexed)
-def _unindexed(element: unindexed, compiler: Any, **options: Any) -> str:
-    (number,) = _arguments(element, compiler, options)
-    return f"({number} + 0)"
-
-
-@compiles(contains)
-def _contains(element: contains, compiler: Any, **options: Any) -> str:
-    text, word = _arguments(element, compiler, options)
-    return f"instr({text}, {word}) > 0"
-
-
-@compiles(contains, "postgresql")
-def _contains_postgresql(element: contains, compiler: Any, **options: Any) -> str:
-    text, word = _arguments(element, compiler, options)
-    return f"strpos({text}, {word}) > 0"
+_spell(exact, "{0}")
+_spell(exact, '({0} COLLATE "C")', "postgresql")
+_spell(exact, "CAST({0} AS BLOB)", "sqlite")
+_spell(exact, "CAST(CONVERT({0} USING utf8mb4) AS BINARY)", "mysql", "mariadb")
+_spell(folded, f"translate({{0}}, '{string.ascii_uppercase}', '{string.ascii_lowercase}')")
+_spell(folded, 'lower({0} COLLATE "C")', "postgresql")
+_spell(folded, "CAST(lower({0}) AS BLOB)", "sqlite")
+# LOWER leaves binary strings alone and folds all of Unicode in others. So the bytes are read as Hebrew, a character set
+# of one byte per character in which only ASCII has case, then folded and turned back into bytes.
+_spell(
+    folded,
+    "CAST(LOWER(CONVERT(CAST(CONVERT({0} USING utf8mb4) AS BINARY) USING hebrew)) AS BINARY)",
+    "mysql",
+    "mariadb",
+)
+_spell(local_time, "{0}")
+_spell(local_time, "CAST({0} AS TIMESTAMP WITHOUT TIME ZONE)", "duckdb")
+_spell(local_time, "CAST({0} AS TIMESTAMP_NTZ)", "spark")
+_spell(one_spelling, "{0}")
+# A date becomes midnight, and a time without seconds gets 0 seconds.
+_spell(
+    one_spelling,
+    "replace(substr({0} || substr(' 00:00:00', max(length({0}) - 9, 1)), 1, 19), 'T', ' ')",
+    "sqlite",
+)
+_spell(flag, "{0}")
+_spell(flag, "CAST({0} AS INT)", "spark")
+_spell(unindexed, "({0} + 0)")
+_spell(unindexed, "{0}", "postgresql")  # it chooses well on its own, as long as it sees the column itself
+_spell(contains, "instr({0}, {1}) > 0")
+_spell(contains, "strpos({0}, {1}) > 0", "postgresql")

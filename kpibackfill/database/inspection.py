@@ -108,11 +108,7 @@ def is_replica(connection: Connection) -> bool:
 
 def unique_key(connection: Connection, table: sa.Table, columns: Iterable[str]) -> bool:
     """Whether the database itself prevents two rows with the same values in these columns."""
-    inspector, schema = _inspector(connection), schema_of(connection, table)
-    keys = [inspector.get_pk_constraint(table.name, schema)["constrained_columns"]]
-    keys += [found["column_names"] for found in inspector.get_unique_constraints(table.name, schema)]
-    keys += [found["column_names"] for found in inspector.get_indexes(table.name, schema) if found["unique"]]
-    return any(key and set(key) <= set(columns) for key in keys)
+    return any(key and set(key) <= set(columns) for key, unique in _indexes(connection, table) if unique)
 
 
 def text_length(connection: Connection, table: sa.Table, column: str) -> int | None:
@@ -125,10 +121,16 @@ def text_length(connection: Connection, table: sa.Table, column: str) -> int | N
 
 def indexes(connection: Connection, table: sa.Table) -> list[list[str]]:
     """The columns of each index, including the primary key, in index order."""
+    return [columns for columns, _ in _indexes(connection, table)]
+
+
+def _indexes(connection: Connection, table: sa.Table) -> list[tuple[list[str], bool]]:
+    """The columns of each index, and whether it is unique."""
     inspector, schema = _inspector(connection), schema_of(connection, table)
-    found = [inspector.get_pk_constraint(table.name, schema)["constrained_columns"]]
-    found += [entry["column_names"] for entry in inspector.get_unique_constraints(table.name, schema)]
-    found += [[name or "" for name in entry["column_names"]] for entry in inspector.get_indexes(table.name, schema)]
+    found = [(inspector.get_pk_constraint(table.name, schema)["constrained_columns"], True)]
+    found += [(entry["column_names"], True) for entry in inspector.get_unique_constraints(table.name, schema)]
+    for entry in inspector.get_indexes(table.name, schema):
+        found.append(([name or "" for name in entry["column_names"]], bool(entry["unique"])))
     return found
 
 

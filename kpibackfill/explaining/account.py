@@ -45,7 +45,7 @@ class Account:
     target, year, as_of : what was requested.
     computed : the KPI's own value, ``None`` for no data; `basis`, `population` and `warnings` are its own too.
     stored : DataFrame, a row per stored value of the year: `snapshot_id`, `snapshot_date`, `source`, `value`.
-    parts : DataFrame `by`, `label`, `value`: for each `by`, the parts of the value, or of what it rests on.
+    parts : DataFrame `by`, `label`, `value`: for each `by`, the parts of the value, or of what it is based on.
     left_out, added : DataFrames `reason`, `count`: the difference between everything considered and what counts.
     explained : the same as values, with how the parts make up the value; ``None`` if nothing breaks the KPI down.
     problems : sentences that say where the parts don't add up to the value; empty when they do.
@@ -90,12 +90,12 @@ class Account:
                 if count:
                     steps.append(Step(reason, level, level + sign * count, kind))
                     level += sign * count
-        remains = self.kpi.label if explained.arrives_at == "value" else "what the value rests on"
+        remains = self.kpi.label if explained.arrives_at == "value" else "what the value is based on"
         return [*steps, Step(remains, 0, level, "remains")]
 
     @property
     def withheld(self) -> bool:
-        """Whether the value rests on too few people to be shown."""
+        """Whether the value is based on too few people to be shown."""
         return self.computed is not None and too_few(self.kpi.unit, self.basis)
 
     def as_dict(self) -> dict[str, Any]:
@@ -148,17 +148,17 @@ def _html(account: Account) -> str:
 
 
 def _headline(account: Account) -> str:
-    """``Workshop attendees 2021: 693, resting on 693 of 1,295 registrations that count, of every type of event.``"""
+    """``Workshop attendees 2021: 693, based on 693 of 1,295 registrations that count, for events of any type.``"""
     entry = account.kpi
     if account.withheld:
         return f"{entry.label} {account.year}: {FEW} people, {NOT_FOR_PUBLICATION}."
-    rests = ""
+    based = ""
     if account.basis is not None:
         whole = account.explained.population if account.explained else ""
         of = "" if account.population is None else f" of {account.population:,} {whole}"
-        rests = f", resting on {account.basis:,}{of.rstrip()}"
+        based = f", based on {account.basis:,}{of.rstrip()}"
     value = "nothing to compute from" if account.computed is None else amount(account.computed, entry.unit)
-    return f"{entry.label} {account.year}: {value}{rests}."
+    return f"{entry.label} {account.year}: {value}{based}."
 
 
 def _stored_lines(account: Account) -> list[str]:

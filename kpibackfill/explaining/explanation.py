@@ -55,7 +55,7 @@ def explain(
 
     Returns
     -------
-    Explanation : the value with what it rests on, its parts and what was left out; ``figure()`` draws it.
+    Explanation : the value with what it is based on, its parts and what was left out; ``figure()`` draws it.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def explain(
 def _by_month(found: Opened, entry: Kpi, window: Window, value: Value) -> Explained | None:
     """The value, or else its basis, by month as the KPI's own function computes it, if the months add up.
 
-    Not for a rate: a month of it may rest on few people.
+    Not for a rate: a month of it may be based on few people.
     """
     if value.value is None or entry.unit == "fraction":
         return None

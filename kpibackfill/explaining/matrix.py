@@ -61,7 +61,7 @@ def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping
 
     Returns
     -------
-    Figures with one drawing per KPI, named by its id. A rate that rests on fewer than five people shows "< 5".
+    Figures with one drawing per KPI, named by its id. A rate based on fewer than five people shows "< 5".
     """
     drawings = []
     for entry in kpis:

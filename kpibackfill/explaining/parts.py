@@ -43,7 +43,7 @@ class Parts:
 
     @property
     def title(self) -> str:
-        return f"by {self.by}" + (", what the value rests on" if self.of == "basis" else "")
+        return f"by {self.by}" + (", what the value is based on" if self.of == "basis" else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def plot_explanation(explanation: Account) -> Figures:
 
     Returns
     -------
-    Figures with one drawing, ``waterfall``. A rate that rests on fewer than five people has no bars or numbers.
+    Figures with one drawing, ``waterfall``. A rate based on fewer than five people has no bars or numbers.
     """
     entry = explanation.kpi
     explained = explanation.explained or Explained()

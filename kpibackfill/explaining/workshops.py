@@ -59,7 +59,7 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
         left_out,
         considered=total(groups),
         what="registrations for events in the period",
-        population="registrations that count, of every type of event",
+        population="registrations that count, for events of any type",
     )
 
 

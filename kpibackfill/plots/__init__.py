@@ -28,7 +28,7 @@ def plot_drift(drift: pd.DataFrame) -> Figures:
     -------
     Figures named ``series`` and, unless the drift is empty, ``heatmap``; a cell that ends with them shows them.
     Drift is in each KPI's own measure: percent of the stored value for counts, points for scores and rates. A rate
-    that rests on fewer than five people shows "< 5" instead of its value and its drift.
+    based on fewer than five people shows "< 5" instead of its value and its drift.
     """
     arranged = arrange(drift)
     series = draw_series(arranged)

@@ -13,7 +13,7 @@ from kpibackfill.plots.style import drawable
 from kpibackfill.text import count, some
 
 COMPARED = ("differs", "period", "agrees")
-WITHHELD = f"the rate rests on fewer than {FEW_PEOPLE} people and is {NOT_FOR_PUBLICATION}"
+WITHHELD = f"the rate is based on fewer than {FEW_PEOPLE} people and is {NOT_FOR_PUBLICATION}"
 NBSP = "\N{NO-BREAK SPACE}"
 
 

@@ -48,12 +48,12 @@ def plot_history(history: pd.DataFrame) -> Figures:
     ----------
     history : a row per value written, of one `kpi_id` and, if it has that column, one `target`: `snapshot_id`, `year`
         (int), `when` (datetime), `before` and `value` (float; NaN: no row before, or deleted), `basis_before` and
-        `basis` (what these rest on, missing where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's
+        `basis` (what these are based on, missing where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's
         `label` and `unit`, if any.
 
     Returns
     -------
-    Figures with one drawing, ``history``. A rate that rests on fewer than five people shows "< 5" and no mark.
+    Figures with one drawing, ``history``. A rate based on fewer than five people shows "< 5" and no mark.
 
     Raises
     ------

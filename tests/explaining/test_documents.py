@@ -66,7 +66,7 @@ def test_the_page_on_explaining_quotes_what_the_demo_shows(tmp_path: Path) -> No
     page = " ".join((DOCS / "explaining.md").read_text("utf-8").replace("\n> ", " ").split())
     assert printed.splitlines()[0] in page
     assert (tmp_path / "waterfall.png").read_bytes().startswith(b"\x89PNG")
-    rests = re.search(r"resting on (314 of 526 registrations that count)", printed)
+    rests = re.search(r"based on (314 of 526 registrations that count)", printed)
     looked_at = re.search(r"all registrations for events in the period +(600)", printed)
     assert rests
     assert looked_at

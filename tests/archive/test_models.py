@@ -1,4 +1,4 @@
-"""Real documents are what their published schemas say, and the schemas refuse what is not."""
+"""The documents of an archive: held to the published schemas, refused where wrong, read where they say more."""
 
 from __future__ import annotations
 
@@ -10,15 +10,25 @@ from typing import Any
 import jsonschema
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kpibackfill as kb
+from kpibackfill.archive.models import (
+    Change,
+    Closed,
+    Failure,
+    PlanDocument,
+    Receipt,
+    read,
+    read_event,
+    schemas,
+)
 from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.errors import Refused
 from tests.archives import FEW, archive_as_shipped
 from tests.databases import on
 from tests.workbench import Workbench
-
-NAMES = ("ledger", "plan", "receipt", "settlement")
 
 
 @cache
@@ -44,10 +54,9 @@ def hold_archive(bench: Workbench) -> None:
                 hold(name, json.loads((folder / f"{name}.json").read_bytes()))
 
 
-def test_every_schema_is_there() -> None:
-    assert sorted(path.name for path in files("kpibackfill").joinpath("schemas").iterdir()) == [
-        f"{name}.schema.json" for name in NAMES
-    ]
+def test_the_schemas_are_those_of_the_models() -> None:
+    found = {path.name: path.read_text("utf-8") for path in files("kpibackfill").joinpath("schemas").iterdir()}
+    assert found == schemas(), "python -m kpibackfill.archive.models"
 
 
 def test_runs_on_each_database_leave_what_the_schemas_say(bench: Workbench) -> None:
@@ -101,3 +110,56 @@ def test_a_schema_refuses_what_is_not_so(made_archive: Workbench) -> None:
     del line["digest"]
     with pytest.raises(AssertionError):
         hold("ledger", line)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"basis": "375"}, {"basis": True}, {"before": "12"}, {"action": "upsert"}, {"year": 2024.0}, {"surprise": 1}],
+    ids=str,
+)
+def test_a_writer_can_build_nothing_of_the_wrong_type(members: dict[str, Any]) -> None:
+    right: dict[str, Any] = {"snapshot_id": 1, "kpi_id": "a", "year": 2024, "action": "update", "before": None}
+    assert Change(**right, after=1.5).after == 1.5
+    with pytest.raises(ValueError, match=next(iter(members))):
+        Change(**{**right, "after": 1.5, **members})
+
+
+def test_a_reader_passes_over_members_that_it_does_not_know(made_archive: Workbench) -> None:
+    run = next(made_archive.config.runs_dir.glob("*apply*"))
+    for name, model in (("receipt", Receipt), ("plan", PlanDocument)):
+        document = json.loads((run / f"{name}.json").read_bytes())
+        rows = [{**row, "later": True} for row in document["rows"]]
+        assert read(model, json.dumps({**document, "later": 1, "rows": rows})).as_json() == document
+    for line in (made_archive.config.runs_dir / "ledger.jsonl").read_bytes().splitlines():
+        entry = json.loads(line)
+        assert json.loads(json.dumps(read_event(json.dumps({**entry, "later": 1}).encode()).as_json())) == entry
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"null", b"{", b"[" * 100_000, b'{"code": 1, "message": ""}', b"\xff\xfe{}", b'{"code": "a"}', b"NaN"],
+    ids=lambda content: repr(content[:12]),
+)
+def test_what_is_no_document_is_refused_in_one_line(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        read(Failure, content)
+
+
+def test_a_text_that_is_not_utf_8_does_not_make_its_document_unreadable() -> None:
+    kept = json.dumps(Failure(code="a", message="caf\udce9.sqlite").as_json())
+    assert read(Failure, kept).message == "caf?.sqlite"
+
+
+numbers = st.none() | st.floats()
+
+
+@given(numbers, numbers, st.none() | st.integers(0, 10**9))
+def test_every_number_survives_its_line(before: float | None, after: float | None, basis: int | None) -> None:
+    change = Change(snapshot_id=1, kpi_id="a", year=2024, action="update", before=before, after=after, basis=basis)
+    run_id = "20260101T000000Z-test-2024-apply-00000a"
+    event = Closed(run_id=run_id, state="applied", kpis=(), decisions=(), changes=(change,))
+    entry = event.as_json()
+    del entry["digest"], entry["previous"]
+    kept = read_event(json.dumps(entry, allow_nan=False).encode())
+    assert isinstance(kept, Closed)
+    assert repr(kept.changes) == repr(event.changes)
