@@ -16,7 +16,7 @@ _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; skips where there is none, and fails where CI should have brought it."""
+    """A browser; the test is skipped without one, and fails in CI, which must have one."""
     path = next((found for name in _NAMES if (found := shutil.which(name))), None)
     try:
         from playwright.sync_api import sync_playwright

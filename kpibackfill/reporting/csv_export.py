@@ -1,4 +1,4 @@
-"""Tables that spreadsheets open as they are: comma-separated, with a byte-order mark, and nothing that runs."""
+"""Tables that spreadsheets open as they are: comma-separated, with a byte-order mark, and without formulas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARK = "\ufeff"
 
 
 def drift_csv(drift: pd.DataFrame) -> str:
-    """``drift.csv``: the drift for people, so that a rate of too few is withheld, and what is stored beside it."""
+    """``drift.csv``: the drift for people. A rate of too few people is withheld, and the stored value with it."""
     frame = drift.drop(columns=["computed_f4", "stored_f4"]).astype(object)
     units = {kpi_id: words["unit"] for kpi_id, words in drift.attrs["kpis"].items()}
     frame["warnings"] = ["; ".join(warnings) for warnings in drift["warnings"]]
@@ -31,15 +31,15 @@ def drift_csv(drift: pd.DataFrame) -> str:
 
 
 def no_formula(text: str) -> str:
-    """A text that no spreadsheet runs as a formula; a number stays one."""
-    # A spreadsheet passes over a byte-order mark, and some take full-width signs for the plain ones.
+    """The text, so that no spreadsheet runs it as a formula; a number stays a number."""
+    # Spreadsheets skip a byte-order mark, and some read full-width signs as plain ones.
     begins = text.lstrip(MARK)[:1] in tuple("=+-@\t\r＝＋－＠")
     return "'" + text if begins and not _is_number(text) else text
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(re.sub("[.,]", "", text))  # either may be the decimal mark, or group by thousands
+        float(re.sub("[.,]", "", text))  # either may be the decimal mark or the thousands separator
     except ValueError:
         return False
     return True

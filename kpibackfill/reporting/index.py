@@ -1,11 +1,10 @@
 """``runs/index.html``: every run and every row's history, for people with nothing but a browser.
 
-It is made from the ledger after each run and vouches for nothing: it is in no line of the ledger.
+It is made from the ledger after each run and is no evidence: the ledger does not cover it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from kpibackfill.reporting.sentences import state_words
 
 
 def write(runs_dir: Path) -> None:
-    """Make the page anew; where that is not possible the old one stays, since nothing rests on it."""
+    """Make the page again; where that fails the old one stays, since nothing depends on it."""
     path = runs_dir / ledger.FILE_NAME
     with suppress(Exception):
         size = -1
@@ -34,11 +33,11 @@ def render(runs_dir: Path) -> str:
     events = list(ledger.events(runs_dir))
     found = read_runs(events, runs_dir)
     changes = changes_of(events, runs_dir)
-    return page("index.html", data=_embedded(_data(found, changes)))
+    return page("index.html", data=_data(found, changes))
 
 
 def _data(found: Mapping[str, RunSummary], changes: Sequence[RecordedChange]) -> dict[str, Any]:
-    """Lists rather than objects, and runs by their place, since there may be tens of thousands of rows."""
+    """Lists rather than objects, and runs by their index, since there may be tens of thousands of rows."""
     place = {run_id: number for number, run_id in enumerate(found)}
     return {
         "runs": [
@@ -72,9 +71,3 @@ def _data(found: Mapping[str, RunSummary], changes: Sequence[RecordedChange]) ->
             if change.run_id in place
         ],
     }
-
-
-def _embedded(document: Any) -> str:
-    """JSON that can stand inside a script element: nothing in it ends the element or begins a comment."""
-    text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

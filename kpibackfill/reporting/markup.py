@@ -48,5 +48,6 @@ def templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.globals["count"] = count  # count(2, "row") is "2 rows"
     return environment

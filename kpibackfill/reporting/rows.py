@@ -110,9 +110,9 @@ def _moved_remark(moved: str, recorded: str) -> str:
     """Who moved since the value, `recorded` as people read it, was recorded."""
     return {
         "": "",
-        "source": f"What is computed now differs from the {recorded} recorded: sources, settings or code have changed.",
+        "source": f"The computed value differs from the {recorded} recorded: sources, settings or code have changed.",
         "store": f"Somebody changed the stored row since {recorded} was recorded.",
-        "both": f"What is computed now differs from the {recorded} recorded, and somebody changed the stored row too.",
+        "both": f"The computed value differs from the {recorded} recorded, and somebody changed the stored row too.",
         "vanished": f"The row has vanished since {recorded} was recorded.",
     }[moved]
 

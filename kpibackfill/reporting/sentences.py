@@ -65,15 +65,15 @@ def empty_sentence(receipt: Receipt) -> str:
 def settlement_sentence(run_id: str, found: Settlement | State) -> str:
     """What a settlement found, or how the run had ended already."""
     if not isinstance(found, Settlement):
-        return f"{run_id} had ended as {found}. That is on record now."
+        return f"{run_id} ended as {found}, which is on record now."
     text = {
-        "applied": f"{run_id} was carried out: its transaction was committed.",
-        "not_in_effect": f"{run_id} is not in effect: nothing of it is in the database.",
+        "applied": f"{run_id} was applied: its transaction was committed.",
+        "not_in_effect": f"{run_id} is not in effect: the database holds none of its changes.",
         "changed_since": f"{run_id} can't be settled as a whole: somebody has changed its rows since.",
     }[found.outcome]
-    others = {"changed_since": "Changed since by somebody else"}
+    others = {"changed_since": "Changed by somebody else since"}
     if found.outcome == "applied":
-        others["as_before"] = "Restored since, by somebody else, to what was there before the run"
+        others["as_before"] = "Restored by somebody else since"
     for state, words in others.items():
         named = [f"({row.snapshot_id}, {row.kpi_id})" for row in found.rows if row.found == state]
         text += f" {words}: {', '.join(named)}." if named else ""

@@ -127,10 +127,10 @@ def _amounts(row: RowDifference, pair: tuple[float | None, float | None], unit: 
 
 
 def verify_text(verdict: Verdict) -> str:
-    """Findings, notes, and the digest to note elsewhere."""
+    """Findings, notes, and the head digest to keep elsewhere."""
     lines = [*(f"FINDING  {one_line(finding)}" for finding in verdict.findings)]
     lines += [f"note     {one_line(note)}" for note in verdict.notes]
-    found = count(len(verdict.findings), "finding") if verdict.findings else "each is as the ledger says"
+    found = count(len(verdict.findings), "finding") if verdict.findings else "all match the ledger"
     looked = f"{count(verdict.lines, 'line')}, {count(verdict.runs, 'run')}, {count(verdict.files, 'file')}"
     lines.append(f"Checked {looked}: {found}.")
     if verdict.target is not None and verdict.rows is not None and verdict.recorded is not None:

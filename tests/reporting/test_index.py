@@ -1,4 +1,4 @@
-"""`runs/index.html` opens by itself, tells what the ledger tells, and lets no text out of its place."""
+"""`runs/index.html` opens on its own, shows what the ledger says, and lets no text out of its place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def data_of(page: str) -> dict[str, Any]:
     return document
 
 
-def test_it_is_there_after_each_run_and_tells_what_the_ledger_tells(made_archive: Workbench) -> None:
+def test_it_is_there_after_each_run_and_shows_what_the_ledger_says(made_archive: Workbench) -> None:
     runs_dir = made_archive.config.runs_dir
     page = (runs_dir / INDEX).read_text()
     assert page == index.render(runs_dir)
@@ -44,7 +44,7 @@ def test_it_is_there_after_each_run_and_tells_what_the_ledger_tells(made_archive
     assert (runs_dir / INDEX).stat().st_mode & 0o777 == 0o600
 
 
-def test_it_asks_nothing_of_a_network(made_archive: Workbench) -> None:
+def test_it_needs_no_network(made_archive: Workbench) -> None:
     page = index.render(made_archive.config.runs_dir)
     assert "default-src 'none'" in page
     assert not re.search(r"https?:|//\w|url\(|@import|\bsrc=|<link", page)

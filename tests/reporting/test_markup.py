@@ -33,7 +33,7 @@ def private_texts(database: Database) -> set[str]:
     )
     with connect(database.url) as connection:
         found = {str(value) for query in queries for value in connection.scalars(sa.text(query)) if value}
-    # A word of the definitions, a number or a single letter tells of nobody.
+    # A word of the definitions, a number or a single letter identifies nobody.
     return {text for text in found if len(text) > 5 and not re.fullmatch(r"[\d\s.,:+-]+", text)}
 
 
@@ -119,10 +119,10 @@ def test_a_rate_of_fewer_than_five_people_is_in_the_json_alone(bench: Workbench,
     document, folder = steps.run.record.receipt, steps.run.record.folder
     assert document.rows[0].computed == rate
     assert document.rows[0].basis == 3
-    told = files_of(folder)
+    files = files_of(folder)
     read = {
-        "drift.csv": told["drift.csv"],
-        "report.html": told["report.html"],
+        "drift.csv": files["drift.csv"],
+        "report.html": files["report.html"],
         "summary": run_summary(document, folder),
         "shown": shown_by(steps, receipt),
     }

@@ -103,8 +103,8 @@ def test_says_first_what_was_asked_and_how_it_ended(bench: Workbench) -> None:
     found = words.index(" rows: ")
     assert words.index("Fill the years that are missing.") < ended < found < words.index("Provenance")
     assert asked < ended
-    for told in (receipt["run_id"], receipt["plan"]["fingerprint"], receipt["versions"]["pandas"], "Parameters"):
-        assert told in words
+    for text in (receipt["run_id"], receipt["plan"]["fingerprint"], receipt["versions"]["pandas"], "Parameters"):
+        assert text in words
     links = [link["href"] for link in page(bench.runs[-1]).all("a")]
     assert links == [f"{DASHBOARDS}/{name}" for name in ("overview", "outreach", "education")]
 
@@ -169,7 +169,7 @@ def test_holds_no_number_of_a_rate_of_fewer_than_five_people(odd_kpis: Workbench
     odd_kpis.finish(kpis="odd_rate,workshop_attendees")
     forbidden = re.compile(r"0\.314|31\.4|\.14159")
     for folder in odd_kpis.runs:
-        # The code of the KPI, which stands in the page for whoever unfolds it, is the one place that has it here.
+        # Only the code of the KPI, folded away on the page, may hold it here.
         text = (folder / "report.html").read_text(encoding="utf-8").replace(repr(RATE), "")
         assert not forbidden.search(re.sub(r'src="data:[^"]*"', "", text))
         found = page(folder)

@@ -20,7 +20,7 @@ def printed(bench: Workbench, receipt: dict[str, Any]) -> tuple[str, str]:
 
 
 @on("sqlite")
-def test_what_matters_most_stands_first_and_the_warnings_of_the_report_below(bench: Workbench) -> None:
+def test_the_most_important_rows_come_first_and_the_reports_warnings_below(bench: Workbench) -> None:
     receipt = bench.finish()
     warnings = {sentence for row in receipt["rows"] for sentence in row["warnings"]}
     assert warnings
@@ -31,9 +31,9 @@ def test_what_matters_most_stands_first_and_the_warnings_of_the_report_below(ben
         found = [line.rsplit("  ", 1)[-1] for line in lines[at + 1 : lines.index("", at)]]
         assert found[0] == "unsupported"
         assert found == sorted(found, key=["unsupported", "changed", "new"].index)
-        told = lines[lines.index("Warnings") + 1 : lines.index("", lines.index("Warnings"))]
-        assert {line.partition(": ")[2] for line in told if line.startswith("    ")} == warnings
-        assert all(line.strip() in words for line in told)
+        printed_warnings = lines[lines.index("Warnings") + 1 : lines.index("", lines.index("Warnings"))]
+        assert {line.partition(": ")[2] for line in printed_warnings if line.startswith("    ")} == warnings
+        assert all(line.strip() in words for line in printed_warnings)
 
 
 @on("sqlite")
