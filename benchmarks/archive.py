@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
 from kpibackfill.archive import history, ledger
-from kpibackfill.archive.run_record import RunRecord
+from kpibackfill.archive.models import Archived, Closed, Event
+from kpibackfill.archive.run_record import INDEX, RunRecord
 from kpibackfill.config import load_config
 from kpibackfill.demo import build_demo
 from kpibackfill.execution.papermill import run_notebook
@@ -26,7 +26,7 @@ from kpibackfill.reporting import index
 
 CONFIG = 'runs = "runs"\n[targets.demo]\nstore = "sqlite:///demo.sqlite"\ntimezone = "America/New_York"\n'
 COMMANDS = (["runs"], ["history"], ["history", "--kpi", "education_nps"], ["show", "latest"], ["verify"], ["--help"])
-Model = tuple[RunRecord, list[dict[str, Any]]]
+Model = tuple[RunRecord, list[Event]]
 
 
 @click.command(help="Time the commands on an archive that repeats two real runs of the demo: a dry run and an apply.")
@@ -42,7 +42,7 @@ def main(count: int, repeat: int) -> None:
         values = len(history.changes(many))
         print(f"{count:,} runs, {values:,} values, {size / 1e6:,.0f} MB, of which the ledger {lines / 1e6:.1f} MB")
         print(f"{'':40}  {'wall':>8} {'processor':>11}")
-        print(f"{index.FILE_NAME:40} {_median(lambda: index.write(many), repeat)}")
+        print(f"{INDEX:40} {_median(lambda: index.write(many), repeat)}")
         for arguments in COMMANDS:
             command = [sys.executable, "-m", "kpibackfill", *arguments]
             seconds = _median(lambda command=command: _run(command, folder), repeat)  # type: ignore[misc]
@@ -54,10 +54,9 @@ def _archive(folder: Path, count: int) -> Path:
     (folder / "kpibackfill.toml").write_text(CONFIG, encoding="utf-8")
     build_demo(folder / "demo.sqlite")
     config = load_config(folder / "kpibackfill.toml")
-    parameters = {"target": "demo", "from_year": 2015, "to_year": 2025}
-    records = [run_notebook({**parameters, "apply": apply}, config) for apply in (False, True)]
-    events = list(ledger.entries(config.runs_dir))
-    models = [(record, [event for event in events if event["run_id"] == record.run_id]) for record in records]
+    asked = {"target": "demo", "from_year": 2015, "to_year": 2025}
+    outcomes = [run_notebook({**asked, "apply": apply}, config) for apply in (False, True)]
+    models = [(outcome.record, outcome.record.events()) for outcome in outcomes]
     begun = datetime.now(UTC) - timedelta(days=count)
     for number in range(count - len(models)):
         _copy(models[number % 2], begun + timedelta(days=number))
@@ -74,14 +73,11 @@ def _copy(model: Model, begun: datetime) -> None:
             content = path.read_bytes().replace(record.run_id.encode(), copy.run_id.encode())
             (copy.folder / path.name).write_bytes(content)
     for event in events:
-        facts = {name: event[name] for name in event if name not in (*_WRITTEN, "files")}
-        if event["files"]:
-            copy.seal(event["event"], list(event["files"]), **facts)
+        again = event.changed(run_id=copy.run_id, files={})
+        if isinstance(again, Closed | Archived):
+            copy.seal(again, event.files, {})
         else:
-            ledger.append(copy.runs_dir, event["event"], copy.run_id, {}, **facts)
-
-
-_WRITTEN = ("schema", "at", "event", "run_id", "previous", "digest")
+            ledger.append(copy.runs_dir, again)
 
 
 def _run(command: list[str], folder: Path) -> None:

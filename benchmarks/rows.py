@@ -63,7 +63,7 @@ def _steps(folder: Path, url: sa.URL, *, rows: int, kpis: int, every: int, apply
     os.environ["KPIBACKFILL_CONFIG"] = str(folder / "kpibackfill.toml")
     if apply:
         config, parameters, _ = prepare({**values, "apply": True})
-        record = RunRecord.create(config, config.target("bench"), parameters, "benchmarks")
+        record = RunRecord.create(config, config.target("bench"), parameters, "kpibackfill run")
         os.environ[RUN_VARIABLE] = record.run_id
         values = parameters.as_notebook()
     print(f"\n{rows:,} rows, {url.get_backend_name()}")
@@ -73,7 +73,7 @@ def _steps(folder: Path, url: sa.URL, *, rows: int, kpis: int, every: int, apply
     plan = _timed("plan", lambda: kb.make_plan(run, drift))
     if apply:
         _timed(f"apply {len(plan):,} rows, figures and report included", lambda: kb.apply_plan(run, plan))
-        assert record.receipt["state"] == "applied"
+        assert record.receipt.state == "applied"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     print(f"  {len(plan):,} rows in the plan; peak memory {peak:,.0f} MB")
 
