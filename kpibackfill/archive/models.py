@@ -5,14 +5,14 @@ which passes over members that it does not know, so that archives of other relea
 ``kpibackfill/schemas`` are written from these models: ``python -m kpibackfill.archive.models``.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -89,7 +89,8 @@ class Record(BaseModel):
         strict=True,
         validate_by_name=True,
         serialize_by_alias=True,
-        use_attribute_docstrings=True,
+        use_attribute_docstrings=__name__ == "__main__",  # for the schemas alone, since it takes its time
+        defer_build=True,  # most commands read few of these
         json_schema_serialization_defaults_required=True,
     )
 
@@ -752,7 +753,11 @@ class Approved(_Event):
 
 Event = Begun | Closed | Archived | Approved | Settled
 End = Closed | Settled
-EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+@cache
+def _events() -> TypeAdapter[Event]:
+    return TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
 def read_event(line: bytes) -> Event:
@@ -762,12 +767,10 @@ def read_event(line: bytes) -> Event:
     ------
     ValueError : it is not such a line; the message says in one line where not.
     """
-    return _read(lambda text: EVENTS.validate_json(text, extra="ignore"), line)
+    return _read(lambda text: _events().validate_json(text, extra="ignore"), line)
 
 
 # --- JSON Schemas
-
-SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
 class _Draft(GenerateJsonSchema):
@@ -780,7 +783,7 @@ class _Draft(GenerateJsonSchema):
 def schemas() -> dict[str, str]:
     """The text of each JSON Schema, by file name: a definition a line."""
     documents: dict[str, TypeAdapter[Any]] = {
-        "ledger": EVENTS,
+        "ledger": _events(),
         "plan": TypeAdapter(PlanDocument),
         "receipt": TypeAdapter(Receipt),
         "settlement": TypeAdapter(Settlement),
@@ -806,5 +809,6 @@ def _lines(schema: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parents[1] / "schemas"
     for file_name, text in schemas().items():
-        (SCHEMAS / file_name).write_text(text, encoding="utf-8")
+        (folder / file_name).write_text(text, encoding="utf-8")
