@@ -146,7 +146,7 @@ def _recorded(
             default=None,
         )
         found.append(
-            RecordedChange(
+            RecordedChange.model_construct(  # of parts that were held to their types when they were read
                 **dict(row),
                 at=at,
                 run_id=begun.run_id,
@@ -169,4 +169,4 @@ def _with_basis_before(found: Iterable[RecordedChange]) -> Iterator[RecordedChan
         earlier = last.get(key)
         last[key] = change
         ours = earlier is not None and earlier.after == change.before
-        yield change.changed(basis_before=earlier.basis) if ours and earlier else change
+        yield change.model_copy(update={"basis_before": earlier.basis}) if ours and earlier else change

@@ -289,7 +289,8 @@ class PlanRow(Record):
     def key(self) -> RowKey:
         return self.snapshot_id, self.kpi_id
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
+    @property
     def value_f4(self) -> Number | None:
         """The value as a 4-byte float."""
         return None if self.value is None else float4(self.value)

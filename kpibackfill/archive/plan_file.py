@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kpibackfill.archive import files
-from kpibackfill.archive.models import Databases, ImageDocument, PlanDocument, PlanRow, read
-from kpibackfill.database.image import Image
+from kpibackfill.archive.models import Databases, PlanDocument, PlanRow, read
+from kpibackfill.database.image import Image, bytes_of
 from kpibackfill.errors import Refused
-
-_COUNTS = {"snapshot_id", "kpi_id", "action", "value_f4", "period_year", "period_month", "basis", "population"}
 
 
 def fingerprint(databases: Databases, rows: Sequence[PlanRow]) -> str:
@@ -21,15 +19,32 @@ def fingerprint(databases: Databases, rows: Sequence[PlanRow]) -> str:
     A row counts with its key, action, 4-byte value, period, basis, population and before-image, whose ``meta``
     counts as its own SHA-256.
     """
-    counted = [row.model_dump(mode="json", include=_COUNTS) | {"before": _without_content(row.before)} for row in rows]
+    counted = [
+        {
+            "snapshot_id": row.snapshot_id,
+            "kpi_id": row.kpi_id,
+            "action": row.action,
+            "value_f4": files.number(row.value_f4),
+            "period_year": row.period_year,
+            "period_month": row.period_month,
+            "basis": row.basis,
+            "population": row.population,
+            "before": None if row.before is None else _without_content(row.before),
+        }
+        for row in rows
+    ]
     return hashlib.sha256(files.canonical({"databases": databases.as_json(), "rows": counted})).hexdigest()
 
 
-def _without_content(before: Image | None) -> dict[str, Any] | None:
-    if before is None:
-        return None
-    document = ImageDocument.of(before)
-    return document.as_json() | {"meta": document.meta and document.meta.sha256}
+def _without_content(before: Image) -> dict[str, Any]:
+    meta = bytes_of(before.meta) if isinstance(before.meta, str) else before.meta
+    return {
+        "metric_value": files.number(before.metric_value),
+        "period_year": before.period_year,
+        "period_month": before.period_month,
+        "meta": None if meta is None else hashlib.sha256(meta).hexdigest(),
+        "row_id": before.row_id,
+    }
 
 
 def read_plan(path: Path) -> PlanDocument:

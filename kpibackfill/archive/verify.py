@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,12 +40,11 @@ from kpibackfill.archive.run_record import (
     RECEIPT,
     SETTLEMENT,
     SUMS,
-    RunRecord,
     is_run_id,
     receipt_of,
     sum_lines,
 )
-from kpibackfill.errors import KpiBackfillError, Refused
+from kpibackfill.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,8 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
         in_folders = [finding for found in folders for finding in found]
     findings += [finding for finding, is_note in in_folders if not is_note]
     notes += [finding for finding, is_note in in_folders if is_note]
-    findings += _disagreeing(runs_dir, [line.event for line in lines if line.event])
+    events = [line.event for line in lines if line.event]
+    findings += list(_disagreeing(runs_dir, events, {finding.what for finding in findings}))
     for path in sorted(runs_dir.iterdir()):
         if path.name in (ledger.FILE_NAME, INDEX, *listed):
             continue
@@ -241,11 +241,12 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
     for name, digest in sorted(expected.items()):
         yield from _listed(folder / name, digest, expected)
     others = sorted(path.name for path in folder.iterdir() if path.name not in expected)
-    receipt = receipt_of(folder)
-    closed = receipt is not None and receipt.ended_at is not None
     if ended:
         yield from (_unlisted(run_id, name) for name in others)
-    elif closed or {SETTLEMENT, SUMS} & {*others}:
+        return
+    receipt = receipt_of(folder)
+    closed = receipt is not None and receipt.ended_at is not None
+    if closed or {SETTLEMENT, SUMS} & {*others}:
         # Sums and settlement are written under the ledger's lock, together with the line that lists them.
         by = "its receipt" if closed else "the files in its folder"
         problem = f"has ended by {by}, and no line says so: lines were cut off, or there was a crash"
@@ -267,17 +268,6 @@ def _listed(path: Path, digest: str, expected: dict[str, str]) -> Iterator[_Foun
         yield IntegrityFinding(name, problem), ahead
     elif path.name == PLAN and not _is_itself(path):
         yield IntegrityFinding(name, "has rows that do not match its fingerprint"), False
-    elif path.name in _MODELS and (problem := _unlike(_MODELS[path.name], path)):
-        yield IntegrityFinding(name, f"is left out: {problem}"), False
-
-
-def _unlike(model: type[Record], path: Path) -> str:
-    """Why a file is not the document that it should be; empty where it is."""
-    try:
-        read(model, path.read_bytes())
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _is_itself(plan: Path) -> bool:
@@ -324,33 +314,45 @@ def _unlisted(run_id: str, name: str) -> _Found:
     return IntegrityFinding(what, "is in no line of the ledger"), False
 
 
-def _disagreeing(runs_dir: Path, events: list[Event]) -> Iterator[IntegrityFinding]:
-    """Runs whose receipt or settlement disagrees with the ledger, from which the archive is read."""
+def _disagreeing(runs_dir: Path, events: list[Event], found: Set[str]) -> Iterator[IntegrityFinding]:
+    """Runs whose receipt or settlement disagrees with the ledger, from which the archive is read.
+
+    What is `found` already, such as an altered file, vouches for nothing.
+    """
     by_run: dict[str, list[Begun | End]] = {}
     for event in events:
         if isinstance(event, Begun | End):
             by_run.setdefault(event.run_id, []).append(event)
     for run_id, lines in by_run.items():
-        differing: dict[str, list[str]] = {}
-        # A closed file that is none any more is named by its digest, and no other vouches for anything.
-        with suppress(KpiBackfillError):
-            for event, by_files in _pairs(RunRecord(runs_dir, run_id), lines):
-                for name, value in by_files.facts().items():
-                    if getattr(event, name) != value:
-                        differing.setdefault(SETTLEMENT if name == "outcome" else RECEIPT, []).append(name)
-        for about, names in differing.items():
-            yield IntegrityFinding(f"{run_id}/{about}", f"disagrees with the ledger: {', '.join(names)}")
+        documents: dict[str, Record] = {}
+        for name, model in _MODELS.items():
+            path = runs_dir / run_id / name
+            if not {run_id, f"{run_id}/{name}"} & found and path.is_file():
+                try:
+                    documents[name] = read(model, path.read_bytes())
+                except ValueError as error:
+                    yield IntegrityFinding(f"{run_id}/{name}", f"is left out: {error}")
+        receipt, settlement = documents.get(RECEIPT), documents.get(SETTLEMENT)
+        if isinstance(receipt, Receipt):
+            yield from _contradicted(receipt, settlement if isinstance(settlement, Settlement) else None, lines)
 
 
-def _pairs(record: RunRecord, lines: list[Begun | End]) -> Iterator[tuple[Event, Event]]:
-    """Each line with what it would say by receipt and settlement."""
-    receipt, settlement = record.receipt, record.settlement
+def _contradicted(
+    receipt: Receipt, settlement: Settlement | None, lines: list[Begun | End]
+) -> Iterator[IntegrityFinding]:
+    differing: dict[str, list[str]] = {}
     for event in lines:
         if isinstance(event, Begun):
-            yield event, Begun.of(receipt)
+            by_files: Event = Begun.of(receipt)
         elif isinstance(event, Closed):
             # A receipt that has not ended disagrees in its state at least.
-            ended = receipt if receipt.state in get_args(FinalState) else receipt.changed(state="failed")
-            yield event, Closed.of(ended)
+            by_files = Closed.of(receipt if receipt.state in get_args(FinalState) else receipt.changed(state="failed"))
         elif settlement is not None:
-            yield event, Settled.of(receipt, settlement, event.changes)
+            by_files = Settled.of(receipt, settlement, event.changes)
+        else:
+            continue
+        for name, value in by_files.facts().items():
+            if getattr(event, name) != value:
+                differing.setdefault(SETTLEMENT if name == "outcome" else RECEIPT, []).append(name)
+    for about, names in differing.items():
+        yield IntegrityFinding(f"{receipt.run_id}/{about}", f"disagrees with the ledger: {', '.join(names)}")

@@ -217,11 +217,15 @@ def test_a_receipt_or_a_settlement_that_is_none_is_told_in_a_line(
     def command(*arguments: str) -> Any:
         return made_archive.command("--config", str(configuration), *arguments)
 
-    for name in ("settlement.json", "receipt.json"):
+    problems = {
+        "settlement.json": f"{run / 'settlement.json'} can't be read",
+        "receipt.json": f"{run.name}/receipt.json was altered since it was archived",
+    }
+    for name, problem in problems.items():
         (run / name).write_text(content)
         for arguments in (["show", run.name], ["revert", run.name]):
             message = refusal(command(*arguments))
-            assert f"{run / name} can't be read" in message
+            assert problem in message
             assert "`kpibackfill verify` says more" in message
         assert command("runs").exit_code == command("history").exit_code == 0
 
