@@ -72,13 +72,13 @@ def history_text(changes: Sequence[RecordedChange]) -> str:
 
 
 def diff_text(found: RunDifference) -> str:
-    """What differs between two runs: rows and why first, then what was asked, code, SQL and packages."""
+    """What differs between two runs: rows and why first, then parameters, code, SQL and packages."""
     one, other = found.runs
     lines = [
         f"one    {one_line(one)}",
         f"other  {one_line(other)}",
         "",
-        f"Of {count(found.compared, 'row')} in both, {len(found.rows)} differ.",
+        f"{count(found.compared, 'row')} in both, {len(found.rows):,} of them different.",
     ]
     if found.rows:
         rows = [
@@ -97,24 +97,16 @@ def diff_text(found: RunDifference) -> str:
     for only, name in zip(found.only, ("one", "other"), strict=True):
         if only:
             lines.append(f"{count(len(only), 'row')} only in {name}.")
-    for title, differing in (
-        ("Parameters", found.parameters),
-        ("Settings", found.settings),
-        ("Databases", found.databases),
-        ("Packages", found.packages),
-    ):
-        if differing:
+    for title in ("parameters", "settings", "databases", "packages"):
+        if differing := getattr(found, title):
             rows_ = [(name, *("–" if value is None else value for value in pair)) for name, pair in differing.items()]
-            lines += ["", *table([title, "one", "other"], rows_)]
+            lines += ["", *table([title.capitalize(), "one", "other"], rows_)]
     code = found.code
     lines += ["", "The code is the same." if code.same else "The code is not the same:"]
     if not code.same:
-        lines += pairs(
-            {
-                name: f"{commit} ({count(len(files), 'file')} modified)"
-                for name, commit, files in zip(("one", "other"), code.git_commit, code.modified, strict=True)
-            }
-        )
+        commits = zip(code.git_commit, code.modified, strict=True)
+        texts = (f"{commit or 'no checkout'} ({count(len(files), 'file')} modified)" for commit, files in commits)
+        lines += pairs(dict(zip(("one", "other"), texts, strict=True)))
     heads = ["KPI", "definition", "SQL", "bound values", "groups returned"]
     rows_ = [(kpi_id, kpi.definition, kpi.sql, kpi.bound_values, kpi.result) for kpi_id, kpi in found.kpis.items()]
     return "\n".join([*lines, "", *table(heads, rows_)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import kpibackfill as kb
@@ -61,6 +62,11 @@ def test_a_run_ends_with_what_to_do_next_also_where_that_is_nothing(bench: Workb
     years: dict[str, Any] = {"from_year": 2018, "to_year": 2018, "kpis": "workshop_attendees"}
     summary, shown = printed(bench, bench.finish(**years, apply=True))
     assert summary.splitlines()[-1] == "Next: kpibackfill verify --target test"
+    steps = bench.steps(**years)
+    html = [thing._repr_html_() for thing in (kb.drift_table(steps.drift), steps.plan, steps.readings)]
+    listed = [bench.command(*words).stdout for words in (["verify"], ["history"], ["diff", "latest", "latest"])]
+    for text in (summary, shown, page(bench.runs[-1]).words, *html, *listed, repr(kb.review_figures(steps.drift))):
+        assert not re.search(r"\b1 (grouped )?(KPI )?(rows|years|values|runs|files|snapshots)\b", text)
     for apply, end in ((True, "Applied"), (False, "Dry run")):
         summary, shown = printed(bench, bench.finish(**years, apply=apply))
         nothing = "nothing was written. The stored values equal the computed ones: there is nothing to do."
