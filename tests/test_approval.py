@@ -159,8 +159,8 @@ def test_a_plan_that_no_line_of_the_ledger_vouches_for_is_neither_approved_nor_a
     ledger_file.write_bytes(begun + left)
     error = error_of(guarded.command("approve", dry["run_id"], "--note", "seen", "--json"))
     assert error["code"] == "altered"
-    assert "receipt.json is in no line of the ledger" in error["message"]
-    refused(guarded, "receipt.json is in no line of the ledger", approved_plan=dry["run_id"])
+    assert "receipt.json is not in any intact line of the ledger" in error["message"]
+    refused(guarded, "receipt.json is not in any intact line of the ledger", approved_plan=dry["run_id"])
 
 
 def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_no_dry_run(bench: Workbench) -> None:

@@ -141,7 +141,7 @@ def test_an_option_left_empty_by_an_unset_variable_is_refused(
 @pytest.mark.parametrize("part", ["latest", "20260101"])
 def test_commands_that_write_need_the_full_run_id(command: str, part: str, bench: Workbench) -> None:
     error = refusal(bench.command(*command.replace("RUN", part).split()))
-    assert f"'{part}' is not a full run id, which whatever writes needs;" in error
+    assert f"'{part}' is not a full run id, which is required here;" in error
     assert "nothing was written. `kpibackfill runs` lists them." in error
 
 

@@ -14,7 +14,7 @@ from kpibackfill.numbers import Unit, float4
 
 
 def after_image(row: PlanRow, run_id: str, plan_fingerprint: str) -> Image | None:
-    """The row as it is after the write; the surrogate id of an inserted row is the database's own."""
+    """The row after the write; the database chooses the surrogate id of an inserted row."""
     if row.action == "delete":
         return None
     if row.restore is not None:
@@ -32,14 +32,14 @@ def after_image(row: PlanRow, run_id: str, plan_fingerprint: str) -> Image | Non
 
 
 def is_image(found: Image | None, image: Image | None) -> bool:
-    """Whether what is stored is that image; a surrogate id that the database chose may be any."""
+    """Whether the stored row matches the image; where the database chose the surrogate id, any id matches."""
     if found is None or image is None:
         return found is image
     return found.equals(image if image.row_id is not None else replace(image, row_id=found.row_id))
 
 
 def changes(rows: Iterable[PlanRow], units: Mapping[str, Unit]) -> tuple[Change, ...]:
-    """What the rows become, for the receipt and the ledger, with what a reader needs to render the values."""
+    """The planned rows as changes, for the receipt and the ledger, with what a reader needs to render their values."""
     return tuple(
         Change(
             snapshot_id=row.snapshot_id,
@@ -57,7 +57,7 @@ def changes(rows: Iterable[PlanRow], units: Mapping[str, Unit]) -> tuple[Change,
 
 
 def databases(target: Target) -> Databases:
-    """What identifies store and sources in a fingerprint."""
+    """What identifies the store and the sources in a fingerprint."""
     return Databases(
         store=DatabaseIdentity(**identity(target.store_url)), sources=DatabaseIdentity(**identity(target.sources_url))
     )

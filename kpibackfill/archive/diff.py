@@ -1,8 +1,8 @@
-"""What differs between two runs, and why: the data, the KPI's definition, the code, or what was asked for.
+"""What differs between two runs, and why: the data, the KPI's definition, the code, or what was requested.
 
-The reason is taken from the fingerprints of what the queries returned: the same SQL with the same bound values and
-another result means other data, and with another definition or code both; where the SQL differs, nothing can be said
-of the data.
+The reason follows from the fingerprints of what the queries returned. If the same SQL with the same bound values
+returned another result, the data differ, and the definition or the code may differ too. If the SQL differs, nothing
+can be said about the data.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from kpibackfill.numbers import Unit, same
 
 # Why a row's computed value differs.
 DATA, DEFINITION, CODE, SETTINGS, UNKNOWN = "source data", "definition", "code", "parameters or settings", "cannot tell"
-# Parameters that two runs need not share to be the same question.
+# Parameters that do not change what a run computes.
 _MARGINAL = ("apply", "approved_plan", "reason", "operator")
 Same = Literal["same", "other"]
 Pairs = dict[str, tuple[Any, Any]]
 
 
 class CodeDifference(Record):
-    """Whether both runs ran the same code, and the pairs of commits, sources' digests and lists of modified files."""
+    """Whether both runs used the same code; commits, digests of the sources and modified files as pairs."""
 
     same: bool
     git_commit: tuple[str | None, str | None]
@@ -37,13 +37,13 @@ class CodeDifference(Record):
 
 
 class KpiDifference(Record):
-    """What is the same of a KPI in both runs, and why its values would differ."""
+    """Which parts of a KPI are the same in both runs, and why its values may differ."""
 
     definition: Same
     sql: Same
     bound_values: Same
     result: Literal["same", "other", "unknown"]
-    """``unknown`` where not the same was asked."""
+    """``unknown`` if the queries differ."""
     why: str
 
 
@@ -61,36 +61,36 @@ class RowDifference(Record):
 
 
 class SingleRow(Record):
-    """A row that is in one of the runs only."""
+    """A row that only one of the runs has."""
 
     snapshot_id: int
     kpi_id: str
 
 
 class RunDifference(Record):
-    """What differs between two runs; of pairs only the differing ones, by name."""
+    """What differs between two runs; pairs are by name, and only those that differ."""
 
     runs: tuple[str, str]
     parameters: Pairs
     settings: Pairs
-    """The site's, and the target's time zone."""
+    """Those of the site, and the target's time zone."""
     packages: Pairs
     databases: Pairs
     code: CodeDifference
     kpis: dict[str, KpiDifference]
     compared: int
-    """How many rows are in both."""
+    """How many rows both runs have."""
     rows: tuple[RowDifference, ...]
     only: tuple[tuple[SingleRow, ...], tuple[SingleRow, ...]]
     units: dict[str, Unit] = Field(exclude=True)
 
 
 def compare_runs(runs_dir: Path, one: str, other: str) -> RunDifference:
-    """Compare two runs by their ids, the beginnings or ends of them, or ``latest``.
+    """Compare two runs, each named by its id, the beginning or end of it, or ``latest``.
 
     Raises
     ------
-    Refused : there is no such run, there are several, or a receipt was altered since it was archived.
+    Refused : a name fits no run or several, or a receipt was altered since it was archived.
     """
     first, second = (open_record(runs_dir, resolve_run(runs_dir, text)) for text in (one, other))
     for record in (first, second):
@@ -161,7 +161,7 @@ def _kpi(one: KpiRecord, other: KpiRecord, same_code: bool, asked_same: bool) ->
     )
     ours = DEFINITION if not definition else "" if same_code else CODE
     if sql and bound:
-        # The database was asked the same, so that its answer shows whether the data are.
+        # Both runs sent the same query, so its result shows whether the data are the same.
         why = " and ".join(filter(None, ["" if result else DATA, ours])) or (UNKNOWN if asked_same else SETTINGS)
     else:
         why = UNKNOWN if ours or asked_same else SETTINGS
@@ -179,7 +179,7 @@ def _word(equal: bool) -> Same:
 
 
 def _row(one: DriftRow, other: DriftRow, kpis: Mapping[str, KpiDifference]) -> RowDifference | None:
-    """What differs between the two readings of a row; ``None`` where nothing does."""
+    """What differs between the two readings of a row; ``None`` if nothing does."""
     computed = _equal(one.computed, other.computed)
     stored = _equal(one.stored, other.stored)
     if computed and stored and one.status == other.status:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, readable by their owner only."""
+"""Files that are written whole or not at all, readable by their owner only."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Any
 from kpibackfill.errors import KpiBackfillError
 
 ROW = 1500
-"""Characters of JSON that a person still reads as a line of a table."""
+"""The longest row of a table, in characters of JSON, that is written on one line."""
 OF_A_RUN = (
-    "nothing is written to the database after that. Make room or give rights; `kpibackfill runs` tells what became of "
-    "the run."
+    "nothing more is written to the database. Free disk space or grant rights; `kpibackfill runs` shows how the run "
+    "ended."
 )
 
 
 def write(path: Path, content: bytes | str, *, then: str = OF_A_RUN) -> str:
-    """Write a file whole: to a temporary one beside it, fsynced, renamed. Returns its SHA-256.
+    """Write a file whole (a temporary one next to it, fsynced and renamed), and return its SHA-256.
 
-    `then` says what it means, and what to do, where the file system refuses.
+    `then` ends the error message: what was left untouched, and what to do.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with told(path, then):
+    with as_record_error(path, then):
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
@@ -44,7 +44,7 @@ def write(path: Path, content: bytes | str, *, then: str = OF_A_RUN) -> str:
 
 
 def sync(path: Path) -> None:
-    """Make a file, or a rename or a new name in a folder, outlive a power cut."""
+    """Make a file, or a new or changed name in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,7 +53,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    with told(folder):
+    with as_record_error(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync(folder.parent)
 
@@ -71,12 +71,12 @@ def canonical(document: Any) -> bytes:
 
 
 def readable(document: Any) -> str:
-    """JSON for people and programs, in the order it was built: a member a line, and a row of a table a line."""
+    """JSON for people and programs, in the order it was built: one line per member, and per row of a table."""
     return _indented(document, 0) + "\n"
 
 
 def _indented(value: Any, depth: int) -> str:
-    # json's own indentation puts each number on a line, and is many times slower.
+    # json's own indentation puts each number on a line of its own, and is many times slower.
     inner, outer = "\n" + " " * (depth + 1), "\n" + " " * depth
     if isinstance(value, Mapping) and value:
         members = (f"{inner}{_text(name)}: {_indented(member, depth + 1)}" for name, member in value.items())
@@ -99,8 +99,8 @@ def number(value: float | None) -> float | str | None:
 
 
 @contextmanager
-def told(path: Path, then: str = OF_A_RUN) -> Iterator[None]:
-    """Say in one line what the file system refused."""
+def as_record_error(path: Path, then: str = OF_A_RUN) -> Iterator[None]:
+    """Turn what the file system refuses into an error of one line."""
     try:
         yield
     except OSError as error:

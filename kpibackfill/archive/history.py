@@ -1,6 +1,6 @@
-"""Every value that a run ever wrote, as the ledger has it: no database is queried, no other file is opened.
+"""Every value that a run ever wrote, read from the ledger: no database is queried and no other file is opened.
 
-Only a run cut off between its commit and its last line is an exception: what it wrote is in its receipt alone.
+The one exception is a run that was cut off between its commit and its last line: only its receipt has what it wrote.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class RecordedChange(Change):
     reverts: str
     """The run whose rows were restored."""
     reviewer: str
-    """Of the decision on the row, as is `decision_reason`; empty without one."""
+    """Who decided about the row; like `decision_reason`, empty without a decision."""
     decision_reason: str
     reason: str
-    """Of the run, as is `operator`."""
+    """The run's, like `operator`."""
     operator: str
     basis_before: int | None = None
-    """What the value before rested on, where a run wrote that value."""
+    """The basis of the value before, if a run wrote that value."""
 
 
 def changes(runs_dir: Path, *, target: str | None = None) -> list[RecordedChange]:
-    """Every value written, in the order of the ledger; of `target` alone where it is given.
+    """Every value written, or only those of `target`, in the order of the ledger.
 
-    A run counts when its state is ``applied``, or when it was settled as applied.
+    A run counts if its state is ``applied``, or if it was settled as applied.
     """
     found = changes_of(ledger.events(runs_dir), runs_dir)
     return [change for change in found if target in (None, change.target)]
@@ -53,11 +53,11 @@ def select(
     kpi: str | None = None,
     snapshot_id: int | None = None,
 ) -> list[RecordedChange]:
-    """The `changes` of one target, year, KPI (its registry's id, or as stored) or snapshot, where these are given.
+    """The `changes`, filtered by target, year, KPI (its id in the registry or as stored) or snapshot.
 
     Raises
     ------
-    Refused : neither the configuration nor any run knows such a target.
+    Refused : neither the configuration nor any run has such a target.
     """
     refuse_unknown_target(config, target)
     spelled = (kpi, f"{config.site.kpi_id_prefix}{kpi}")
@@ -82,7 +82,7 @@ def changes_of(events: Iterable[Event], runs_dir: Path) -> list[RecordedChange]:
             ended.add(event.run_id)
             first, beginning = begun[event.run_id]
             if event.applied and isinstance(event, Settled):
-                # It wrote when it ran, not when that was found out.
+                # It wrote when it ran, not when it was settled.
                 parts.append((first, _recorded(beginning.at, beginning, event.changes, event.decisions)))
             elif event.applied:
                 parts.append((place, _recorded(event.at, beginning, event.changes, event.decisions)))
@@ -95,9 +95,9 @@ def changes_of(events: Iterable[Event], runs_dir: Path) -> list[RecordedChange]:
 
 
 def last_recorded(runs_dir: Path, *targets: str) -> dict[RowKey, RecordedChange]:
-    """What was last written to each row of a target, or of several that name one database, by its stored key.
+    """The last change of each row of a target, or of several targets that name one database, by stored key.
 
-    The change's `after` is ``None`` for a deleted row.
+    Its `after` is ``None`` for a deleted row.
     """
     return {change.key: change for change in changes(runs_dir) if change.target in targets}
 
@@ -105,19 +105,19 @@ def last_recorded(runs_dir: Path, *targets: str) -> dict[RowKey, RecordedChange]
 def published_values(
     before: float | None, after: float | None, unit: Unit | None, basis_before: int | None, basis: int | None
 ) -> tuple[str, str]:
-    """The values before and after as people read them; what rests on too few people is withheld."""
-    # As next to a computed rate, what was stored before may come from the same few people.
-    before_rests_on = basis if too_few(unit, basis) else basis_before
-    return published(before, unit, before_rests_on), published(after, unit, basis)
+    """The values before and after as people read them; a rate based on too few people is withheld."""
+    # The value stored before may come from the same few people.
+    basis_before = basis if too_few(unit, basis) else basis_before
+    return published(before, unit, basis_before), published(after, unit, basis)
 
 
 def published_change(change: RecordedChange) -> tuple[str, str]:
-    """As `published_values`, of a change."""
+    """The `published_values` of a change."""
     return published_values(change.before, change.after, change.unit, change.basis_before, change.basis)
 
 
 def origin_sentence(origin: str, reverts: str, reviewer: str, decision_reason: str) -> str:
-    """Where a value came from, other than from the sources, and who decided that and why; else empty."""
+    """Where a value came from, if not from the sources, and who decided so and why; otherwise empty."""
     by = f" by {reviewer}" if reviewer else ""
     why = f": {decision_reason}" if decision_reason else ""
     decided = {"set": "set by hand", "remove": "removed by hand"}.get(origin, "accepted" if by or why else "")
@@ -126,7 +126,7 @@ def origin_sentence(origin: str, reverts: str, reviewer: str, decision_reason: s
 
 
 def origin_of(change: RecordedChange) -> str:
-    """As `origin_sentence`, of a change."""
+    """The `origin_sentence` of a change."""
     return origin_sentence(change.origin, change.reverts, change.reviewer, change.decision_reason)
 
 
@@ -138,9 +138,9 @@ def _recorded(
         decided.setdefault(decision.snapshot_id, []).append(decision)
     found = []
     for row in rows:
-        # A decision names the registry's id. The row's is that with the site's prefix, which the ledger does not have:
-        # of two ids that the row's ends with, the longer one is meant.
-        decision_ = max(
+        # A decision has the registry's id. The row's id adds the site's prefix, which is not in the ledger: if it ends
+        # with two decisions' ids, the longer one is meant.
+        on_row = max(
             (decision for decision in decided.get(row.snapshot_id, []) if row.kpi_id.endswith(decision.kpi_id)),
             key=lambda decision: len(decision.kpi_id),
             default=None,
@@ -152,8 +152,8 @@ def _recorded(
                 run_id=begun.run_id,
                 target=begun.target,
                 reverts=begun.revert_of,
-                reviewer=decision_.reviewer if decision_ else "",
-                decision_reason=decision_.reason if decision_ else "",
+                reviewer=on_row.reviewer if on_row else "",
+                decision_reason=on_row.reason if on_row else "",
                 reason=begun.reason,
                 operator=begun.operator,
             )
@@ -162,7 +162,7 @@ def _recorded(
 
 
 def _with_basis_before(found: Iterable[RecordedChange]) -> Iterator[RecordedChange]:
-    """The changes with what the value before rested on, where a run wrote that value."""
+    """The changes with the basis of the value before, if a run wrote that value."""
     last: dict[tuple[str, RowKey], RecordedChange] = {}
     for change in found:
         key = (change.target, change.key)

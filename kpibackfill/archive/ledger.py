@@ -1,6 +1,6 @@
-"""The ledger of a folder of runs: one line an event, each with the SHA-256 of the line before and of the files it adds.
+"""The ledger of a folder of runs: one line per event, with the SHA-256 of the line before and of the files it adds.
 
-A line ends with its own ``digest``, the SHA-256 of the line without it, so that an altered line is known by itself.
+A line ends with its own ``digest``, the SHA-256 of the line without it, so an altered line shows on its own.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ FILE_NAME = "ledger.jsonl"
 
 
 class Book:
-    """The ledger while this process alone may write to it."""
+    """The ledger while only this process may write to it."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def append(self, event: Event) -> str:
-        """Add an event. Returns the new head."""
+        """Add an event and return the new head."""
         last = _last_line(self._file)
         entry = event.as_json() | {"at": now(), "previous": hashlib.sha256(last).hexdigest() if last else ""}
         order = ("schema", "at", "event", "run_id", "files")
@@ -36,7 +36,7 @@ class Book:
         entry["previous"] = entry.pop("previous")  # the last but the digest
         line = with_digest(json.dumps({name: entry[name] for name in order} | entry, allow_nan=False).encode())
         end = self._file.seek(0, os.SEEK_END)
-        # A line that a crash cut off stays as it is: what follows begins on a line of its own and vouches for it.
+        # A line that a crash cut off stays as it is; the next one starts on a line of its own and vouches for it.
         text = (b"\n" if last and not _ends_with_newline(self._file, end) else b"") + line + b"\n"
         if self._file.write(text) != len(text):
             os.ftruncate(self._file.fileno(), end)
@@ -47,10 +47,10 @@ class Book:
 
 @contextmanager
 def writing(runs_dir: Path) -> Iterator[Book]:
-    """Hold the ledger's lock, so that two runs that end together don't break the chain."""
+    """Hold the ledger's lock, so that two runs that end at the same time don't break the chain."""
     files.make_folder(runs_dir)
     path = runs_dir / FILE_NAME
-    with files.told(path):
+    with files.as_record_error(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         files.sync(runs_dir)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
@@ -60,14 +60,14 @@ def writing(runs_dir: Path) -> Iterator[Book]:
 
 @contextmanager
 def held(runs_dir: Path) -> Iterator[bytes]:
-    """The whole ledger, while nobody can write to it."""
+    """Yield the whole ledger while nobody can write to it."""
     with (runs_dir / FILE_NAME).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield file.read()
 
 
 def append(runs_dir: Path, event: Event) -> str:
-    """Add an event under the ledger's lock. Returns the new head."""
+    """Add an event under the ledger's lock and return the new head."""
     with writing(runs_dir) as book:
         return book.append(event)
 
@@ -78,37 +78,37 @@ def with_digest(line: bytes) -> bytes:
 
 
 def is_whole(line: bytes) -> bool:
-    """Whether a line is as it was written, by its own digest."""
+    """Whether a line matches its own digest."""
     body, _, _ = line.rpartition(b', "digest": "')
     return bool(body) and with_digest(body + b"}") == line
 
 
 def header_of(line: bytes) -> Header | None:
-    """What a line says of itself, altered or not; ``None`` where it is no line of a ledger."""
+    """The members that every line has, even if it was altered; ``None`` if it is not a line of a ledger."""
     with suppress(ValueError):
         return read(Header, line)
     return None
 
 
 def event_of(line: bytes) -> Event | None:
-    """The event of a line that is whole and says what its event requires; else ``None``."""
+    """The event of a line that matches its digest and has what its event requires; otherwise ``None``."""
     with suppress(ValueError):
         return read_event(line) if is_whole(line) else None
     return None
 
 
 def events(runs_dir: Path, run_id: str = "") -> Iterator[Event]:
-    """The events in order, of one run where it is given, less those that `passed_over` names."""
+    """The events in order, or only those of one run, without the lines that `passed_over` lists."""
     for line in _lines(runs_dir):
         if run_id.encode() not in line:
-            continue  # most lines are about other runs, and are not worth being parsed
+            continue  # most lines are about other runs and need not be parsed
         event = event_of(line)
         if event is not None and run_id in ("", event.run_id):
             yield event
 
 
 def passed_over(runs_dir: Path) -> list[int]:
-    """The numbers of the lines that nothing is read from: altered, cut off, or not what their event requires."""
+    """The numbers of the lines that are not read: altered, cut off, or without what their event requires."""
     return [number for number, line in enumerate(_lines(runs_dir), 1) if event_of(line) is None]
 
 

@@ -1,8 +1,8 @@
-"""The documents of the archive: what a ledger line, a receipt, a plan and a settlement hold.
+"""The documents of the archive: ledger lines, receipts, plans and settlements.
 
-Whoever writes one builds the model, which refuses what doesn't belong; whoever reads one gets the model from `read`,
-which passes over members that it does not know, so that archives of other releases stay readable. The JSON Schemas in
-``kpibackfill/schemas`` are written from these models: ``python -m kpibackfill.archive.models``.
+A writer builds the model, which refuses anything that doesn't belong. A reader gets it from `read`, which ignores
+members that it does not know, so archives of other releases stay readable. ``python -m kpibackfill.archive.models``
+writes the JSON Schemas in ``kpibackfill/schemas`` from these models.
 """
 
 import base64
@@ -56,7 +56,7 @@ def _is_instant(text: str) -> str:
 
 
 def now() -> str:
-    """The present instant, in UTC and whole seconds."""
+    """The current instant in UTC, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -65,7 +65,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[
     str,
     StringConstraints(pattern=RUN_ID),
-    Field(description="Begins with the time in UTC; then target, years, dry run or apply."),
+    Field(description="The time in UTC, the target, the years, dry-run or apply, and six random digits."),
 ]
 Number = Annotated[
     float,
@@ -73,7 +73,7 @@ Number = Annotated[
     PlainSerializer(lambda value: value if math.isfinite(value) else str(value)),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}),
 ]
-"""A number; in JSON, which has no number for them, NaN and infinity are texts."""
+"""A number; JSON has no NaN and no infinity, so there they are text."""
 
 
 def _is_none(value: object) -> bool:
@@ -81,7 +81,7 @@ def _is_none(value: object) -> bool:
 
 
 class Record(BaseModel):
-    """A part of a document: immutable, its values of exactly these types."""
+    """A part of a document: immutable, with values of exactly these types."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -95,7 +95,7 @@ class Record(BaseModel):
     )
 
     def changed(self, **members: Any) -> Self:
-        """A copy with these members anew, held to their types."""
+        """A copy with new values of these members, validated again."""
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | members)
 
     def as_json(self) -> dict[str, Any]:
@@ -108,11 +108,11 @@ T = TypeVar("T")
 
 
 def read(model: type[Document], content: bytes | str) -> Document:
-    """A document from its JSON.
+    """Read a document from its JSON.
 
     Raises
     ------
-    ValueError : it is not JSON, or not such a document; the message says in one line where not.
+    ValueError : it is not JSON, or not such a document; the message says in one line what is wrong.
     """
     return _read(lambda text: model.model_validate_json(text, extra="ignore"), content)
 
@@ -124,7 +124,7 @@ def _read(validate: Callable[[bytes | str], T], content: bytes | str) -> T:
         except ValidationError as error:
             if error.errors()[0]["type"] != "json_invalid":
                 raise
-            # Half a surrogate pair, as from a file's name that is not UTF-8: JSON may hold it, pydantic doesn't.
+            # Half a surrogate pair, as from a file name that is not UTF-8: JSON allows it, pydantic doesn't.
             text = json.dumps(json.loads(content), ensure_ascii=False)
             return validate(text.encode("utf-8", "replace"))
     except ValidationError as error:
@@ -140,7 +140,7 @@ def _problem(error: ValidationError) -> str:
 
 
 _Optional: Any = Field(default=None, exclude_if=_is_none)
-"""A member that is absent where there is nothing to say."""
+"""A member that is left out if it has no value."""
 
 # --- rows and what is decided about them
 
@@ -158,10 +158,10 @@ class Change(Record):
     after: Number | None
     """Null where there is no row."""
     basis: int | None = None
-    """How many observations the value after rests on."""
+    """How many observations the value after is based on."""
     unit: Unit | None = None
     origin: Origin = "computed"
-    """Where the value comes from: the sources, a decision, or a run that is reverted."""
+    """Where the value comes from: the sources, a decision, or a reverted run."""
 
     @property
     def key(self) -> RowKey:
@@ -177,27 +177,27 @@ class Decision(Record):
     decision: DecisionWord
     value: Number | None = None
     numbers: str | None = None
-    """Stands for the numbers that were decided on."""
+    """A short digest of the numbers that the decision is based on."""
     reason: str = ""
     reviewer: str = ""
 
 
 class DecisionLine(Decision):
-    """A decision as the receipt keeps it, with the line of the decisions file that it comes from."""
+    """A decision in the receipt, with its line in the decisions file."""
 
     line: int
     year: int
 
 
 class PlanSummary(Record):
-    """A plan's fingerprint, and how many rows it has."""
+    """A plan's fingerprint and its number of rows."""
 
     fingerprint: Sha256
     rows: int
 
 
 class YearCounts(Record):
-    """A year's target snapshots, and the values computed for them."""
+    """How many target snapshots a year has, and how many values were computed for them."""
 
     snapshots: int
     kpi_rows: int
@@ -207,7 +207,7 @@ class ImageDocument(Record):
     """A whole row of the fact table."""
 
     class Meta(Record):
-        """The column ``meta``: how the database holds it, and its bytes."""
+        """The column ``meta``: its type in the database, and its bytes."""
 
         type: Literal["text", "blob"]
         base64: str
@@ -242,7 +242,7 @@ class ImageDocument(Record):
         kept = self.meta
         raw = None if kept is None else base64.b64decode(kept.base64, validate=True)
         if kept is not None and raw is not None and hashlib.sha256(raw).hexdigest() != kept.sha256:
-            raise ValueError("meta is not what its SHA-256 is of")
+            raise ValueError("meta does not match its SHA-256")
         meta = text_of(raw) if raw is not None and kept and kept.type == "text" else raw
         return Image(self.metric_value, self.period_year, self.period_month, meta, self.row_id)
 
@@ -259,13 +259,13 @@ StoredImage = Annotated[
         )
     ),
 ]
-"""An `Image`, which is kept as an `ImageDocument`."""
+"""An `Image`, stored as an `ImageDocument`."""
 
 
 class PlanRow(Record):
-    """A row to write: its key as stored, the new value, what it rests on, and the whole row before and after.
+    """A row to write: its key as stored, the new value, its basis, and the whole row before and after.
 
-    Where a person or a revert gives the value, ``basis`` and ``population`` are those of the value that it replaces.
+    If the value comes from a person or a revert, ``basis`` and ``population`` are those of the value that it replaces.
     """
 
     snapshot_id: int
@@ -281,9 +281,9 @@ class PlanRow(Record):
     before: StoredImage | None = None
     """Null where there is no row."""
     restore: StoredImage | None = None
-    """The row to restore, where the plan reverts another run."""
+    """The row to restore, if the plan reverts another run."""
     origin: Origin = "computed"
-    """Where the value comes from: the sources, a decision, or the run that is reverted."""
+    """Where the value comes from: the sources, a decision, or the reverted run."""
 
     @property
     def key(self) -> RowKey:
@@ -322,7 +322,7 @@ class ReviewRow(Record):
 
 
 class DriftRow(Record):
-    """A snapshot and a KPI: computed next to stored, and the evidence."""
+    """A KPI of a snapshot: the computed value next to the stored one, and the evidence."""
 
     snapshot_id: int
     snapshot_date: str
@@ -347,7 +347,7 @@ class DriftRow(Record):
     recorded: Number | None = None
     """What the archive last recorded."""
     moved: str = ""
-    """What differs from that: the source, the store, both; or the row vanished."""
+    """What differs from `recorded`: the source, the store or both; or the row is gone."""
     decided: str = ""
     """What a person decided last, in words."""
 
@@ -360,15 +360,15 @@ class DriftRow(Record):
 
 
 class DatabaseIdentity(Record):
-    """What identifies a database: no user and no password."""
+    """What identifies a database, without user and password."""
 
     dialect: str
     host: str | None
     port: int | str | None
-    """Text where the URL's query has it."""
+    """Text if it comes from the URL's query."""
     database: str | None
     hostaddr: str | None = _Optional
-    """This and what follows: where the URL's query has it."""
+    """This and the members below: only if the URL's query has them."""
     unix_socket: str | None = _Optional
     service: str | None = _Optional
     options: str | None = _Optional
@@ -380,7 +380,7 @@ class Databases(Record):
 
 
 class PlanDocument(Record):
-    """``plan.json``: what a run would write, or wrote; every row with its whole before-image."""
+    """``plan.json``: what a run would write or wrote, each row with its full before-image."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     run_id: RunId | None
@@ -422,11 +422,11 @@ class Guards(Record):
     wants_approval: bool
     """Whether an apply requires an approved plan."""
     four_eyes: bool
-    """Whether somebody else than the operators must approve."""
+    """Whether someone other than the operators must approve."""
 
 
 class AskedTarget(Guards):
-    """The target, its URLs without passwords."""
+    """The target; its URLs have no passwords."""
 
     name: str
     store: str
@@ -495,7 +495,7 @@ class KpiRecord(Record):
 
 
 class Approval(Record):
-    """What vouches for the plan of an apply."""
+    """The review or approval that an apply is based on."""
 
     approved_plan: str
     reviewed_run: str | None
@@ -531,9 +531,9 @@ _REACHED: list[JsonValue] = ["databases", "kpis", "years", "total_kpi_rows", "ro
 
 
 class Receipt(Record):
-    """``receipt.json``: what a run was asked, what it found, and what became of it.
+    """``receipt.json``: what a run was asked to do, what it found, and how it ended.
 
-    A run's later steps add the members from `databases` on; those that it did not reach are absent.
+    The run's later steps add the members from `databases` on; those of steps that it did not reach are absent.
     """
 
     model_config = ConfigDict(
@@ -585,7 +585,7 @@ class Receipt(Record):
 
     @property
     def computed(self) -> bool:
-        """Whether the run came as far as its plan."""
+        """Whether the run got as far as its plan."""
         return "rows" in self.model_fields_set
 
     def as_json(self) -> dict[str, Any]:
@@ -614,7 +614,7 @@ class SettledRow(Record):
 
 
 class Settlement(Record):
-    """``settlement.json``: what became of a run that was cut off while it was writing, as its stored rows show."""
+    """``settlement.json``: what became of a run that was cut off while it was writing, as the stored rows show."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     run_id: RunId
@@ -650,7 +650,7 @@ class _Event(Record):
     """SHA-256 of this line without this member."""
 
     def facts(self) -> dict[str, Any]:
-        """What the line says of its event, by name."""
+        """The event's own members, by name."""
         return {name: value for name, value in self if name not in {*_Event.model_fields, "event"}}
 
 
@@ -663,11 +663,11 @@ class Begun(_Event):
     operator: str
     reason: str
     revert_of: str = ""
-    """The run whose rows are to be restored; empty otherwise."""
+    """The run to revert; empty otherwise."""
 
     @classmethod
     def of(cls, receipt: Receipt) -> Self:
-        """What this line says by a receipt."""
+        """The line for a receipt."""
         asked = receipt.parameters
         return cls(
             run_id=receipt.run_id,
@@ -717,7 +717,7 @@ class Closed(_End):
 
     @classmethod
     def of(cls, receipt: Receipt) -> Self:
-        """What this line says by a receipt."""
+        """The line for a receipt."""
         changes = receipt.written.rows if receipt.state == "applied" else ()
         return cls(**_end_by(receipt), state=receipt.state, changes=changes)  # type: ignore[arg-type]
 
@@ -732,14 +732,14 @@ class Settled(_End):
 
     @classmethod
     def of(cls, receipt: Receipt, settlement: Settlement, changes: tuple[Change, ...]) -> Self:
-        """What this line says by a receipt and a settlement."""
+        """The line for a receipt and a settlement."""
         return cls(**_end_by(receipt), outcome=settlement.outcome, changes=changes)
 
 
 class Archived(_Event):
     event: Literal["archived"] = "archived"
     cells: Sha256
-    """SHA-256 of the sources of the notebook's code cells, each followed by a zero byte, less the injected cell."""
+    """SHA-256 of the sources of the notebook's code cells, each followed by a zero byte, without the injected cell."""
     notebook: Literal["as shipped", "edited"]
 
 
@@ -762,11 +762,11 @@ def _events() -> TypeAdapter[Event]:
 
 
 def read_event(line: bytes) -> Event:
-    """The event of a line of the ledger.
+    """Read the event of a line of the ledger.
 
     Raises
     ------
-    ValueError : it is not such a line; the message says in one line where not.
+    ValueError : it is not such a line; the message says in one line what is wrong.
     """
     return _read(lambda text: _events().validate_json(text, extra="ignore"), line)
 
@@ -782,7 +782,7 @@ class _Draft(GenerateJsonSchema):
 
 
 def schemas() -> dict[str, str]:
-    """The text of each JSON Schema, by file name: a definition a line."""
+    """The text of each JSON Schema by file name, with one definition per line."""
     documents: dict[str, TypeAdapter[Any]] = {
         "ledger": _events(),
         "plan": TypeAdapter(PlanDocument),

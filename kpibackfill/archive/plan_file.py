@@ -1,4 +1,4 @@
-"""The fingerprint of a plan, and ``plan.json`` held against it; read without a database."""
+"""The fingerprint of a plan, and ``plan.json`` read and checked against it, without a database."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kpibackfill.errors import Refused
 def fingerprint(databases: Databases, rows: Sequence[PlanRow]) -> str:
     """SHA-256 over the canonical JSON of the databases and the plan's rows.
 
-    A row counts with its key, action, 4-byte value, period, basis, population and before-image, whose ``meta``
-    counts as its own SHA-256.
+    It covers a row's key, action, 4-byte value, period, basis, population and before-image, with the SHA-256 of
+    ``meta`` in its place.
     """
     counted = [
         {
@@ -48,11 +48,11 @@ def _without_content(before: Image) -> dict[str, Any]:
 
 
 def read_plan(path: Path) -> PlanDocument:
-    """A ``plan.json`` of the archive.
+    """Read a ``plan.json`` of the archive.
 
     Raises
     ------
-    Refused : it is missing, or its rows are not those of its fingerprint.
+    Refused : it is missing or can't be read, or its rows do not match its fingerprint.
     """
     try:
         document = read(PlanDocument, path.read_bytes())

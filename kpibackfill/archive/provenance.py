@@ -1,4 +1,4 @@
-"""Which code, which packages, which machine: what a receipt says of how a run came about."""
+"""Which code, which packages and which notebook a run used, for its record."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _FOLDER = Path(__file__).parents[1]
 
 
 def notebook_path(name: str = "kpi_backfill.ipynb") -> Path:
-    """The notebook as shipped: inside the installed package, or beside it in a checkout."""
+    """The notebook as shipped: inside the installed package, or next to it in a checkout."""
     installed = _FOLDER / "notebooks" / name
     return installed if installed.is_file() else _FOLDER.parent / "notebooks" / name
 
 
 def cells_digest(notebook: bytes) -> str:
-    """SHA-256 of the sources of a notebook's code cells, less the one that papermill injects."""
+    """SHA-256 of the sources of a notebook's code cells, without the one that papermill injects."""
     cells = json.loads(notebook)["cells"]
     digest = hashlib.sha256()
     for cell in cells:
@@ -84,7 +84,7 @@ def sources_digest() -> str:
 
 
 def _git(*arguments: str) -> bytes:
-    # GIT_DIR and its like, as in a hook, would have it speak of another repository.
+    # GIT_DIR and the like, which git sets for a hook, would point it to another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(_FOLDER.parent), *arguments]
     return subprocess.run(command, check=True, capture_output=True, timeout=10, env=environment).stdout

@@ -1,6 +1,6 @@
-"""The rows in a database held against the archive, by the run id and the plan in their ``meta``.
+"""Compares the rows in a database with the archive, by the run id and the plan in their ``meta``.
 
-Both directions: a row that claims a run must be known to that run, and what was recorded last must still be there.
+In both directions: a row that names a run must be known to that run, and what was last recorded must still be there.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from kpibackfill.database.image import Image, RowKey
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.numbers import same
 
-# What an image has besides its value, which is compared as a 4-byte number before.
+# The parts of an image other than its value, which is compared first, as a 4-byte number.
 _PARTS = ("period_year", "period_month", "meta", "row_id")
 
 
 def reconcile(config: Config, target: str, head: str = "") -> Verdict:
-    """As `verify`, and the rows in a target's database held against what was recorded of them last, to the byte.
+    """Verify the archive, and compare a target's rows to the byte with what was last recorded of them.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def reconcile(config: Config, target: str, head: str = "") -> Verdict:
 
 
 def _changes(runs_dir: Path, target: Target) -> list[RecordedChange]:
-    """What was written to the target, or by another name to the same database."""
+    """What was written to the target, or to the same database under another name."""
     found = changes(runs_dir)
     here = DatabaseIdentity(**identity(target.store_url))
     others = {change.run_id for change in found if change.target != target.name}
@@ -75,7 +75,7 @@ def _stored(target: Target) -> tuple[dict[RowKey, list[Image]], set[int]]:
 def _claims(
     stored: dict[RowKey, list[Image]], recorded: list[RecordedChange], fingerprints: dict[str, str | None]
 ) -> Iterator[tuple[RowKey, IntegrityFinding]]:
-    """Rows that claim a run which does not know them, or not so."""
+    """Findings about rows that name a run which did not write them, or wrote them differently."""
     written = {(change.run_id, change.key): change for change in recorded}
     for key, images in stored.items():
         for image in images:
@@ -85,22 +85,22 @@ def _claims(
             run_id = str(claim.get("run_id"))
             change = written.get((run_id, key))
             if run_id not in fingerprints:
-                problem = f"claims the run {run_id}, which is not in this archive"
+                problem = f"names the run {run_id}, which is not in this archive"
             elif change is None or change.after is None:
-                problem = f"claims the run {run_id}, which wrote no such row"
+                problem = f"names the run {run_id}, which wrote no such row"
             elif claim.get("plan") != fingerprints[run_id]:
-                problem = f"claims another plan than that of {run_id}"
+                problem = f"names a plan other than that of {run_id}"
             elif not same(image.metric_value, change.after):
-                problem = f"holds another value than {run_id} wrote, which it claims"
+                problem = f"names {run_id}, which wrote another value"
             elif len(images) > 1:
-                problem = f"is there {len(images)} times"
+                problem = f"exists {len(images)} times"
             else:
                 continue
             yield key, _finding(key, problem)
 
 
 def _left(runs_dir: Path, run_ids: Iterable[str]) -> dict[tuple[str, RowKey], Image | None]:
-    """The image that each run left of each row; none of a run whose plan can't be read, which `verify` tells."""
+    """The image that each run left of each row, less those of a plan that can't be read, which `verify` reports."""
     found: dict[tuple[str, RowKey], Image | None] = {}
     for run_id in run_ids:
         with suppress(KpiBackfillError, AssertionError):
@@ -117,21 +117,21 @@ def _recorded(
     left: dict[tuple[str, RowKey], Image | None],
     known: Set[RowKey],
 ) -> Iterator[tuple[RowKey, IntegrityFinding]]:
-    """Rows that are not what was recorded of them last; of `known` it is reported already that they are not."""
+    """Findings about rows that differ from what was last recorded of them; those in `known` have one already."""
     for key, change in last.items():
         images, run_id = stored.get(key, []), change.run_id
         named = any((php_serialize.loads(image.meta) or {}).get("run_id") == run_id for image in images)
         problem = ""
         if change.after is None:
-            problem = f"was deleted by {run_id} and is there again" if images else ""
+            problem = f"was deleted by {run_id} and exists again" if images else ""
         elif not images:
-            gone = "" if key[0] in snapshots else ", and its snapshot has no row any more"
+            gone = "" if key[0] in snapshots else ", and its snapshot has no rows left"
             problem = f"was written by {run_id} and is gone{gone}"
         elif not any(same(image.metric_value, change.after) for image in images):
-            # A row that still claims the run is reported already.
-            problem = "" if named else f"holds another value than {run_id} wrote last"
+            # A row that still names the run has a finding already.
+            problem = "" if named else f"differs from the value that {run_id} wrote last"
         elif not change.reverts and not named:
-            problem = f"does not name {run_id} any more, which wrote it last"
+            problem = f"no longer names {run_id}, which wrote it last"
         elif key not in known:
             problem = _unlike(images, left.get((run_id, key)), run_id)
         if problem:
@@ -139,15 +139,15 @@ def _recorded(
 
 
 def _unlike(images: list[Image], image: Image | None, run_id: str) -> str:
-    """In what a row with the value and the name of its run differs from what that left; empty for nothing."""
+    """How a row with the value and the name of its run differs from what the run left; empty if it does not."""
     if len(images) > 1:
-        return f"is there {len(images)} times"
+        return f"exists {len(images)} times"
     if image is None or is_image(images[0], image):
         return ""
     parts = [name for name in _PARTS if getattr(images[0], name) != getattr(image, name)]
     if image.row_id is None and "row_id" in parts:
         parts.remove("row_id")  # the database chose it
-    return f"is not as {run_id} left it: {', '.join(parts)}"
+    return f"differs from what {run_id} left: {', '.join(parts)}"
 
 
 def _finding(key: RowKey, problem: str) -> IntegrityFinding:

@@ -1,7 +1,7 @@
 """The record of one run: its folder, its receipt, and the ledger's lines about it.
 
-The receipt is written by the package, never by the notebook, and each time whole. Its ``state`` is what is known
-to have happened: ``planned`` nothing written yet, ``applying`` a transaction may be under way, and at the end
+The package writes the receipt, never the notebook, and always as a whole. Its ``state`` says what is known to have
+happened: ``planned`` (nothing is written yet), ``applying`` (a transaction may be under way), and at the end
 ``dry_run``, ``applied``, ``refused`` or ``failed``. A closed receipt is never changed.
 """
 
@@ -49,8 +49,8 @@ RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
     "SHA256SUMS",
 )
 INDEX = "index.html"
-"""In the folder of all runs; it is made from the ledger, and vouches for nothing."""
-# Under this name the run's id is in the metadata of an output of its notebook.
+"""In the folder of all runs; it is generated from the ledger, and is not evidence."""
+# The key of the run's id in the metadata of an output of its notebook.
 RUN_METADATA = "kpibackfill"
 _RUN_ID = re.compile(RUN_ID[1:-1])
 
@@ -61,7 +61,7 @@ class RunRecord:
     def __init__(self, runs_dir: Path, run_id: str) -> None:
         if not is_run_id(run_id):
             raise Refused(
-                f"{run_id!r:.80} is not a full run id, which whatever writes needs; nothing was written. "
+                f"{run_id!r:.80} is not a full run id, which is required here; nothing was written. "
                 "`kpibackfill runs` lists them.",
                 code="run_id",
             )
@@ -71,13 +71,13 @@ class RunRecord:
         if self.folder.is_symlink():
             raise Refused(
                 f"{self.folder} is a link, which may lead out of the archive; nothing was read. "
-                "`kpibackfill verify` says more.",
+                "Run `kpibackfill verify` for details.",
                 code="altered",
             )
 
     @classmethod
     def create(cls, config: Config, target: Target, parameters: Parameters, started_by: StartedBy) -> RunRecord:
-        """Make the folder, the first receipt and the ledger's line ``begun``."""
+        """Create the folder, the first receipt and the ledger's line ``begun``."""
         began = datetime.now(UTC)
         years = "-".join(dict.fromkeys([f"{parameters.from_year}", f"{parameters.to_year}"]))
         kind = "apply" if parameters.apply else "dry-run"
@@ -120,7 +120,7 @@ class RunRecord:
 
         Raises
         ------
-        Refused : there is no such run, or the receipt can't be read since it was altered.
+        Refused : there is no such run, or the receipt can't be read because it was altered.
         KpiBackfillError : the receipt can't be read.
         """
         try:
@@ -138,20 +138,20 @@ class RunRecord:
 
     @property
     def settlement(self) -> Settlement | None:
-        """What was found out about a run that was cut off while it was writing; ``None`` where nobody has."""
+        """What was found out about a run that was cut off while it was writing; ``None`` if nobody settled it."""
         path = self.folder / SETTLEMENT
         return _document(path, Settlement) if path.is_file() else None
 
     def add(self, name: str, content: bytes | str) -> None:
-        """Add a file of the run before the run is closed."""
+        """Add a file to the run, before the run is closed."""
         files.write(self.folder / name, content)
 
     def write(self, name: str, document: Receipt | PlanDocument) -> None:
-        """Add a JSON document of the run, or write it anew."""
+        """Add or replace a JSON document of the run."""
         files.write(self.folder / name, files.readable(document.as_json()))
 
     def update(self, **members: Any) -> None:
-        """Write the receipt anew with more or newer members, unless somebody has settled the run meanwhile."""
+        """Update members of the receipt, unless someone has settled the run in the meantime."""
         receipt = self.receipt
         if receipt.ended_at is not None:
             raise AssertionError(f"{self.run_id} is closed")
@@ -170,17 +170,17 @@ class RunRecord:
 
     @property
     def altered(self) -> str:
-        """Which file of the run is not the one that the ledger lists, in a few words; empty where none is."""
+        """Which file of the run differs from the ledger, in a few words; empty if none does."""
         sealed: dict[str, str] = {}
         for event in self.events():
             sealed |= event.files
-        goes_by = [name for name in (RECEIPT, PLAN) if (self.folder / name).exists()]
-        for name in [*goes_by, *sealed]:
+        documents = [name for name in (RECEIPT, PLAN) if (self.folder / name).exists()]
+        for name in [*documents, *sealed]:
             path = self.folder / name
             if name not in sealed:
-                problem = "is in no line of the ledger that can be relied on"
+                problem = "is not in any intact line of the ledger"
             elif not path.is_file():
-                problem = "is missing since it was archived"
+                problem = "was removed since it was archived"
             elif files.sha256(path) != sealed[name]:
                 problem = "was altered since it was archived"
             else:
@@ -189,32 +189,32 @@ class RunRecord:
         return ""
 
     def require_unaltered(self) -> None:
-        """Refuse a run whose files are not those that the ledger lists, before anything is done by them.
+        """Refuse a run whose files are not those that the ledger lists.
 
         Raises
         ------
-        Refused : a file is missing or altered, or nothing vouches for what the run says; the message names it.
+        Refused : a file is missing or altered, or nothing vouches for it; the message names it.
         """
         if problem := self.altered:
-            raise Refused(f"{problem}; nothing was written. `kpibackfill verify` says more.", code="altered")
+            raise Refused(f"{problem}; nothing was written. Run `kpibackfill verify` for details.", code="altered")
 
     def seal(self, event: Closed | Settled | Archived, names: Iterable[str], adding: Mapping[str, str]) -> None:
-        """Put files of the run's folder into ``SHA256SUMS`` and, with the event, into the ledger.
+        """Add files of the run's folder to ``SHA256SUMS`` and, with the event, to the ledger.
 
-        Both under the ledger's lock, so that whoever holds it finds them agreeing. A run ends once, and is given its
-        notebook once: where another process was faster, nothing is done.
+        Both are written under the ledger's lock, so anyone who holds it finds them in agreement. A run ends once and
+        gets its notebook once: if another process was faster, nothing is done.
 
         Parameters
         ----------
-        names : files that lie in the folder already.
+        names : files that are already in the folder.
         adding : files to write, by name, under the same lock.
         """
         with ledger.writing(self.runs_dir) as book:
             once = (Closed, Settled) if isinstance(event, Closed | Settled) else type(event)
             if any(isinstance(earlier, once) for earlier in self.events()):
                 return
-            lying = sorted(name for name in names if name != SUMS and name[0] != ".")
-            added = {name: files.sha256(self.folder / name) for name in lying}
+            existing = sorted(name for name in names if name != SUMS and name[0] != ".")
+            added = {name: files.sha256(self.folder / name) for name in existing}
             added |= {name: files.write(self.folder / name, content) for name, content in adding.items()}
             sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())} | added
             digest = files.write(self.folder / SUMS, sum_lines(sums))
@@ -240,11 +240,11 @@ def is_run_id(text: str) -> bool:
 
 
 def _document(path: Path, model: type[Document]) -> Document:
-    """A JSON document of a run's folder.
+    """Read a JSON document of a run's folder.
 
     Raises
     ------
-    FileNotFoundError : there is none.
+    FileNotFoundError : it does not exist.
     KpiBackfillError : it can't be read.
     """
     try:
@@ -253,12 +253,12 @@ def _document(path: Path, model: type[Document]) -> Document:
         raise
     except (OSError, ValueError) as error:
         raise KpiBackfillError(
-            f"{path} can't be read: {error}. `kpibackfill verify` says more.", code="record"
+            f"{path} can't be read: {error}. Run `kpibackfill verify` for details.", code="record"
         ) from None
 
 
 def receipt_of(folder: Path) -> Receipt | None:
-    """The receipt in a run's folder; ``None`` where there is none that can be read."""
+    """The receipt in a run's folder; ``None`` if there is none that can be read."""
     try:
         return None if folder.is_symlink() else read(Receipt, (folder / RECEIPT).read_bytes())
     except (OSError, ValueError):
@@ -266,14 +266,14 @@ def receipt_of(folder: Path) -> Receipt | None:
 
 
 def open_record(runs_dir: Path, run_id: str) -> RunRecord:
-    """The record of a run that exists."""
+    """Open the record of an existing run."""
     record = RunRecord(runs_dir, run_id)
     _ = record.receipt
     return record
 
 
 def as_json(receipt: Receipt, folder: Path) -> dict[str, Any]:
-    """What ``run --json`` prints of a finished run."""
+    """What ``run --json`` prints about a finished run."""
     members = receipt.changed(**{name: getattr(receipt, name) for name in _PRINTED}).as_json()
     return {
         "run_id": receipt.run_id,

@@ -1,4 +1,4 @@
-"""What the archive says of its runs, read from the ledger; a receipt is opened only where the ledger says too little.
+"""The runs of an archive, read from the ledger; a receipt is opened only where the ledger is not enough.
 
 Nothing here queries a database, and nothing is ever written or deleted.
 """
@@ -40,7 +40,7 @@ class RunSummary(Record):
     state: str
     """The receipt's; a run that was cut off while it was writing is ``unsettled``."""
     settled: bool = False
-    """Whether ``settle`` found the state."""
+    """Whether the state comes from ``settle``."""
     started_at: str
     """This and `ended_at`: ISO instants in UTC."""
     ended_at: str | None = None
@@ -49,7 +49,7 @@ class RunSummary(Record):
     revert_of: str
     kpis: tuple[str, ...] = ()
     planned: int = 0
-    """Number of rows, as is `written`."""
+    """Number of rows, like `written`."""
     written: int = 0
     fingerprint: str | None = None
     """Of the plan."""
@@ -61,17 +61,17 @@ class RunSummary(Record):
 
 
 class RunDetails(RunSummary):
-    """All that is on record of one run."""
+    """Everything on record about one run."""
 
     folder: str
     altered: str
-    """Which of its files is not as it was archived, in words; empty where none is."""
+    """Which of its files differs from the ledger, in words; empty if none does."""
     receipt: Receipt
     settlement: Settlement | None
     files: dict[str, str]
-    """SHA-256 by name, as the ledger has them."""
+    """SHA-256 by file name, as in the ledger."""
     events: tuple[Event, ...]
-    """The ledger's lines of the run, in order."""
+    """The ledger's lines about the run, in order."""
 
     def as_json(self) -> dict[str, Any]:
         return super().as_json() | {"receipt": self.receipt.as_json()}
@@ -85,7 +85,7 @@ def list_runs(
     kpi: str | None = None,
     state: str | None = None,
 ) -> list[RunSummary]:
-    """The runs, the oldest first; of one target, year, KPI or state where these are given.
+    """The runs, oldest first, filtered by target, year, KPI or state.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def list_runs(
     found = read_runs(ledger.events(runs_dir), runs_dir)
     states = {*STATES, *(run.state for run in found.values())}
     if state is not None and state not in states:
-        raise Refused(f"There is no state {state!r}; there are: {', '.join(sorted(states))}.", code="state")
+        raise Refused(f"There is no state {state!r}; the states are: {', '.join(sorted(states))}.", code="state")
     return [
         run
         for run in found.values()
@@ -106,14 +106,14 @@ def list_runs(
 
 
 def refuse_unknown_target(config: Config, target: str | None) -> None:
-    """Refuse a name that neither the configuration nor any run knows: its empty list would be taken for an answer."""
+    """Refuse a target that neither the configuration nor any run has: an empty list would look like an answer."""
     if target is None or target in config.targets:
         return
     recorded = {event.target for event in ledger.events(config.runs_dir) if isinstance(event, Begun)}
     if target not in recorded:
         raise Refused(
             f"There is no target {target!r} in {config.path.name} or on record; "
-            f"there are: {', '.join(sorted({*config.targets, *recorded}))}.",
+            f"the targets are: {', '.join(sorted({*config.targets, *recorded}))}.",
             code="unknown_target",
         )
 
@@ -122,7 +122,7 @@ def read_runs(events: Iterable[Event], runs_dir: Path) -> dict[str, RunSummary]:
     """The runs by id, gathered from the events of the ledger."""
     by_run: dict[str, list[Event]] = {}
     for event in events:
-        # Where its first line is gone, which `verify` reports, nothing is known of a run.
+        # Nothing is known about a run whose first line is gone; `verify` reports that.
         if isinstance(event, Begun) or event.run_id in by_run:
             by_run.setdefault(event.run_id, []).append(event)
     return {run_id: _summary(events, runs_dir / run_id) for run_id, events in by_run.items()}
@@ -164,7 +164,7 @@ def _summary(events: list[Event], folder: Path) -> RunSummary:
 
 
 def _cut_off(folder: Path) -> dict[str, Any]:
-    """What the receipt says of a run whose end the ledger does not know."""
+    """What the receipt says about a run whose end is not in the ledger."""
     receipt = receipt_of(folder)
     if receipt is None:
         return {"state": "unknown"}
@@ -178,11 +178,11 @@ def _cut_off(folder: Path) -> dict[str, Any]:
 
 
 def resolve_run(runs_dir: Path, text: str) -> str:
-    """The full id of a run that is named by ``latest``, or by the beginning or the end of its id. For reading only.
+    """The full id of a run named by ``latest`` or by the beginning or end of its id; for reading only.
 
     Raises
     ------
-    Refused : no run is meant, or more than one.
+    Refused : the name fits no run, or several.
     """
     ids = list(dict.fromkeys(event.run_id for event in ledger.events(runs_dir) if isinstance(event, Begun)))
     if text == "latest" and ids:
@@ -193,13 +193,13 @@ def resolve_run(runs_dir: Path, text: str) -> str:
         raise Refused(f"There is no run {text!r} in {runs_dir}; `kpibackfill runs` lists them.", code="unknown_run")
     if len(found) > 1:
         raise Refused(
-            f"{text!r} may be {len(found)} runs: {some(found, 3)}. Give more of the id.", code="ambiguous_run"
+            f"{text!r} matches {len(found)} runs: {some(found, 3)}. Give more of the id.", code="ambiguous_run"
         )
     return found[0]
 
 
 def show_run(runs_dir: Path, run_id: str) -> RunDetails:
-    """All that is on record of one run.
+    """Everything on record about one run.
 
     Raises
     ------
@@ -209,7 +209,9 @@ def show_run(runs_dir: Path, run_id: str) -> RunDetails:
     events = record.events()
     run = read_runs(events, runs_dir).get(run_id)
     if run is None:
-        raise Refused(f"The ledger has no beginning of {run_id}; `kpibackfill verify` says more.", code="unknown_run")
+        raise Refused(
+            f"The ledger has no first line of {run_id}. Run `kpibackfill verify` for details.", code="unknown_run"
+        )
     added: dict[str, str] = {}
     for event in events:
         added |= event.files
@@ -217,7 +219,7 @@ def show_run(runs_dir: Path, run_id: str) -> RunDetails:
     return RunDetails(
         **dict(run),
         folder=str(record.folder),
-        altered=f"{problem}: what is shown here may be wrong. `kpibackfill verify` says more." if problem else "",
+        altered=f"{problem}: what is shown here may be wrong. Run `kpibackfill verify` for details." if problem else "",
         receipt=record.receipt,
         settlement=record.settlement,
         files={name: digest for name, digest in sorted(added.items()) if name != SUMS},

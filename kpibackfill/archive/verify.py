@@ -1,4 +1,4 @@
-"""Whether the archive is what the ledger says of it: each line, each file, and what was true at a noted head.
+"""Checks the archive against its ledger: each line, each file, and a head that was noted earlier.
 
 The chain shows that no line was altered, removed or moved since the line after it was written; a head that was noted
 elsewhere shows the same for the last lines, which no line follows.
@@ -49,7 +49,7 @@ from kpibackfill.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class IntegrityFinding:
-    """One thing that is not as the ledger says: `what` it is about (a line or a file), and a sentence."""
+    """A disagreement with the ledger: `what` it is about (a line or a file), and the `problem` in words."""
 
     what: str
     problem: str
@@ -60,10 +60,10 @@ class IntegrityFinding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `verify` found: the digest of the last line, numbers of what was looked at, findings, and notes.
+    """What `verify` found: the digest of the last line, how much was checked, findings, and notes.
 
-    A note is worth knowing and speaks against nothing, such as a run that has not ended. Where a `target` was held
-    against the archive, `rows` of its table were looked at, and `recorded` rows on record were held against them.
+    A note is worth knowing but not a problem, such as a run that has not ended. If a `target` was compared with the
+    archive, `rows` is how many rows its table has, and `recorded` how many rows on record were compared with them.
     """
 
     head: str
@@ -110,18 +110,18 @@ class Line:
 
 
 def verify(runs_dir: Path, head: str = "") -> Verdict:
-    """Hold the folder of runs against its ledger.
+    """Check the folder of runs against its ledger.
 
     Parameters
     ----------
-    head : the digest of a last line as it was noted elsewhere, at an earlier time.
+    head : the digest of the last line at an earlier time, as it was noted elsewhere.
 
     Raises
     ------
-    Refused : `head` is no digest, or there is no ledger to go by.
+    Refused : `head` is not a digest, or there are no runs yet.
     """
     if head and not re.fullmatch(r"[0-9a-f]{64}", head):
-        raise Refused("--head wants the 64 hexadecimal digits that `kpibackfill verify` printed.", code="head")
+        raise Refused("--head needs the 64 hexadecimal digits that `kpibackfill verify` printed.", code="head")
     if not (runs_dir / ledger.FILE_NAME).is_file():
         if not runs_dir.is_dir() or not any(runs_dir.iterdir()):
             raise Refused(f"There are no runs in {runs_dir} yet.", code="no_runs")
@@ -131,7 +131,7 @@ def verify(runs_dir: Path, head: str = "") -> Verdict:
         pass
     verdict = _look(runs_dir, content, head)
     if verdict.findings:
-        # A run may have been adding its files at this moment: what is found once nobody can, holds.
+        # A run may just have been adding its files: only what is found while nobody can write counts.
         with ledger.held(runs_dir) as content:
             verdict = _look(runs_dir, content, head)
     return verdict
@@ -171,7 +171,7 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
         if _LEFT_OVER.fullmatch(path.name) or _never_began(path):
             notes.append(IntegrityFinding(path.name, "was left over when writing was interrupted; no run began"))
         else:
-            findings.append(IntegrityFinding(path.name, "is in no line of the ledger"))
+            findings.append(IntegrityFinding(path.name, "is not in the ledger"))
     last = lines[-1].digest if lines else ""
     count = sum(map(len, listed.values()))
     return Verdict(last, len(lines), len(listed), count, tuple(findings), tuple(notes))
@@ -185,7 +185,7 @@ def _lines(content: bytes) -> list[Line]:
 
 
 def _chain(lines: list[Line]) -> tuple[list[IntegrityFinding], list[IntegrityFinding]]:
-    """Each line held against its own digest and against the line before."""
+    """Check each line against its own digest and against the line before."""
     findings: list[IntegrityFinding] = []
     notes: list[IntegrityFinding] = []
     places = {line.digest: line.number for line in lines}
@@ -193,8 +193,8 @@ def _chain(lines: list[Line]) -> tuple[list[IntegrityFinding], list[IntegrityFin
     for line, after in zip(lines, [*lines[1:], None], strict=False):  # there may be no line at all
         vouched = after is not None and after.header is not None and after.header.previous == line.digest
         if not line.ended:
-            problem = "has lost its end of line" if line.whole else "was cut off: by a crash, a full disk or by hand"
-            findings.append(IntegrityFinding(line.name, f"the last, {problem}"))
+            problem = "has lost its end of line" if line.whole else "was cut off by a crash, a full disk or by hand"
+            findings.append(IntegrityFinding(line.name, f"is the last line and {problem}"))
         elif not line.whole and vouched:
             notes.append(IntegrityFinding(line.name, "was cut off when it was written, as the line after it confirms"))
         elif not line.whole:
@@ -218,19 +218,19 @@ def _unreadable(line: Line) -> str:
 
 
 def _link(previous: str, before: Line | None, places: dict[str, int]) -> str:
-    """What is wrong with a line's digest of the line before; empty for nothing."""
+    """What is wrong with a line's digest of the line before; empty if nothing is."""
     if previous == (before.digest if before else ""):
         return ""
     if not previous:
-        return "was the first line when it was written: lines were put before it, or moved"
+        return "was the first line when it was written: lines were inserted before it, or moved"
     if previous in places:
-        return f"followed what is line {places[previous]} now: lines were moved, removed or put in"
-    where = f"between lines {before.number} and it" if before else "before it"
-    return f"one or more lines {where} were removed, or the line before it was written anew"
+        return f"followed what is now line {places[previous]}: lines were moved, removed or inserted"
+    where = f"between line {before.number} and this one" if before else "before this one"
+    return f"one or more lines {where} were removed, or the line before it was rewritten"
 
 
 def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) -> Iterator[_Found]:
-    """Findings on one run's folder, each with whether it is only a note."""
+    """Findings about one run's folder, each with whether it is only a note."""
     folder = runs_dir / run_id
     if folder.is_symlink():
         yield IntegrityFinding(run_id, "its folder is a link, which may lead out of the archive"), False
@@ -249,14 +249,14 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
     if closed or {SETTLEMENT, SUMS} & {*others}:
         # Sums and settlement are written under the ledger's lock, together with the line that lists them.
         by = "its receipt" if closed else "the files in its folder"
-        problem = f"has ended by {by}, and no line says so: lines were cut off, or there was a crash"
+        problem = f"has ended by {by}, but no line says so: lines were cut off, or there was a crash"
         yield IntegrityFinding(run_id, problem), False
     else:
-        yield IntegrityFinding(run_id, "has begun and not ended: nothing vouches for its files yet"), True
+        yield IntegrityFinding(run_id, "has not ended: nothing vouches for its files yet"), True
 
 
 def _listed(path: Path, digest: str, expected: dict[str, str]) -> Iterator[_Found]:
-    """Findings on a file that the ledger lists with this digest."""
+    """Findings about a file that the ledger lists with this digest."""
     name = f"{path.parent.name}/{path.name}"
     if not path.is_file():
         yield IntegrityFinding(name, "is missing"), False
@@ -271,33 +271,33 @@ def _listed(path: Path, digest: str, expected: dict[str, str]) -> Iterator[_Foun
 
 
 def _is_itself(plan: Path) -> bool:
-    """Whether a plan's rows are those of its fingerprint."""
+    """Whether a plan's rows match its fingerprint."""
     with suppress(Refused):
         return bool(read_plan(plan))
     return False
 
 
 def _runs_ahead(sums: Path, expected: dict[str, str]) -> bool:
-    """Whether it lists what the ledger does and more files as they are: it is written before the ledger's line."""
+    """Whether the sums list all that the ledger does, and more files: they are written before the ledger's line."""
     text = sums.read_bytes().decode(errors="replace")
-    told = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
     others = {name: digest for name, digest in expected.items() if name != SUMS}
-    more = told.keys() - others.keys()
+    more = listed.keys() - others.keys()
     return (
         bool(more)
-        and text == sum_lines(told)
-        and told == {**others, **{name: told[name] for name in more}}
+        and text == sum_lines(listed)
+        and listed == {**others, **{name: listed[name] for name in more}}
         and all(
             name == Path(name).name
             and (sums.parent / name).is_file()
-            and files.sha256(sums.parent / name) == told[name]
+            and files.sha256(sums.parent / name) == listed[name]
             for name in more
         )
     )
 
 
 def _never_began(path: Path) -> bool:
-    """Whether this is a run's folder with nothing in it but the first receipt, from before the run's first line."""
+    """Whether this is a run's folder with at most the first receipt in it, from before the run's first line."""
     if not path.is_dir() or not is_run_id(path.name):
         return False
     names = [inside.name for inside in path.iterdir() if not _LEFT_OVER.fullmatch(inside.name)]
@@ -310,14 +310,14 @@ def _unlisted(run_id: str, name: str) -> _Found:
     if _LEFT_OVER.fullmatch(name):
         return IntegrityFinding(what, "was left over when writing was interrupted"), True
     if name == NOTEBOOK:
-        return IntegrityFinding(what, "is not archived yet, so that nothing vouches for it"), True
-    return IntegrityFinding(what, "is in no line of the ledger"), False
+        return IntegrityFinding(what, "is not archived yet, so nothing vouches for it"), True
+    return IntegrityFinding(what, "is not in the ledger"), False
 
 
 def _disagreeing(runs_dir: Path, events: list[Event], found: Set[str]) -> Iterator[IntegrityFinding]:
     """Runs whose receipt or settlement disagrees with the ledger, from which the archive is read.
 
-    What is `found` already, such as an altered file, vouches for nothing.
+    A file that is in `found` already, such as an altered one, is not evidence.
     """
     by_run: dict[str, list[Begun | End]] = {}
     for event in events:
@@ -345,7 +345,7 @@ def _contradicted(
         if isinstance(event, Begun):
             by_files: Event = Begun.of(receipt)
         elif isinstance(event, Closed):
-            # A receipt that has not ended disagrees in its state at least.
+            # A receipt that has not ended disagrees at least in its state.
             by_files = Closed.of(receipt if receipt.state in get_args(FinalState) else receipt.changed(state="failed"))
         elif settlement is not None:
             by_files = Settled.of(receipt, settlement, event.changes)

@@ -82,13 +82,13 @@ def test_rows_that_are_not_as_recorded_are_named(bench: Workbench) -> None:
     change(bench, rows[5], metric_value=4321.0, meta=b"Array")
     assert set(found(bench)) == {
         f"{named(rows[0])}: was written by {run_id} and is gone",
-        f"snapshot {rows[0]['snapshot_id']}, smuggled: claims the run {run_id}, which wrote no such row",
-        f"{named(rows[1])}: holds another value than {run_id} wrote, which it claims",
-        f"{named(rows[2])}: does not name {run_id} any more, which wrote it last",
-        f"{named(rows[3])}: claims the run 2001{run_id[4:]}, which is not in this archive",
-        f"{named(rows[3])}: does not name {run_id} any more, which wrote it last",
-        f"{named(rows[4])}: claims another plan than that of {run_id}",
-        f"{named(rows[5])}: holds another value than {run_id} wrote last",
+        f"snapshot {rows[0]['snapshot_id']}, smuggled: names the run {run_id}, which wrote no such row",
+        f"{named(rows[1])}: names {run_id}, which wrote another value",
+        f"{named(rows[2])}: no longer names {run_id}, which wrote it last",
+        f"{named(rows[3])}: names the run 2001{run_id[4:]}, which is not in this archive",
+        f"{named(rows[3])}: no longer names {run_id}, which wrote it last",
+        f"{named(rows[4])}: names a plan other than that of {run_id}",
+        f"{named(rows[5])}: differs from the value that {run_id} wrote last",
     }
     result = bench.command("verify", "--target", "test")
     assert result.exit_code == 2
@@ -112,7 +112,7 @@ def test_a_reverted_run_leaves_no_finding(bench: Workbench) -> None:
                 period_month=12,
             )
         )
-    assert found(bench) == [f"{named(insert)}: was deleted by {reverted['run_id']} and is there again"]
+    assert found(bench) == [f"{named(insert)}: was deleted by {reverted['run_id']} and exists again"]
 
 
 @both_layouts
@@ -125,9 +125,9 @@ def test_every_column_of_a_row_written_last_is_held_to_what_the_run_left(bench: 
     change(bench, rows[1], period_year=1999)
     change(bench, rows[2], meta=meta.replace(b'"computed_for_year";i:20', b'"computed_for_year";i:19'))
     assert found(bench) == [
-        f"{named(rows[0])}: is not as {run_id} left it: period_month",
-        f"{named(rows[1])}: is not as {run_id} left it: period_year",
-        f"{named(rows[2])}: is not as {run_id} left it: meta",
+        f"{named(rows[0])}: differs from what {run_id} left: period_month",
+        f"{named(rows[1])}: differs from what {run_id} left: period_year",
+        f"{named(rows[2])}: differs from what {run_id} left: meta",
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_row_that_a_revert_put_back_is_held_to_the_byte_as_well(bench: Workben
     reverted = bench.finish(revert_of=applied["run_id"], apply=True)
     row = next(row for row in reverted["written"]["rows"] if row["action"] == "update")
     change(bench, row, meta=b"Array", period_month=1)
-    assert found(bench) == [f"{named(row)}: is not as {reverted['run_id']} left it: period_month, meta"]
+    assert found(bench) == [f"{named(row)}: differs from what {reverted['run_id']} left: period_month, meta"]
 
 
 @on("sqlite")
@@ -170,7 +170,7 @@ def test_a_forged_record_is_seen_in_the_database(bench: Workbench) -> None:
     (finding,) = verify(runs_dir).findings
     assert finding.problem == "disagrees with the ledger: changes"
     assert found(bench) == [
-        f"{named(receipt['written']['rows'][0])}: holds another value than {receipt['run_id']} wrote, which it claims"
+        f"{named(receipt['written']['rows'][0])}: names {receipt['run_id']}, which wrote another value"
     ]
 
 

@@ -85,7 +85,7 @@ def test_a_shortened_id_is_understood_when_one_run_is_meant(here: Workbench) -> 
     assert resolve_run(runs_dir, "latest") == ids[-1]
     assert [resolve_run(runs_dir, run_id[-6:]) for run_id in ids] == ids
     assert resolve_run(runs_dir, ids[0]) == ids[0]
-    with pytest.raises(Refused, match=r"may be 3 runs"):
+    with pytest.raises(Refused, match=r"matches 3 runs"):
         resolve_run(runs_dir, "20")
     for nothing in ("", "zzz", "../" + ids[0]):
         with pytest.raises(Refused, match="There is no run"):
@@ -207,7 +207,7 @@ def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run_id": 1}', "[" * 100_000])
-def test_a_receipt_or_a_settlement_that_is_none_is_told_in_a_line(
+def test_a_receipt_or_a_settlement_that_is_not_one_is_reported_in_a_line(
     made_archive: Workbench, runs_dir: Path, content: str
 ) -> None:
     configuration = runs_dir.parent / "kpibackfill.toml"
@@ -226,7 +226,7 @@ def test_a_receipt_or_a_settlement_that_is_none_is_told_in_a_line(
         for arguments in (["show", run.name], ["revert", run.name]):
             message = refusal(command(*arguments))
             assert problem in message
-            assert "`kpibackfill verify` says more" in message
+            assert "Run `kpibackfill verify` for details." in message
         assert command("runs").exit_code == command("history").exit_code == 0
 
 
@@ -316,7 +316,7 @@ def test_the_same_in_a_notebook_as_dataframes(here: Workbench) -> None:
         changes[["about", "name", "one", "other"]].itertuples(index=False, name=None)
     )
     for misspelt in (kb.runs, kb.history):
-        with pytest.raises(Refused, match=r"There is no target 'tset' in .* there are: test\."):
+        with pytest.raises(Refused, match=r"There is no target 'tset' in .* the targets are: test\."):
             misspelt(target="tset")
     assert kb.verify().findings == ()
 

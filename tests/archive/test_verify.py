@@ -81,9 +81,9 @@ def test_an_unlisted_file_or_folder_and_a_missing_folder_are_found(runs_dir: Pat
     (runs_dir / "notes.txt").write_text("1")
     shutil.copytree(run, runs_dir / f"2001{run.name[4:]}")
     assert set(found(verify(runs_dir))) == {
-        f"{run.name}/more.csv: is in no line of the ledger",
-        "notes.txt: is in no line of the ledger",
-        f"2001{run.name[4:]}: is in no line of the ledger",
+        f"{run.name}/more.csv: is not in the ledger",
+        "notes.txt: is not in the ledger",
+        f"2001{run.name[4:]}: is not in the ledger",
     }
     shutil.rmtree(run)
     assert f"{run.name}: its folder is missing" in found(verify(runs_dir))
@@ -182,7 +182,9 @@ def test_a_line_that_a_crash_cut_off_is_told_and_the_chain_goes_on_after_it(runs
     ledger.append(runs_dir, approved(run_id, by="somebody", note="looked at"))
     lines = lines_of(runs_dir)
     write_lines(runs_dir, [*lines[:-1], lines[-1][:70]])
-    assert found(verify(runs_dir)) == ["ledger.jsonl line 9: the last, was cut off: by a crash, a full disk or by hand"]
+    assert found(verify(runs_dir)) == [
+        "ledger.jsonl line 9: is the last line and was cut off by a crash, a full disk or by hand"
+    ]
     ledger.append(runs_dir, approved(run_id, by="somebody", note="again"))
     verdict = verify(runs_dir)
     assert not verdict.findings
@@ -322,7 +324,7 @@ def test_the_cut_off_line_of_a_settlement_is_found_by_what_it_left(runs_dir: Pat
     receipt = json.loads((last / "receipt.json").read_bytes())
     (last / "receipt.json").write_text(json.dumps(receipt | {"state": "applying", "ended_at": None}))
     sums = (last / "SHA256SUMS").read_bytes()
-    problem = "has ended by the files in its folder, and no line says so: lines were cut off, or there was a crash"
+    problem = "has ended by the files in its folder, but no line says so: lines were cut off, or there was a crash"
     assert found(verify(runs_dir)) == [f"{last.name}: {problem}"]
     (last / "SHA256SUMS").unlink()
     assert found(verify(runs_dir)) == []
@@ -336,7 +338,7 @@ def test_a_folder_in_which_no_run_began_is_a_note(runs_dir: Path) -> None:
     assert not verdict.findings
     assert [note.what for note in verdict.notes] == ["20250101T000000Z-test-2024-apply-00000a"]
     (runs_dir / "20250101T000000Z-test-2024-apply-00000a" / "plan.json").write_text("{}")
-    assert found(verify(runs_dir)) == ["20250101T000000Z-test-2024-apply-00000a: is in no line of the ledger"]
+    assert found(verify(runs_dir)) == ["20250101T000000Z-test-2024-apply-00000a: is not in the ledger"]
 
 
 def test_the_index_is_no_evidence(runs_dir: Path) -> None:
@@ -354,7 +356,7 @@ def test_without_a_ledger_nothing_vouches_for_the_runs(runs_dir: Path, tmp_path:
 def test_a_ledger_that_was_emptied_vouches_for_no_folder(runs_dir: Path) -> None:
     (runs_dir / ledger.FILE_NAME).write_bytes(b"")
     verdict = verify(runs_dir)
-    assert found(verdict) == [f"{run.name}: is in no line of the ledger" for run in sorted(runs_dir.glob("2*"))]
+    assert found(verdict) == [f"{run.name}: is not in the ledger" for run in sorted(runs_dir.glob("2*"))]
     assert (verdict.head, verdict.lines) == ("", 0)
 
 

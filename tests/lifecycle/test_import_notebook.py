@@ -104,7 +104,7 @@ def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_li
     kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
     (bench.folder / "out.ipynb").rename(kept)
     assert [note.problem for note in verify(bench.config.runs_dir).notes] == [
-        "is not archived yet, so that nothing vouches for it"
+        "is not archived yet, so nothing vouches for it"
     ]
     assert bench.command("archive", str(kept)).exit_code == 0
     assert not verify(bench.config.runs_dir).notes

@@ -244,7 +244,7 @@ def test_a_settled_line_that_contradicts_the_settlement_or_is_gone_is_found(benc
     assert str(finding) == f"{record.run_id}/settlement.json: disagrees with the ledger: outcome"
     path.write_bytes(b"\n".join([*lines, b""]))
     (finding,) = verify(bench.config.runs_dir).findings
-    assert str(finding).startswith(f"{record.run_id}: has ended by the files in its folder, and no line says so")
+    assert str(finding).startswith(f"{record.run_id}: has ended by the files in its folder, but no line says so")
     assert bench.command("settle", record.run_id).exit_code == 0
     assert not verify(bench.config.runs_dir).findings
 
