@@ -22,6 +22,7 @@ from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.numbers import float4
 from kpibackfill.run import RUN_VARIABLE, prepare
 from kpibackfill.tables import kpi_fact, snapshot
+from kpibackfill.text import count
 
 MODULE = """
 import kpibackfill as kb
@@ -66,16 +67,16 @@ def _steps(folder: Path, url: sa.URL, *, rows: int, kpis: int, every: int, apply
         record = RunRecord.create(config, config.target("bench"), parameters, "kpibackfill run")
         os.environ[RUN_VARIABLE] = record.run_id
         values = parameters.as_notebook()
-    print(f"\n{rows:,} rows, {url.get_backend_name()}")
+    print(f"\n{count(rows, 'row')}, {url.get_backend_name()}")
     run = kb.begin(**values)
     readings = _timed("read", lambda: kb.compute_kpis(run))
     drift = _timed("compare", lambda: kb.compare(readings))
     plan = _timed("plan", lambda: kb.make_plan(run, drift))
     if apply:
-        _timed(f"apply {len(plan):,} rows, figures and report included", lambda: kb.apply_plan(run, plan))
+        _timed(f"apply {count(len(plan), 'row')}, figures and report included", lambda: kb.apply_plan(run, plan))
         assert record.receipt.state == "applied"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    print(f"  {len(plan):,} rows in the plan; peak memory {peak:,.0f} MB")
+    print(f"  {count(len(plan), 'row')} in the plan; peak memory {peak:,.0f} MB")
 
 
 def _site(folder: Path, url: sa.URL, snapshots: int, kpis: int, every: int) -> dict[str, Any]:
