@@ -6,8 +6,9 @@ Where a rate rests on fewer than five people, neither the row nor its texts hold
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
-from kpibackfill.archive.models import DecisionLine, DriftRow, KpiRecord, PlanRow, Record
+from kpibackfill.archive.models import DecisionLine, DriftRow, KpiRecord, PlanRow
 from kpibackfill.database.image import RowKey
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, amount, measure, too_few
@@ -16,31 +17,47 @@ from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, amount, measure,
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 DIFFERS = STATUSES[:3]
 
-
 Kpis = Mapping[str, Kpi | KpiRecord]
 """By the registry's id; a KPI that only decisions set is not in it."""
 
 
-class ReadableDrift(DriftRow):
+@dataclass(frozen=True, slots=True)
+class ReadableDrift:
     """A row of the drift; where it is `withheld`, its numbers are ``None``."""
 
+    snapshot_id: int
+    snapshot_date: str
+    source: str
+    period: str
+    kpi_id: str
     label: str
+    status: str
+    moved: str
     withheld: bool
-    stored_text: str
-    computed_text: str
-    drift_text: str
+    basis: int | None
     basis_text: str
+    stored: float | None
+    stored_text: str
+    computed: float | None
+    computed_text: str
     size: float | None
     """Of the drift, in hundredths of its measure, so that shares and points sort together."""
+    drift_text: str
+    warnings: tuple[str, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def key(self) -> RowKey:
+        return self.snapshot_id, self.kpi_id
 
     @property
     def differs(self) -> bool:
         return self.status in DIFFERS
 
 
-class ReadableChange(Record):
-    """A row of a plan, with the snapshot that the drift knows."""
+@dataclass(frozen=True, slots=True)
+class ReadableChange:
+    """A row of a plan, and the drift's row of the same snapshot, if any."""
 
     snapshot_id: int
     kpi_id: str
@@ -50,8 +67,7 @@ class ReadableChange(Record):
     by: str
     from_text: str
     to_text: str
-    snapshot_date: str
-    source: str
+    snapshot: ReadableDrift | None
 
     @property
     def withheld(self) -> bool:
@@ -74,10 +90,9 @@ def _drift_row(row: DriftRow, kpi: Kpi | KpiRecord) -> ReadableDrift:
     few = too_few(kpi.unit, row.basis)
     # The stored value came from the same few people, so it is withheld next to a computed rate of theirs.
     withheld = few and row.computed is not None
-    hidden = dict.fromkeys(("stored", "computed", "delta", "change", "recorded")) if withheld else {}
-    hidden |= dict.fromkeys(("basis", "population")) if few else {}
-    shown = row.model_copy(update=hidden)
-    delta, change = shown.delta, shown.change
+    stored, computed, delta, change = (
+        None if withheld else value for value in (row.stored, row.computed, row.delta, row.change)
+    )
     stored_period = (row.stored_period_year, row.stored_period_month)
     remarks = [
         f"{NOT_FOR_PUBLICATION.capitalize()}." if withheld else "",
@@ -89,14 +104,24 @@ def _drift_row(row: DriftRow, kpi: Kpi | KpiRecord) -> ReadableDrift:
         *row.warnings,
     ]
     return ReadableDrift(
-        **dict(shown),
+        snapshot_id=row.snapshot_id,
+        snapshot_date=row.snapshot_date,
+        source=(row.source or "").replace("_", " "),
+        period=row.period,
+        kpi_id=row.kpi_id,
         label=kpi.label,
+        status=row.status,
+        moved=row.moved,
         withheld=withheld,
-        stored_text=FEW if withheld and row.stored is not None else amount(shown.stored, kpi.unit),
-        computed_text=FEW if withheld else amount(shown.computed, kpi.unit),
-        drift_text=FEW if withheld else NONE if delta == 0 else measure(delta, change, kpi.unit),
+        basis=None if few else row.basis,
         basis_text=FEW if few else rests_on(row.basis, row.population),
+        stored=stored,
+        stored_text=FEW if withheld and row.stored is not None else amount(stored, kpi.unit),
+        computed=computed,
+        computed_text=FEW if withheld else amount(computed, kpi.unit),
         size=change if kpi.unit == "count" else delta / 100 if kpi.unit == "points" and delta is not None else delta,
+        drift_text=FEW if withheld else NONE if delta == 0 else measure(delta, change, kpi.unit),
+        warnings=row.warnings,
         remarks=tuple(filter(None, remarks)),
     )
 
@@ -155,8 +180,7 @@ def plan_rows(
                 by={"set": "set by hand", "remove": "removed by hand", "revert": "restored"}.get(row.origin, ""),
                 from_text=from_text,
                 to_text=to_text,
-                snapshot_date=snapshot.snapshot_date if snapshot else "",
-                source=(snapshot.source or "") if snapshot else "",
+                snapshot=snapshot,
             )
         )
     return found
