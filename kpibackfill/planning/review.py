@@ -30,6 +30,7 @@ from kpibackfill.reporting import markup
 from kpibackfill.reporting.csv_export import MARK, no_formula
 from kpibackfill.reporting.rows import Kpis
 from kpibackfill.run import decidable
+from kpibackfill.text import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +46,7 @@ class Review:
     frame: pd.DataFrame
 
     def __repr__(self) -> str:
-        count = len(self.frame)
-        return f"{self.path}: {count} row{'s' * (count != 1)}"
+        return f"{self.path}: {count(len(self.frame), 'row')}"
 
     def _repr_html_(self) -> str:
         kpis = registry.load()
