@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -140,7 +140,7 @@ def history(
     found = value_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
     names = ["when", "run_id", "target", "snapshot_id", "kpi_id", "year", "action", "before", "value", "basis_before"]
     names += ["basis", "origin", "reverts", "reviewer", "decision_reason", "reason", "operator"]
-    rows = [{**dict(change), "when": change.at, "value": change.after} for change in found]
+    rows = [{**asdict(change), "when": change.at, "value": change.after} for change in found]
     frame = pd.DataFrame(rows, columns=names).astype(
         {"before": "float64", "value": "float64", "basis_before": "Int64", "basis": "Int64"}
         | dict.fromkeys(("snapshot_id", "year"), "int64")

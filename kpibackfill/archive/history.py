@@ -6,10 +6,12 @@ The one exception is a run that was cut off between its commit and its last line
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from kpibackfill.archive import ledger
-from kpibackfill.archive.models import Begun, Change, Decision, DecisionLine, End, Event, Settled
+from kpibackfill.archive import files, ledger
+from kpibackfill.archive.models import Action, Begun, Change, Decision, End, Event, Origin, Settled
 from kpibackfill.archive.run_record import receipt_of
 from kpibackfill.archive.runs import refuse_unknown_target
 from kpibackfill.config import Config
@@ -17,13 +19,23 @@ from kpibackfill.database.image import RowKey
 from kpibackfill.numbers import Unit, published, too_few
 
 
-class RecordedChange(Change):
-    """A change with the run that made it."""
+@dataclass(frozen=True, slots=True)
+class RecordedChange:
+    """A `Change` with the run that made it; not a model, since there may be a hundred thousand of them."""
 
     at: str
     """ISO instant in UTC."""
     run_id: str
     target: str
+    snapshot_id: int
+    kpi_id: str
+    year: int
+    action: Action
+    before: float | None
+    after: float | None
+    basis: int | None
+    unit: Unit | None
+    origin: Origin
     reverts: str
     """The run whose rows were restored."""
     reviewer: str
@@ -32,8 +44,16 @@ class RecordedChange(Change):
     reason: str
     """The run's, like `operator`."""
     operator: str
-    basis_before: int | None = None
+    basis_before: int | None
     """The basis of the value before, if a run wrote that value."""
+
+    @property
+    def key(self) -> RowKey:
+        return self.snapshot_id, self.kpi_id
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"before": files.number(self.before), "after": files.number(self.after)}
 
 
 def changes(runs_dir: Path, *, target: str | None = None) -> list[RecordedChange]:
@@ -74,7 +94,7 @@ def changes_of(events: Iterable[Event], runs_dir: Path) -> list[RecordedChange]:
     """The changes that these events of the ledger report."""
     begun: dict[str, tuple[int, Begun]] = {}
     ended: set[str] = set()
-    parts: list[tuple[int, list[RecordedChange]]] = []
+    parts: list[_Part] = []
     for place, event in enumerate(events):
         if isinstance(event, Begun):
             begun[event.run_id] = place, event
@@ -83,15 +103,15 @@ def changes_of(events: Iterable[Event], runs_dir: Path) -> list[RecordedChange]:
             first, beginning = begun[event.run_id]
             if event.applied and isinstance(event, Settled):
                 # It wrote when it ran, not when it was settled.
-                parts.append((first, _recorded(beginning.at, beginning, event.changes, event.decisions)))
+                parts.append(_Part(first, beginning.at, beginning, event.changes, event.decisions))
             elif event.applied:
-                parts.append((place, _recorded(event.at, beginning, event.changes, event.decisions)))
+                parts.append(_Part(place, event.at, beginning, event.changes, event.decisions))
     for run_id, (first, beginning) in begun.items():
         receipt = None if run_id in ended else receipt_of(runs_dir / run_id)
         if receipt is not None and receipt.state == "applied":
-            parts.append((first, _recorded(beginning.at, beginning, receipt.written.rows, receipt.decisions)))
-    ordered = sorted(parts, key=lambda part: part[0])
-    return list(_with_basis_before(change for _, part in ordered for change in part))
+            parts.append(_Part(first, beginning.at, beginning, receipt.written.rows, receipt.decisions))
+    last: dict[tuple[str, RowKey], RecordedChange] = {}
+    return [change for part in sorted(parts, key=lambda part: part.place) for change in part.changes(last)]
 
 
 def last_recorded(runs_dir: Path, *targets: str) -> dict[RowKey, RecordedChange]:
@@ -130,43 +150,49 @@ def origin_of(change: RecordedChange) -> str:
     return origin_sentence(change.origin, change.reverts, change.reviewer, change.decision_reason)
 
 
-def _recorded(
-    at: str, begun: Begun, rows: Sequence[Change], decisions: Sequence[Decision | DecisionLine]
-) -> list[RecordedChange]:
-    decided: dict[int, list[Decision]] = {}
-    for decision in decisions:
-        decided.setdefault(decision.snapshot_id, []).append(decision)
-    found = []
-    for row in rows:
-        # A decision has the registry's id. The row's id adds the site's prefix, which is not in the ledger: if it ends
-        # with two decisions' ids, the longer one is meant.
-        on_row = max(
-            (decision for decision in decided.get(row.snapshot_id, []) if row.kpi_id.endswith(decision.kpi_id)),
-            key=lambda decision: len(decision.kpi_id),
-            default=None,
-        )
-        found.append(
-            RecordedChange.model_construct(  # of parts that were held to their types when they were read
-                **dict(row),
-                at=at,
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one run wrote, and its place in the order of the ledger."""
+
+    place: int
+    at: str
+    begun: Begun
+    rows: Sequence[Change]
+    decisions: Sequence[Decision]
+
+    def changes(self, last: dict[tuple[str, RowKey], RecordedChange]) -> Iterator[RecordedChange]:
+        """The changes; `last`, the newest change of each row so far, is brought up to date."""
+        decided: dict[int, list[Decision]] = {}
+        for decision in self.decisions:
+            decided.setdefault(decision.snapshot_id, []).append(decision)
+        begun = self.begun
+        for row in self.rows:
+            # A decision has the registry's id. The row's id adds the site's prefix, which is not in the ledger: if it
+            # ends with two decisions' ids, the longer one is meant.
+            on_row = max(
+                (decision for decision in decided.get(row.snapshot_id, []) if row.kpi_id.endswith(decision.kpi_id)),
+                key=lambda decision: len(decision.kpi_id),
+                default=None,
+            )
+            earlier = last.get((begun.target, row.key))
+            last[begun.target, row.key] = change = RecordedChange(
+                at=self.at,
                 run_id=begun.run_id,
                 target=begun.target,
+                snapshot_id=row.snapshot_id,
+                kpi_id=row.kpi_id,
+                year=row.year,
+                action=row.action,
+                before=row.before,
+                after=row.after,
+                basis=row.basis,
+                unit=row.unit,
+                origin=row.origin,
                 reverts=begun.revert_of,
                 reviewer=on_row.reviewer if on_row else "",
                 decision_reason=on_row.reason if on_row else "",
                 reason=begun.reason,
                 operator=begun.operator,
+                basis_before=earlier.basis if earlier is not None and earlier.after == row.before else None,
             )
-        )
-    return found
-
-
-def _with_basis_before(found: Iterable[RecordedChange]) -> Iterator[RecordedChange]:
-    """The changes with the basis of the value before, if a run wrote that value."""
-    last: dict[tuple[str, RowKey], RecordedChange] = {}
-    for change in found:
-        key = (change.target, change.key)
-        earlier = last.get(key)
-        last[key] = change
-        ours = earlier is not None and earlier.after == change.before
-        yield change.model_copy(update={"basis_before": earlier.basis}) if ours and earlier else change
+            yield change
