@@ -63,9 +63,10 @@ def test_a_run_ends_with_what_to_do_next_also_where_that_is_nothing(bench: Workb
     summary, shown = printed(bench, bench.finish(**years, apply=True))
     assert summary.splitlines()[-1] == "Next: kpibackfill verify --target test"
     steps = bench.steps(**years)
-    html = [thing._repr_html_() for thing in (kb.drift_table(steps.drift), steps.plan, steps.readings)]
+    things = (kb.drift_table(steps.drift), kb.review_figures(steps.drift), steps.plan, steps.readings)
+    shown_in_cells = [text for thing in things for text in (thing._repr_html_(), repr(thing))]
     listed = [bench.command(*words).stdout for words in (["verify"], ["history"], ["diff", "latest", "latest"])]
-    for text in (summary, shown, page(bench.runs[-1]).words, *html, *listed, repr(kb.review_figures(steps.drift))):
+    for text in (summary, shown, page(bench.runs[-1]).words, *shown_in_cells, *listed):
         assert not re.search(r"\b1 (grouped )?(KPI )?(rows|years|values|runs|files|snapshots)\b", text)
     for apply, end in ((True, "Applied"), (False, "Dry run")):
         summary, shown = printed(bench, bench.finish(**years, apply=apply))
