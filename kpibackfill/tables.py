@@ -16,145 +16,86 @@ drupal = sa.MetaData()
 CIVICRM = "civicrm"
 civicrm = sa.MetaData(schema=CIVICRM)
 
-snapshot = sa.Table(
+
+def _table(name: str, metadata: sa.MetaData, /, **columns: Any) -> sa.Table:
+    return sa.Table(name, metadata, *(sa.Column(column, kind) for column, kind in columns.items()))
+
+
+snapshot = _table(
     "ms_snapshot",
     store,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("definition", sa.String(255)),
-    sa.Column("snapshot_type", sa.String(255)),
-    sa.Column("snapshot_date", sa.String(10)),
-    sa.Column("source", sa.String(32)),
-    sa.Column("created_at", sa.Integer),
+    id=sa.Integer,
+    definition=sa.String(255),
+    snapshot_type=sa.String(255),
+    snapshot_date=sa.String(10),
+    source=sa.String(32),
+    created_at=sa.Integer,
 )
 
-org_fact = sa.Table(
-    "ms_fact_org_snapshot",
-    store,
-    sa.Column("snapshot_id", sa.Integer, primary_key=True),
-    sa.Column("joins", sa.Integer),
-)
+org_fact = _table("ms_fact_org_snapshot", store, snapshot_id=sa.Integer, joins=sa.Integer)
 
 # `meta` has no type here: SQLite can hold texts and blobs in it, and a before-image distinguishes them.
 # `id` exists in only one of the table's two layouts.
-kpi_fact = sa.Table(
+kpi_fact = _table(
     "ms_fact_kpi_snapshot",
     store,
-    sa.Column("id", sa.Integer),
-    sa.Column("snapshot_id", sa.Integer),
-    sa.Column("kpi_id", sa.String(128)),
-    sa.Column("metric_value", sa.Float),
-    sa.Column("period_year", sa.Integer),
-    sa.Column("period_month", sa.Integer),
-    sa.Column("meta"),
+    id=sa.Integer,
+    snapshot_id=sa.Integer,
+    kpi_id=sa.String(128),
+    metric_value=sa.Float,
+    period_year=sa.Integer,
+    period_month=sa.Integer,
+    meta=None,
 )
 
-cachetags = sa.Table(
-    "cachetags",
-    store,
-    sa.Column("tag", sa.String(255), primary_key=True),
-    sa.Column("invalidations", sa.Integer),
+cachetags = _table("cachetags", store, tag=sa.String(255), invalidations=sa.Integer)
+
+event = _table(
+    "civicrm_event", civicrm, id=sa.Integer, event_type_id=sa.Integer, start_date=sa.DateTime, is_active=sa.Integer
 )
 
-event = sa.Table(
-    "civicrm_event",
-    civicrm,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("event_type_id", sa.Integer),
-    sa.Column("start_date", sa.DateTime),
-    sa.Column("is_active", sa.Integer),
-)
-
-participant = sa.Table(
+participant = _table(
     "civicrm_participant",
     civicrm,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("contact_id", sa.Integer),
-    sa.Column("event_id", sa.Integer),
-    sa.Column("status_id", sa.Integer),
-    sa.Column("is_test", sa.Integer),
+    id=sa.Integer,
+    contact_id=sa.Integer,
+    event_id=sa.Integer,
+    status_id=sa.Integer,
+    is_test=sa.Integer,
 )
 
-participant_status = sa.Table(
-    "civicrm_participant_status_type",
-    civicrm,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("is_counted", sa.Integer),
+participant_status = _table("civicrm_participant_status_type", civicrm, id=sa.Integer, is_counted=sa.Integer)
+
+contact = _table("civicrm_contact", civicrm, id=sa.Integer, display_name=sa.String(128), is_deleted=sa.Integer)
+
+option_group = _table("civicrm_option_group", civicrm, id=sa.Integer, name=sa.String(64))
+
+option_value = _table(
+    "civicrm_option_value", civicrm, option_group_id=sa.Integer, label=sa.String(512), value=sa.String(512)
 )
 
-contact = sa.Table(
-    "civicrm_contact",
-    civicrm,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("display_name", sa.String(128)),
-    sa.Column("is_deleted", sa.Integer),
-)
+uf_match = _table("civicrm_uf_match", civicrm, uf_id=sa.Integer, contact_id=sa.Integer)
 
-option_group = sa.Table(
-    "civicrm_option_group",
-    civicrm,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String(64)),
-)
+user = _table("users_field_data", drupal, uid=sa.Integer, name=sa.String(60), status=sa.Integer)
 
-option_value = sa.Table(
-    "civicrm_option_value",
-    civicrm,
-    sa.Column("option_group_id", sa.Integer),
-    sa.Column("label", sa.String(512)),
-    sa.Column("value", sa.String(512)),
-)
+user_role = _table("user__roles", drupal, entity_id=sa.Integer, roles_target_id=sa.String(255))
 
-uf_match = sa.Table(
-    "civicrm_uf_match",
-    civicrm,
-    sa.Column("uf_id", sa.Integer),
-    sa.Column("contact_id", sa.Integer),
-)
-
-user = sa.Table(
-    "users_field_data",
-    drupal,
-    sa.Column("uid", sa.Integer),
-    sa.Column("name", sa.String(60)),
-    sa.Column("status", sa.Integer),
-)
-
-user_role = sa.Table(
-    "user__roles",
-    drupal,
-    sa.Column("entity_id", sa.Integer),
-    sa.Column("roles_target_id", sa.String(255)),
-)
-
-event_instructor = sa.Table(
+event_instructor = _table(
     "civicrm_event__field_civi_event_instructor",
     drupal,
-    sa.Column("entity_id", sa.Integer),
-    sa.Column("deleted", sa.Integer),
-    sa.Column("field_civi_event_instructor_target_id", sa.Integer),
+    entity_id=sa.Integer,
+    deleted=sa.Integer,
+    field_civi_event_instructor_target_id=sa.Integer,
 )
 
-submission = sa.Table(
-    "webform_submission",
-    drupal,
-    sa.Column("sid", sa.Integer, primary_key=True),
-    sa.Column("webform_id", sa.String(32)),
-    sa.Column("in_draft", sa.Integer),
-    sa.Column("created", sa.Integer),
+submission = _table(
+    "webform_submission", drupal, sid=sa.Integer, webform_id=sa.String(32), in_draft=sa.Integer, created=sa.Integer
 )
 
-submission_data = sa.Table(
-    "webform_submission_data",
-    drupal,
-    sa.Column("sid", sa.Integer),
-    sa.Column("name", sa.String(128)),
-    sa.Column("value", sa.Text),
-)
+submission_data = _table("webform_submission_data", drupal, sid=sa.Integer, name=sa.String(128), value=sa.Text)
 
 
 def demographics(name: str, column: str | None = None) -> sa.Table:
     """The site's table of demographic answers; its name and its ethnicity column are settings."""
-    columns: list[sa.Column[Any]] = [sa.Column("entity_id", sa.Integer)]
-    if column is not None:
-        columns.append(sa.Column(column, sa.Text))
-    return sa.Table(name, sa.MetaData(schema=CIVICRM), *columns)
+    answers = {} if column is None else {column: sa.Text}
+    return _table(name, sa.MetaData(schema=CIVICRM), entity_id=sa.Integer, **answers)
