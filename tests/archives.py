@@ -17,7 +17,7 @@ from kpibackfill.lifecycle import closing
 from tests.databases import ReferenceDatabases
 from tests.workbench import Workbench
 
-# Few KPIs make small figures: the record of each run is drawn.
+# Few KPIs make small figures, and each run draws some for its record.
 FEW = {"kpis": "education_nps,total_new_member_signups"}
 
 
@@ -43,7 +43,7 @@ def approved(run_id: str, by: str = "somebody", note: str = "", plan: str = "0" 
 
 
 def archive_as_shipped(record: RunRecord) -> None:
-    """Seal the notebook as it is shipped: what a papermill execution adds to it makes no difference here."""
+    """Seal the notebook as shipped: what a papermill execution adds to it makes no difference here."""
     shutil.copyfile(notebook_path(), record.folder / NOTEBOOK)
     closing.archive_notebook(record)
 
@@ -52,7 +52,7 @@ def archive_as_shipped(record: RunRecord) -> None:
 def made_archive(
     reference_databases: ReferenceDatabases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workbench]:
-    """Three runs on SQLite, once for all tests: a dry run, its apply, and a run of one year that has nothing to do."""
+    """Three runs on SQLite, once for all tests: a dry run, its apply, and a run of one year with nothing to do."""
     database = reference_databases.copy("sqlite", "composite")
     with pytest.MonkeyPatch.context() as monkeypatch:
         bench = Workbench(database, tmp_path_factory.mktemp("archive"), monkeypatch)

@@ -24,7 +24,7 @@ Dump = dict[str, list[tuple[Any, ...]]]
 
 
 def rows_by_key(dumped: Dump) -> dict[tuple[int, str], tuple[Any, ...]]:
-    """Fact rows by key, less the surrogate id."""
+    """Fact rows by key, without the surrogate id."""
     return {row[-6:-4]: row[-4:] for row in dumped[FACTS]}
 
 
@@ -32,7 +32,7 @@ def as_f4(value: float) -> float:
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
-# Few KPIs make small figures: the record of each run is drawn.
+# Few KPIs make small figures, and each run draws some for its record.
 FEW = {"kpis": "education_nps,total_new_member_signups"}
 
 
@@ -293,7 +293,7 @@ def test_the_command_after_an_apply_never_changes_what_was_written(
 
 
 @on("sqlite")
-def test_a_session_is_told_how_to_go_on_from_its_dry_run(bench: Workbench) -> None:
+def test_a_session_shows_how_to_continue_after_its_dry_run(bench: Workbench) -> None:
     def shown() -> str:
         steps = bench.steps(from_year=2016)
         html: str = kb.apply_plan(steps.run, steps.plan)._repr_html_()

@@ -1,4 +1,4 @@
-"""Approval: only an intact dry run is approved, only its plan is applied, and nobody approves of their own."""
+"""Approval: only an intact dry run is approved, only its plan is applied, and nobody approves their own."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_guarded_target_applies_an_approved_plan_with_a_reason_and_the_record_
     assert guarded.command("verify").exit_code == 0
 
 
-def test_an_approval_is_of_the_plan_so_its_fingerprint_serves_as_well(guarded: Workbench) -> None:
+def test_an_approval_is_of_the_plan_so_its_fingerprint_works_too(guarded: Workbench) -> None:
     dry = guarded.finish(**FEW)
     assert guarded.command("approve", dry["run_id"], "--note", "seen").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["plan"]["fingerprint"], reason="why")
@@ -105,7 +105,7 @@ def test_a_plan_that_changed_since_it_was_approved_is_refused_with_the_differing
     refused(guarded, "in no record here", approved_plan="0" * 64)
 
 
-def test_an_approval_for_another_database_does_not_serve_though_its_rows_are_the_same(bench: Workbench) -> None:
+def test_an_approval_for_another_database_does_not_count_even_if_its_rows_are_the_same(bench: Workbench) -> None:
     copy = bench.folder / "copy.sqlite"
     shutil.copyfile(str(sa.make_url(bench.database.url).database), copy)
     bench.configure(require_approval=True)
@@ -163,7 +163,7 @@ def test_a_plan_that_no_line_of_the_ledger_vouches_for_is_neither_approved_nor_a
     refused(guarded, "receipt.json is not in any intact line of the ledger", approved_plan=dry["run_id"])
 
 
-def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_no_dry_run(bench: Workbench) -> None:
+def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_not_a_dry_run(bench: Workbench) -> None:
     dry = bench.finish(**FEW)
     path = bench.config.runs_dir / dry["run_id"] / "receipt.json"
     content = path.read_bytes()
@@ -175,7 +175,7 @@ def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_no
 
 
 def test_with_four_eyes_neither_the_reviewed_runs_operator_nor_the_applying_one_approves(bench: Workbench) -> None:
-    bench.configure(four_eyes=True)  # which asks for an approval by itself
+    bench.configure(four_eyes=True)  # which requires an approval on its own
     dry = bench.finish(**FEW, operator="Ann")
     for name in ("Ann", " ann ", "ANN"):
         assert "somebody else must approve" in refusal(
@@ -195,7 +195,7 @@ def test_without_an_approval_the_texts_say_reviewed(bench: Workbench) -> None:
     assert "approved by" not in report.lower()
 
 
-def test_an_approval_is_told_also_where_the_target_asks_for_none(bench: Workbench) -> None:
+def test_an_approval_is_shown_even_if_the_target_requires_none(bench: Workbench) -> None:
     dry = bench.finish(**FEW)
     assert bench.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
     applied = bench.finish(**FEW, apply=True, approved_plan=dry["run_id"])
@@ -206,7 +206,7 @@ def test_an_approval_is_told_also_where_the_target_asks_for_none(bench: Workbenc
     assert f"Its plan was approved by Bea at {applied['approval']['at']}, on {dry['run_id']}." in shown
 
 
-def test_an_approval_is_of_the_run_that_is_named_and_the_newest_is_told(guarded: Workbench) -> None:
+def test_an_approval_is_of_the_named_run_and_the_newest_is_shown(guarded: Workbench) -> None:
     dry, other = guarded.finish(**FEW), guarded.finish(**FEW)
     for run, by in ((dry, "Bea"), (other, "Cleo"), (other, "Dan")):
         assert guarded.command("approve", run["run_id"], "--note", "seen", "--by", by).exit_code == 0
@@ -217,7 +217,7 @@ def test_an_approval_is_of_the_run_that_is_named_and_the_newest_is_told(guarded:
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (other["run_id"], "Dan")
 
 
-def test_an_approval_serves_one_apply_of_its_plan(guarded: Workbench) -> None:
+def test_an_approval_works_for_one_apply_of_its_plan(guarded: Workbench) -> None:
     dry = guarded.finish(**FEW)
     assert guarded.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why")
@@ -261,13 +261,13 @@ def test_of_several_runs_with_one_plan_the_approved_one_counts_by_its_fingerprin
     anns, bobs = (bench.finish(**FEW, operator=name) for name in ("Ann", "Bob"))
     assert anns["plan"] == bobs["plan"]
     assert bench.command("approve", bobs["run_id"], "--note", "seen", "--by", "Ann").exit_code == 0
-    shutil.rmtree(bench.config.runs_dir / anns["run_id"])  # its folder went elsewhere
+    shutil.rmtree(bench.config.runs_dir / anns["run_id"])  # its folder was moved away
     fingerprint = bobs["plan"]["fingerprint"]
     applied = bench.finish(**FEW, apply=True, approved_plan=fingerprint, reason="why", operator="Bob")
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (bobs["run_id"], "Ann")
 
 
-def test_what_is_printed_to_be_typed_next_has_the_approval_in_it_and_can_be_typed(bench: Workbench) -> None:
+def test_the_printed_next_command_includes_the_approval_and_can_be_typed(bench: Workbench) -> None:
     steps = bench.steps(record=True, **FEW, operator="Ann")
     cell = kb.apply_plan(steps.run, steps.plan)._repr_html_()
     assert "To apply exactly this plan:" in cell
@@ -281,8 +281,8 @@ def test_what_is_printed_to_be_typed_next_has_the_approval_in_it_and_can_be_type
     for text in (cell, summary, (record.folder / "report.html").read_text()):
         assert "have this plan approved by someone other than Ann and apply exactly this one" in text
         assert f'kpibackfill approve {record.run_id} --by NAME --note "…"' in unescape(text)
-    told = bench.command("approve", record.run_id, "--note", "seen", "--by", "Bea").stdout.splitlines()
-    command = told[-1].removeprefix("Next: ")
+    printed = bench.command("approve", record.run_id, "--note", "seen", "--by", "Bea").stdout.splitlines()
+    command = printed[-1].removeprefix("Next: ")
     assert command in summary
     assert command in unescape(cell)
     program, run, *options = shlex.split(command)
@@ -293,8 +293,8 @@ def test_what_is_printed_to_be_typed_next_has_the_approval_in_it_and_can_be_type
 @pytest.mark.slow
 def test_the_command_that_approve_prints_applies_the_plan(guarded: Workbench) -> None:
     dry = guarded.finish(**FEW, reason="the yearly backfill")
-    told = guarded.command("approve", dry["run_id"], "--note", "seen").stdout.splitlines()
-    program, *arguments = shlex.split(told[-1].removeprefix("Next: "))
+    printed = guarded.command("approve", dry["run_id"], "--note", "seen").stdout.splitlines()
+    program, *arguments = shlex.split(printed[-1].removeprefix("Next: "))
     assert program == "kpibackfill"
     applied = guarded.command(*arguments)
     assert applied.exit_code == 0, applied.output

@@ -143,7 +143,7 @@ def test_a_second_revert_has_nothing_left_to_do(bench: Workbench) -> None:
     bench.finish(revert_of=applied["run_id"], apply=True)
     plan = bench.steps(revert_of=applied["run_id"]).plan
     assert not plan.rows
-    assert "as before that run already" in " ".join(plan.notes)
+    assert "Already as before that run: " in " ".join(plan.notes)
     assert not [proposal for proposal in plan.candidates if not proposal.planned]
 
 
@@ -217,7 +217,7 @@ def test_a_decision_on_a_revert_can_only_leave_rows_out_or_restore_them(bench: W
     assert set(review.frame["status"]) == {"put back"}
     value = 5 if word == "set" else None
     kb.decide(review.path, "education_nps", word, snapshot_id=278, value=value, reason="why", reviewer="Ann")
-    with pytest.raises(Refused, match="a revert only puts rows back"):
+    with pytest.raises(Refused, match="a revert only restores rows"):
         bench.steps(revert_of=applied["run_id"], decisions=str(review.path))
     kb.decide(review.path, "education_nps", "accept", snapshot_id=278)
     plan = bench.steps(revert_of=applied["run_id"], decisions=str(review.path)).plan

@@ -41,7 +41,7 @@ class Workbench:
         self.configure()
 
     def configure(self, **settings: Any) -> Config:
-        """Write the configuration anew: keys of the target, and `site`."""
+        """Rewrite the configuration: keys of the target, and `site`."""
         path = write_config(self.folder, self.database, **settings)
         self._monkeypatch.setenv("KPIBACKFILL_CONFIG", str(path))
         return self.config
@@ -52,7 +52,7 @@ class Workbench:
 
     @property
     def runs(self) -> list[Path]:
-        """The folders of the runs on record, the oldest first."""
+        """The folders of the runs on record, oldest first."""
         found = self.config.runs_dir.glob("2*") if self.config.runs_dir.is_dir() else []
         return sorted(found, key=lambda path: (path / "receipt.json").stat().st_mtime_ns)
 

@@ -24,15 +24,15 @@ from kpibackfill.progress import METADATA_KEY
 from kpibackfill.reporting import markup
 from kpibackfill.run import RUN_VARIABLE, Run, prepare
 
-# How long a kernel may take to start: on a busy machine its imports alone need more than the minute that is usual.
+# How long a kernel may take to start: on a busy machine its imports alone take longer than the usual minute.
 START_SECONDS = 300
 
 
 @dataclass(frozen=True, repr=False)
 class HandedOver:
-    """How a papermill execution that a session started has ended, and where its record is.
+    """How a papermill execution that a session started ended, and where its record is.
 
-    A dry run was started for want of an approval; `four_eyes` says that somebody else must give it.
+    A dry run was started because an approval was missing; `four_eyes` says whether someone else must give it.
     """
 
     outcome: Mapping[str, Any]
@@ -48,7 +48,7 @@ class HandedOver:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """A run that ended without a failure: its record, and remarks on what went wrong once its end was on record."""
+    """A run that ended without a failure: its record, and remarks on what went wrong after its end was on record."""
 
     record: RunRecord
     remarks: tuple[str, ...]
@@ -62,7 +62,7 @@ def run_notebook(
 ) -> RunOutcome:
     """Execute the notebook with these parameters.
 
-    `progress` is called with a sentence at a time, and `begun` with the record as soon as there is one.
+    `progress` is called with one sentence at a time, and `begun` with the record as soon as there is one.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def run_notebook(
 def hand_over(run: Run, fingerprint: str, *, apply: bool = True) -> HandedOver:
     """Start the papermill execution of what a session shows, and return its outcome for the cell.
 
-    The fingerprint of the plan on screen is passed as ``approved_plan`` unless a reviewed one was named: what is
-    written is what was seen. Without `apply` it is a dry run, which has to be on record before it can be approved.
+    The fingerprint of the plan on screen is passed as ``approved_plan`` unless a reviewed one was named, so what is
+    written is what was seen. Without `apply` it is a dry run, which must be on record before it can be approved.
     """
     parameters = {**run.parameters.as_notebook(), "apply": apply}
     if apply:
@@ -105,12 +105,12 @@ def hand_over(run: Run, fingerprint: str, *, apply: bool = True) -> HandedOver:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # an interrupt of the session reaches it once, by us
+        start_new_session=True,  # so that an interrupt of the session reaches it only once, from here
     ) as child:
         try:
             printed, errors = child.communicate()
         except KeyboardInterrupt:
-            # It closes its record, and says how it ended.
+            # It closes its record and reports how it ended.
             child.send_signal(signal.SIGINT)
             printed, errors = child.communicate()
     try:
@@ -157,7 +157,7 @@ def _papermill(
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("traitlets").setLevel(logging.ERROR)
-    # The tasks that an interrupt leaves behind fail with their kernel, some after the run has said how it ended.
+    # Tasks that an interrupt leaves behind fail with their kernel, some after the run has reported how it ended.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     papermill_engines.register("kpibackfill", Engine)
     execute_notebook(
@@ -172,7 +172,7 @@ def _papermill(
 
 @contextmanager
 def _private_files() -> Iterator[None]:
-    """Files made meanwhile, papermill's too, are readable by their owner only."""
+    """Make files that are created meanwhile, papermill's included, readable by their owner only."""
     before = os.umask(0o077)
     try:
         yield
@@ -182,18 +182,18 @@ def _private_files() -> Iterator[None]:
 
 @contextmanager
 def _kernel() -> Iterator[Any]:
-    """A kernel that starts, and imports what the notebook needs, while papermill is imported in this process."""
+    """Start a kernel that imports what the notebook needs while papermill is imported in this process."""
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_core.utils import run_sync
 
     ahead = "--IPKernelApp.exec_lines=['import kpibackfill.apply, kpibackfill.compute, kpibackfill.plots']"
-    # The kernel's sockets: files that only their owner can reach, and not in the current folder, their default. Their
-    # path has at most some 100 bytes.
+    # The kernel's sockets are files that only their owner can reach, and not in the current folder, their default.
+    # Their path can't be longer than about 100 bytes.
     elsewhere = "/tmp" if len(os.fsencode(tempfile.gettempdir())) > 60 else None
     with tempfile.TemporaryDirectory(prefix="kpibackfill-", dir=elsewhere) as folder:
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         arguments = [ahead, "--HistoryManager.hist_file=:memory:"]
-        # What a kernel says there is about itself: its outputs, errors included, come through its sockets.
+        # What a kernel prints there is about itself; its outputs, errors included, come through its sockets.
         unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         run_sync(manager.start_kernel)(extra_arguments=arguments, **unheard)
         try:
@@ -205,8 +205,8 @@ def _kernel() -> Iterator[Any]:
 
 @contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Let imports go without an optional module. This one takes longer than all of papermill: a grammar by which
-    jsonschema would check internationalized addresses, of which a notebook has none."""
+    """Hide an optional module from imports. This one takes longer than all of papermill: a grammar with which
+    jsonschema checks internationalized addresses, and a notebook has none."""
     if module in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""A run asked again: the archived parameters at the archived instant, as a dry run, and what came out otherwise."""
+"""Re-runs a past run: its archived parameters at the archived instant, as a dry run, and which numbers differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.execution.papermill import run_notebook
 from kpibackfill.numbers import FEW, amount, too_few
 from kpibackfill.reporting.terminal import table
-from kpibackfill.text import one_line
+from kpibackfill.text import count, one_line
 
 # The settings by which a run finds its snapshots.
 _FINDING = ("definition", "dated")
@@ -27,7 +27,7 @@ Numbers = tuple[float | None, int | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class ReplayedRow:
-    """A row whose `computed`, `basis` or `population` differ, as pairs of then and now; ``None`` for none.
+    """A row whose `computed`, `basis` or `population` differs, as pairs of then and now; ``None`` for none.
 
     `why` is ``source data``, ``definition``, ``code`` (or ``source data and`` one of these), ``parameters or
     settings`` or ``cannot tell``.
@@ -44,7 +44,7 @@ class ReplayedRow:
 
 @dataclass(frozen=True, repr=False)
 class Replay:
-    """What a replay showed: the rows whose numbers differ, and all that differs between the two runs."""
+    """What a replay showed: the rows whose numbers differ, and everything that differs between the two runs."""
 
     run_id: str
     replayed_by: str
@@ -66,10 +66,11 @@ class Replay:
         return [asdict(row) | {"computed": [files.number(value) for value in row.computed]} for row in self.rows]
 
     def __repr__(self) -> str:
+        rows = count(self.compared, "row")
         if self.same:
-            return f"Same numbers: all {self.compared} are those of {self.run_id}."
+            return f"Same numbers as {self.run_id}: {rows} compared."
         why = ", ".join(dict.fromkeys(row.why for row in self.rows))
-        return f"{len(self.rows)} of {self.compared} rows differ from those of {self.run_id}: {why}."
+        return f"Different numbers from {self.run_id} in {len(self.rows):,} of {rows}: {why}."
 
 
 def replay(config: Config, run_id: str, progress: Callable[[str], None] | None = None) -> Replay:
@@ -87,7 +88,7 @@ def replay(config: Config, run_id: str, progress: Callable[[str], None] | None =
     values = dict(before.parameters) | {
         "apply": False,
         "approved_plan": "",
-        # Neither bears on what is computed, and decisions on numbers that differ by now would be refused.
+        # Neither affects what is computed, and decisions on numbers that differ by now would be refused.
         "decisions": "",
         "revert_of": "",
         "reason": f"Replay of {run_id}",
@@ -97,7 +98,7 @@ def replay(config: Config, run_id: str, progress: Callable[[str], None] | None =
 
 
 def text(found: Replay) -> str:
-    """What a replay showed, for people; a rate that rests on too few people is withheld."""
+    """What a replay showed, for people; a rate based on too few people is withheld."""
     units = found.difference.units
     rows = [
         (
@@ -122,7 +123,7 @@ def text(found: Replay) -> str:
 
 
 def compare(before: Receipt, after: Receipt) -> Replay:
-    """Two receipts of the same question, held against each other number by number, to the last digit."""
+    """Compare the receipts of a run and of its replay number by number, to the last digit."""
     difference = compare_receipts(before.changed(parameters=after.parameters), after)
     then, now = ({row.key: row for row in receipt.rows} for receipt in (before, after))
     keys = list(dict.fromkeys([*then, *now]))
@@ -138,11 +139,11 @@ def _differing(
         row = earlier or later
         assert row is not None
         first, second = _numbers(earlier), _numbers(later)
-        # NaN is no number that equals itself; its text is.
+        # NaN does not equal itself; its text does.
         if earlier and later and repr(first) == repr(second):
             continue
         if row.kpi_id not in difference.kpis:
-            why = DEFINITION  # a KPI that only one has is another question
+            why = DEFINITION  # only one of the runs has the KPI
         else:
             why = difference.kpis[row.kpi_id].why if earlier and later else _why_one_sided(difference)
         yield ReplayedRow(*key, row.year, (first[0], second[0]), (first[1], second[1]), (first[2], second[2]), why)
@@ -153,7 +154,7 @@ def _numbers(row: DriftRow | None) -> Numbers:
 
 
 def _why_one_sided(difference: RunDifference) -> str:
-    """Why only one of the runs found a snapshot: other data, where nothing else can be it."""
+    """Why only one of the runs found a snapshot: other data, if it can't be anything else."""
     if any(name in difference.settings for name in _FINDING):
         return SETTINGS
     return UNKNOWN if difference.settings or not difference.code.same else DATA

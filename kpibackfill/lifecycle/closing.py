@@ -1,4 +1,4 @@
-"""How a run's record ends: its final state, the report, and the ledger's line that seals its files."""
+"""Closes a run's record: its final state, the report, and the ledger's line that seals its files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def close(record: RunRecord, state: FinalState, error: KpiBackfillError | None =
     receipt = receipt.changed(**members, state=state, error=failure, ended_at=now())
     page, missing = report.closing_page(receipt, record.folder)
     receipt = receipt.changed(report=missing)
-    # Where somebody has settled the run meanwhile, its receipt is sealed as it is. What can't be written now is left
-    # to `finish`: a run that is sealed takes no further file.
+    # If someone has settled the run in the meantime, its receipt is sealed as it is. What can't be written now is left
+    # to `finish`: a sealed run accepts no more files.
     _seal_closed(record, receipt, {RECEIPT: files.readable(receipt.as_json()), REPORT: page})
     index.write(record.runs_dir)
 
 
 def close_failed(record: RunRecord, error: BaseException) -> None:
-    """Give a run that raised its final state, unless its outcome is known already or is unknown."""
+    """Give a run that raised an exception its final state, unless it has one already or its outcome is unknown."""
     if isinstance(error, OutcomeUnknown):
         return
     receipt = record.receipt
@@ -51,7 +51,7 @@ def close_failed(record: RunRecord, error: BaseException) -> None:
 
 
 def finish(record: RunRecord) -> None:
-    """Do what is left to do of a closing that was cut off; nothing, where the run has no final state."""
+    """Complete a closing that was cut off; do nothing if the run has no final state."""
     receipt = record.receipt
     if receipt.ended_at is None:
         if receipt.state == "applied":
@@ -62,20 +62,20 @@ def finish(record: RunRecord) -> None:
 
 
 def off_record(record: RunRecord, error: KpiBackfillError) -> OutcomeUnknown:
-    """What to say where rows are written, and that can't be put on record."""
+    """The error for rows that were written but can't be put on record."""
     what = error.message.removesuffix(f"; {files.OF_A_RUN}").rstrip(".")
     return OutcomeUnknown(
-        f"The rows are written: the database has committed them. But their record is incomplete: {what}. Make room or "
-        f"give rights; `kpibackfill settle {record.run_id}` completes it then.",
+        f"The rows are written: the database has committed them. But their record is incomplete: {what}. Free disk "
+        f"space or grant rights, then run `kpibackfill settle {record.run_id}` to complete it.",
         code="record",
     )
 
 
 def archive_notebook(record: RunRecord) -> None:
-    """Seal the executed notebook, which is complete only after the run was closed."""
+    """Seal the executed notebook, which is complete only after the run is closed."""
     notebook = record.folder / NOTEBOOK
     notebook.chmod(0o600)
-    files.sync(notebook)  # papermill only writes it
+    files.sync(notebook)  # papermill doesn't
     files.sync(record.folder)
     digest = provenance.cells_digest(notebook.read_bytes())
     shipped = provenance.cells_digest(provenance.notebook_path().read_bytes())

@@ -1,7 +1,7 @@
 """``kpibackfill archive``: import a plain papermill execution's notebook into the record that its kernel opened.
 
 The kernel of such an execution knows neither its notebook's path nor its output's, so the record lacks the notebook
-until somebody imports it. Which run it was is in the metadata of an output.
+until someone imports it. The metadata of an output names the run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.lifecycle import closing
 from kpibackfill.parameters import DEFAULTS
 
-# Parameters that stand in the receipt as they were given.
+# Parameters that the receipt has as they were given.
 _PLAIN = ("target", "include_risky", "apply", "approved_plan", "revert_of", "reason", "operator")
 _SLACK = timedelta(seconds=5)  # receipts have whole seconds
 
@@ -29,7 +29,7 @@ def import_notebook(runs_dir: Path, path: Path) -> RunRecord:
 
     Raises
     ------
-    Refused : it is no executed notebook of a run here, another execution's, or its run has a notebook already.
+    Refused : it is not the executed notebook of a run here, or its run already has a notebook.
     """
     content, named, papermill = _read(path)
     if len(named) != 1:
@@ -37,7 +37,7 @@ def import_notebook(runs_dir: Path, path: Path) -> RunRecord:
         raise _refused(f"{path} {what}: the outputs of its first step are not those of one execution")
     record = open_record(runs_dir, named.pop())
     if any(isinstance(event, Archived) for event in record.events()):
-        raise _refused(f"{record.run_id} has its notebook already")
+        raise _refused(f"{record.run_id} already has its notebook")
     _check(path, papermill, record)
     kept = record.folder / NOTEBOOK
     if kept.is_symlink() or not (kept.exists() and kept.samefile(path)):
@@ -49,7 +49,7 @@ def import_notebook(runs_dir: Path, path: Path) -> RunRecord:
 
 
 def _read(path: Path) -> tuple[bytes, set[str], dict[str, Any]]:
-    """A notebook, the runs that its outputs name, and what papermill says of its execution."""
+    """A notebook, the runs that its outputs name, and what papermill says about its execution."""
     if path.exists() and not path.is_file():
         raise _refused(f"{path} is not a regular file")  # a device or a pipe may have no end
     try:
@@ -71,7 +71,7 @@ def _read(path: Path) -> tuple[bytes, set[str], dict[str, Any]]:
 
 
 def _check(path: Path, papermill: dict[str, Any], record: RunRecord) -> None:
-    """The notebook must be of the execution that the receipt tells of: by its time and its parameters."""
+    """Refuse a notebook whose time or parameters are not those of the receipt."""
     receipt = record.receipt
     try:
         begun, ended = (papermill.get(name) and _instant(papermill[name]) for name in ("start_time", "end_time"))
@@ -87,7 +87,7 @@ def _check(path: Path, papermill: dict[str, Any], record: RunRecord) -> None:
         value = papermill["parameters"].get(name, DEFAULTS[name])
         given = value.strip() if isinstance(value, str) else value
         if given != getattr(kept, name) and not (name == "operator" and not given):
-            raise _refused(f"{path} was given {name} = {value!r}, and {record.run_id} {getattr(kept, name)!r}")
+            raise _refused(f"{path} has {name} = {value!r}, but {record.run_id} has {getattr(kept, name)!r}")
 
 
 def _instant(text: str) -> datetime:
@@ -97,5 +97,5 @@ def _instant(text: str) -> datetime:
 
 def _refused(problem: str) -> Refused:
     return Refused(
-        f"{problem}; nothing was archived. `kpibackfill runs` lists what lacks its notebook.", code="archive"
+        f"{problem}; nothing was archived. `kpibackfill runs` shows which runs lack their notebook.", code="archive"
     )

@@ -1,4 +1,4 @@
-"""How an execution of the notebook ended: as its receipt says, and by what was raised where that says too little."""
+"""Decides how an execution of the notebook ended: by its receipt, and by the exception where that is not enough."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kpibackfill.lifecycle import closing
 
 
 def judge(record: RunRecord, raised: BaseException | None) -> list[str]:
-    """Success is what the receipt says, never papermill's word: it calls cells completed that never ran.
+    """Judge a run by its receipt, and return remarks: papermill calls even cells completed that never ran.
 
-    What hit the run once its end was on record is no failure any more, but a remark.
+    What goes wrong once the run's end is on record is not a failure but a remark.
     """
     try:
         closing.finish(record)
@@ -26,8 +26,8 @@ def judge(record: RunRecord, raised: BaseException | None) -> list[str]:
     receipt = record.receipt
     if receipt.state == "applying":
         raise OutcomeUnknown(
-            f"The run ended while it was writing, so that it is unknown whether it wrote. "
-            f"`kpibackfill settle {record.run_id}` finds out; run nothing else before.",
+            f"The run ended while it was writing, so it is unknown whether it wrote anything. "
+            f"Run `kpibackfill settle {record.run_id}` to find out, before any other run.",
             code="outcome_unknown",
         ) from None
     if receipt.state not in get_args(FinalState):
@@ -44,11 +44,11 @@ def judge(record: RunRecord, raised: BaseException | None) -> list[str]:
         raise Bug(_traceback(raised)) from None
     if error is not None:
         raise Bug(error.message)
-    return [] if raised is None else [f"The notebook did not come to its end ({_in_a_line(raised)}), but its run did."]
+    return [] if raised is None else [f"The notebook did not finish ({_in_a_line(raised)}), but its run did."]
 
 
 def archived(record: RunRecord) -> list[str]:
-    """Seal the notebook; where that fails, the run's outcome stays what it is, and so does an error under way."""
+    """Seal the notebook; if that fails, neither the run's outcome nor an error under way changes."""
     try:
         if (record.folder / NOTEBOOK).is_file():
             closing.archive_notebook(record)
@@ -58,7 +58,7 @@ def archived(record: RunRecord) -> list[str]:
 
 
 def _is_outside(raised: BaseException) -> bool:
-    """Whether it is nothing that our code did wrong: a process that was killed, a disk that is full."""
+    """Whether the cause is outside our code, such as a killed process or a full disk."""
     expected = getattr(raised, "ename", "") in ("KpiBackfillError", "Refused", "OutcomeUnknown")
     return expected or bool(_died(raised)) or isinstance(raised, OSError)
 
@@ -71,10 +71,10 @@ def _ended_early(raised: BaseException | None) -> BaseException:
 
 
 def _died(raised: BaseException) -> str:
-    """What ended a kernel or a cell from outside; empty where nothing did."""
+    """What ended a kernel or a cell from outside; empty if nothing did."""
     if type(raised).__name__ == "CellTimeoutError":
         return "A cell timed out"
-    # What jupyter_client raises, as a RuntimeError, where the kernel was killed while it started, or could not start.
+    # What jupyter_client raises, as a RuntimeError, if the kernel was killed while it started or could not start.
     if str(raised).startswith("Kernel didn't respond"):
         return "The notebook's kernel did not start in time"
     killed = type(raised).__name__ == "DeadKernelError" or str(raised).startswith("Kernel died before")

@@ -1,4 +1,4 @@
-"""What became of a commit whose outcome is unknown: found out in the database, not guessed."""
+"""Finds out in the database what became of a commit whose outcome is unknown."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.lifecycle import closing
 from kpibackfill.parameters import system_user
 
-# How long an apply itself goes on asking what became of its commit: a server that crashed is back by then, or not soon.
+# How long an apply itself tries to find out about its commit: a server that crashed is back by then, or not soon.
 ASK_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the database says of a run's plan as a whole, and of each of its rows in the plan's order.
+    """What the database shows about a run's plan as a whole, and about each of its rows in the plan's order.
 
-    ``changed_since``: what is stored is neither what the run wrote nor what was there before, in so many rows that
-    it is told row by row only.
+    A row is ``changed_since`` if it is neither what the run wrote nor what was there before; so is the plan if such
+    rows leave its outcome open.
     """
 
     outcome: Outcome
@@ -36,15 +36,14 @@ class Judged:
 
 
 def settle(config: Config, run_id: str) -> Settlement | State:
-    """Decide a run that was cut off while it was writing, and put that on record as ``settlement.json``.
+    """Find out how a run that was cut off while it was writing ended, and record it as ``settlement.json``.
 
-    A closed file is never changed: the receipt goes on saying ``applying``, and the settlement says what is true.
-    A run that was cut off later, while it was being closed, only gets the ledger's line of its end.
+    The receipt is not changed: it still says ``applying``, and the settlement says what is true.
+    A run that was cut off later, while it was being closed, only gets its last line in the ledger.
 
     Returns
     -------
-    The settlement, or that of an earlier call where there is one; the run's state, where only the ledger's line was
-    added.
+    The settlement, from an earlier call if there is one; or the run's state, if only the ledger's line was added.
 
     Raises
     ------
@@ -62,7 +61,7 @@ def settle(config: Config, run_id: str) -> Settlement | State:
         known = (
             receipt.state.replace("_", " ")
             if receipt.ended_at
-            else "planned: it ended before it began to write, or has not come that far"
+            else "planned (it ended before it began to write, or has not got that far)"
         )
         raise Refused(f"There is nothing to settle: {run_id} is {known}. Nothing was changed.", code="nothing_unknown")
     target = config.target(receipt.target.name)
@@ -71,15 +70,15 @@ def settle(config: Config, run_id: str) -> Settlement | State:
         with writing(target.store_url, wait=1) as connection:
             fact = fact_table.layout(connection)
             current = fact_table.locked_rows(connection, fact, [row.key for row in document.rows])
-            # Put on record under the writers' lock: a run that is not dead yet finds it when it gets the lock.
+            # Put on record under the writers' lock: a run that is still alive finds it when it gets the lock.
             judged = judge(document.rows, current, run_id, document.fingerprint)
             return _put_on_record(record, receipt, document.rows, judged, current)
     except Refused as error:
         if error.code != "locked":
             raise
         raise Refused(
-            f"{run_id} may still be running: somebody is writing to {target.name}. Nothing was changed; "
-            "settle when that has ended.",
+            f"{run_id} may still be running: someone is writing to {target.name}. Nothing was changed; "
+            "settle it when that has finished.",
             code="still_running",
         ) from None
 
@@ -94,13 +93,12 @@ def as_json(run_id: str, found: Settlement | State) -> dict[str, Any]:
 def committed(
     target: Target, rows: Sequence[PlanRow], run_id: str, plan_fingerprint: str, unknown: OutcomeUnknown
 ) -> bool:
-    """Whether a run's plan is in the database, asked under the writers' lock, so that no transaction of it can be left.
+    """Whether a run's plan is in the database, read under the writers' lock, so no transaction of the run is pending.
 
     Raises
     ------
-    OutcomeUnknown : the database can't be asked now, or can't tell.
+    OutcomeUnknown : the database can't be reached now, or its rows don't show it.
     """
-
     keys = [row.key for row in rows]
     deadline = time.monotonic() + ASK_SECONDS
     while True:
@@ -108,22 +106,22 @@ def committed(
             with writing(target.store_url) as connection:
                 current = fact_table.locked_rows(connection, fact_table.layout(connection), keys)
             break
-        except KpiBackfillError:  # a server that comes back can be asked a little later
+        except KpiBackfillError:  # a server that is coming back can be reached a little later
             if time.monotonic() > deadline:
-                raise _unknown(unknown, run_id, "The database can't be asked whether it was carried out.") from None
+                raise _unknown(unknown, run_id, "The database can't be reached to check what it did.") from None
             time.sleep(1)
     found = judge(rows, current, run_id, plan_fingerprint)
     if found.outcome == "changed_since":
-        raise _unknown(unknown, run_id, "Somebody has changed the rows since, so that they don't tell.")
+        raise _unknown(unknown, run_id, "Someone has changed the rows since, so they don't show what it did.")
     return found.outcome == "applied"
 
 
 def judge(rows: Sequence[PlanRow], current: Mapping[RowKey, Image], run_id: str, plan_fingerprint: str) -> Judged:
-    """Hold what is stored against what the plan found and what it would leave; all its rows were one transaction.
+    """Compare what is stored with what the plan found and what it would leave; all its rows were one transaction.
 
-    A row that carries the run's id proves the commit. A row put back or deleted carries no id: it counts where no
-    other row speaks against it. That a row to insert is not there says little where others were changed since: who
-    rebuilds a snapshot deletes its rows.
+    A row that carries the run's id proves the commit. A restored or deleted row carries no id: it counts if no other
+    row contradicts it. A row to insert that is missing says little if others were changed since: rebuilding a snapshot
+    deletes its rows.
     """
     found: list[Found] = []
     proved = denied = standing = False
@@ -148,7 +146,7 @@ def judge(rows: Sequence[PlanRow], current: Mapping[RowKey, Image], run_id: str,
 
 
 def state_of(record: RunRecord) -> str:
-    """A run's state as it is known by now: its receipt's, or what a settlement found."""
+    """A run's state as known by now: its receipt's, or the outcome of its settlement."""
     settlement = record.settlement
     return record.receipt.state if settlement is None else settlement.outcome
 
@@ -175,10 +173,11 @@ def _put_on_record(
     )
     units = {receipt.site["kpi_id_prefix"] + kpi_id: unit for kpi_id, unit in receipt.units.items()}
     closing.close_settled(record, settlement, changes(rows, units) if judged.outcome == "applied" else ())
-    return record.settlement or settlement  # somebody else's, who settled it at the same time
+    return record.settlement or settlement  # someone else's, if they settled it at the same time
 
 
 def _unknown(unknown: OutcomeUnknown, run_id: str, why: str) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"{unknown.message} {why} `kpibackfill settle {run_id}` finds out; run nothing else before.", code=unknown.code
+        f"{unknown.message} {why} Run `kpibackfill settle {run_id}` to find out, before any other run.",
+        code=unknown.code,
     )

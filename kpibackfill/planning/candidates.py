@@ -15,15 +15,15 @@ from kpibackfill.database.image import Image, RowKey
 from kpibackfill.drift import rows_of
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand
-from kpibackfill.text import some
+from kpibackfill.text import count, some
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A row to decide about, under the registry's KPI id.
 
-    `row` is what an acceptance would write; of an unsupported row, what a removal would. `planned` rows are written
-    where there is no decisions file. `numbers` stands for the numbers that a decision rests on.
+    `row` is what accepting it would write or, if it is unsupported, what removing it would. `planned` rows are written
+    if there is no decisions file. `numbers` is a short digest of the numbers that a decision is based on.
     """
 
     row: PlanRow
@@ -57,7 +57,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a run proposes; `settled` are keys at which there is nothing to write, as stored and wanted agree."""
+    """What a run proposes; at the `settled` keys nothing is to be written, since stored and wanted values agree."""
 
     candidates: tuple[Candidate, ...]
     settled: frozenset[RowKey]
@@ -65,7 +65,7 @@ class Candidates:
 
 
 def numbers_of(where: Databases, row: PlanRow) -> str:
-    """A short text that stands for the numbers of a row; it begins with a letter, so that no spreadsheet counts it.
+    """A short digest of a row's numbers; it begins with a letter, so that no spreadsheet takes it for a number.
 
     `where` names the databases, as in the fingerprint of a plan.
     """
@@ -73,7 +73,7 @@ def numbers_of(where: Databases, row: PlanRow) -> str:
 
 
 def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Candidates:
-    """The new and the changed rows, and what is unsupported or kept by hand, which only a decision touches."""
+    """The new and changed rows, and those unsupported or kept by hand, which only a decision touches."""
     prefix, where = run.site.kpi_id_prefix, databases(run.target)
     found = []
     for drifted in rows_of(drift[drift["status"].isin(["new", "changed", "unsupported"])]):
@@ -111,7 +111,7 @@ def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Candidates:
 
 
 def _kept_by_hand(run: Run, readings: Readings) -> Iterator[Candidate]:
-    """The stored rows that nothing is computed for: unsupported, and for a decision to remove or to set anew."""
+    """The stored rows that nothing is computed for: unsupported, and for a decision to remove or set."""
     where, kpi_ids = databases(run.target), kept_by_hand(run.config)
     for snapshot in readings.snapshots.to_dict("records"):
         for kpi_id in kpi_ids:
@@ -138,9 +138,9 @@ def _kept_by_hand(run: Run, readings: Readings) -> Iterator[Candidate]:
 
 
 def of_revert(run: Run, reverted: Reverted) -> Candidates:
-    """The rows to put back; those that somebody changed since are left alone unless a decision names them."""
+    """The rows to restore; those that someone changed since are left alone unless a decision names them."""
     where = databases(run.target)
-    found_: list[Candidate] = []
+    proposed: list[Candidate] = []
     settled: set[RowKey] = set()
     gone, changed = [], []
     for row, left in reverted.written:
@@ -154,24 +154,24 @@ def of_revert(run: Run, reverted: Reverted) -> Candidates:
             untouched = is_image(found, left)
             if not untouched:
                 changed.append(key)
-            found_.append(_candidate(run, where, row, found, untouched))
+            proposed.append(_candidate(run, where, row, found, untouched))
     notes = []
     if changed:
         notes.append(
-            f"Changed by somebody since {run.parameters.revert_of}, so left alone: {_named(changed)}. "
-            "A decision “accept” puts a row back all the same."
+            f"Changed by someone since {run.parameters.revert_of}, so left alone: {_named(changed)}. "
+            "A decision “accept” restores a row anyway."
         )
     if gone:
-        notes.append(f"Left alone, since their snapshot is gone: {_named(gone)}.")
+        notes.append(f"Left alone because their snapshot is gone: {_named(gone)}.")
     if settled:
-        notes.append(f"{len(settled)} row{'s are' if len(settled) > 1 else ' is'} as before that run already.")
-    return Candidates(tuple(found_), frozenset(settled), tuple(notes))
+        notes.append(f"Already as before that run: {count(len(settled), 'row')}.")
+    return Candidates(tuple(proposed), frozenset(settled), tuple(notes))
 
 
 def _candidate(run: Run, where: Databases, row: PlanRow, found: Image | None, untouched: bool) -> Candidate:
     restore = row.before
     if restore is not None and found is not None:
-        restore = replace(restore, row_id=found.row_id)  # a row that is there keeps its own surrogate id
+        restore = replace(restore, row_id=found.row_id)  # an existing row keeps its own surrogate id
     back = PlanRow(
         snapshot_id=row.snapshot_id,
         kpi_id=row.kpi_id,

@@ -54,7 +54,7 @@ class Plan:
         return len(self.rows)
 
     def frame(self) -> pd.DataFrame:
-        """A row per planned row: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (floats)."""
+        """One row per planned row: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (floats)."""
         return pd.DataFrame(
             [
                 (row.snapshot_id, row.kpi_id, row.action, row.year, row.before and row.before.metric_value, row.value)
@@ -73,9 +73,9 @@ class Plan:
 
 @step
 def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
-    """The rows that an apply would write: the new and the changed ones, as limited or added to by decisions.
+    """List the rows that an apply would write: the new and the changed ones, as limited or extended by decisions.
 
-    In a revert they are the rows that the other run wrote, to be put back as they were before.
+    In a revert they are the rows that the other run wrote, to be restored to what they were before.
 
     Parameters
     ----------
@@ -84,11 +84,14 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
 
     Returns
     -------
-    Plan : its rows, each with its before-image, and one `fingerprint`; ``frame()`` has them as a DataFrame.
+    Plan : its `rows`, ordered by key, each with its before-image, and one `fingerprint`. ``frame()`` returns them as a
+    DataFrame, one row each: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (stored numbers: counts,
+    points, and rates as fractions).
 
     Raises
     ------
-    Refused : `drift` was edited since it was compared, or belongs to another run; or a decision doesn't fit.
+    Refused : `drift` was edited since it was compared or belongs to another run, or a decision doesn't fit; nothing
+        was written.
     """
     seal = seal_of(drift)
     if seal.run is not run:

@@ -1,4 +1,4 @@
-"""What becomes the plan: the candidates that are planned, or those that a person decided for."""
+"""Chooses the rows of the plan: the planned candidates, or those that a person decided for."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Chosen:
 
 
 def choose(run: Run, readings: Readings, found: Candidates) -> Chosen:
-    """The planned candidates; with a decisions file exactly what it says, all that it does not name being deferred.
+    """Choose the planned candidates or, with a decisions file, exactly what it says; it defers what it does not name.
 
     Raises
     ------
-    Refused : a line is about a row that this run has not, or was decided on numbers that changed since, or two lines
-        contradict each other; the message names the lines, and nothing was written.
+    Refused : a line is about a row that this run does not have, or was decided on numbers that have changed since, or
+        two lines contradict each other; the message names the lines, and nothing was written.
     """
     decisions = run.decisions
     if decisions is None:
@@ -94,21 +94,21 @@ class _DecisionResolver:
         key = (decision.snapshot_id, decision.kpi_id)
         candidate = self._by_key.get(key)
         if decision.snapshot_id not in self._snapshots and candidate is None:
-            raise _Unfit(f"snapshot {decision.snapshot_id} is none of this run's target snapshots")
+            raise _Unfit(f"snapshot {decision.snapshot_id} is not one of this run's target snapshots")
         year = candidate.row.year if candidate else self._snapshots[decision.snapshot_id][0]
         if decision.year is not None and decision.year != year:
-            raise _Unfit(f"snapshot {decision.snapshot_id} is of {year}, not of {decision.year}")
+            raise _Unfit(f"snapshot {decision.snapshot_id} is from {year}, not from {decision.year}")
         yield key
 
     def row(self, decision: Decision, key: RowKey) -> PlanRow | None:
         """The row that the decision puts into the plan; ``None`` where there is nothing to write."""
         if self._run.parameters.revert_of and decision.word in ("set", "remove"):
-            raise _Unfit(f"a revert only puts rows back; {decision.word} is for another run")
+            raise _Unfit(f"a revert only restores rows; {decision.word} needs another run")
         if self._is_done(decision, key):
             return None
         candidate = self._by_key.get(key)
         if decision.numbers and candidate is None:
-            raise _Unfit("this run has nothing to decide there: its numbers changed since, or its KPI is not computed")
+            raise _Unfit("this run has nothing to decide there: the numbers have changed, or the KPI is not computed")
         if decision.numbers and candidate and candidate.numbers != decision.numbers:
             raise _Unfit("decided on numbers that have changed since; review a new dry run")
         if decision.word == "set":
@@ -121,7 +121,7 @@ class _DecisionResolver:
         return candidate.row if decision.word == "accept" else None
 
     def _is_done(self, decision: Decision, key: RowKey) -> bool:
-        """Whether what is stored is what was decided already, as it is once the decisions were applied."""
+        """Whether the stored row is already as decided, for example because the decisions were applied."""
         before = self._readings.stored.get(key)
         if decision.word == "set":
             assert decision.value is not None
@@ -190,9 +190,9 @@ def _decision_note(
     past = {"accept": "accepted", "set": "set", "remove": "to remove", "reject": "rejected"}
     counts = ", ".join(f"{words.count(word)} {text}" for word, text in past.items() if word in words) or "none"
     lines = list(dict.fromkeys(already))
-    nothing = f" Nothing is left to do for line{'s' if lines[1:] else ''} {some(lines, 50)}." if lines else ""
-    ignored = f" Columns without a meaning here: {some(decisions.ignored)}." if decisions.ignored else ""
+    nothing = f" Already done: line{'s' if lines[1:] else ''} {some(lines, 50)}." if lines else ""
+    ignored = f" Ignored columns: {some(decisions.ignored)}." if decisions.ignored else ""
     return (
-        f"By the decisions in {decisions.name}: {counts}; {count(len(rows), 'row')} in the plan, every row that it "
-        f"does not name is deferred.{nothing}{ignored}"
+        f"Decisions in {decisions.name}: {counts}; {count(len(rows), 'row')} in the plan. Rows that it does not name "
+        f"are deferred.{nothing}{ignored}"
     )

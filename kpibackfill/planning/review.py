@@ -1,7 +1,6 @@
-"""A decisions file as its reviewer handles it: written for a run, filled in and checked, also beside the table.
+"""Writes a run's decisions file for its reviewer, fills it in and checks it, also in a notebook.
 
-The file lies where the reviewer works, never in the run's own folder, which is closed; a run that goes by it keeps a
-copy.
+The file is where the reviewer works, never in the run's own folder, which is closed; a run that uses it keeps a copy.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Review:
-    """A decisions file: where it lies, and what stands in it."""
+    """A decisions file: its path and its content."""
 
     path: Path
     frame: pd.DataFrame
@@ -60,24 +59,25 @@ class Review:
 
 
 def review(run: str | Plan, output: str | Path | None = None, *, config: Config | None = None) -> Review:
-    """Write the decisions file of a dry run: a line per planned or unsupported row, to be decided by a person.
+    """Write the decisions file of a dry run: one line per planned or unsupported row, for a person to decide.
 
-    Of the plan on screen, and without an `output`, the file that is there already is given as it was filled in, or the
-    one that the plan goes by, so that a notebook with this call can be run all over again.
+    For the plan on screen and without `output`, a file that already exists is returned as it was filled in, or the one
+    that the plan uses, so a notebook with this call can be run again.
 
     Parameters
     ----------
-    run : the dry run's id, its beginning or end, or ``latest``; or in a session the plan on screen.
+    run : the dry run's id, the beginning or end of it, or ``latest``; or, in a session, the plan on screen.
     output : where to write it; by default ``decisions-<run>.csv`` in the current folder.
-    config : the configuration instead of the nearest one.
+    config : a configuration to use instead of the nearest one.
 
     Returns
     -------
-    Review : `path` and `frame`, and in a notebook a table with what is decided so far and a link that opens the file.
+    Review : `path` and `frame` (a row per line of the file, each cell as text); in a notebook, a table with what is
+    decided so far and a link that opens the file.
 
     Raises
     ------
-    Refused : it is no dry run that has ended, or the file is there already; nothing was overwritten.
+    Refused : it is not a finished dry run, or the file already exists; nothing was overwritten.
     """
     config = config or load_config()
     if isinstance(run, str):
@@ -90,10 +90,10 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
         rows, units = [candidate.review_row() for candidate in run.candidates], decidable(config)
     path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
     _refuse_archived(path, config)
-    if os.path.lexists(path.resolve()):  # one that is too long is not: writing it is told
+    if os.path.lexists(path.resolve()):  # false for a path that is too long: writing it fails
         if output is None and not isinstance(run, str):
             return _read(path)
-        raise Refused(f"{path} is there already and was left as it is; give another output.", code="decisions")
+        raise Refused(f"{path} already exists and was left unchanged; give another output.", code="decisions")
     lines = [_line(row, units.get(row.kpi_id, "")) for row in rows]
     _write(path, _csv(COLUMNS, lines))
     return Review(path, _frame(COLUMNS, lines))
@@ -110,26 +110,26 @@ def decide(
     reason: str = "",
     reviewer: str = "",
 ) -> Review:
-    """Fill in a decision in a decisions file; for a ``set``, a file or a line that is not there yet is added.
+    """Fill in a decision in a decisions file; a ``set`` adds the file or the line if it is missing.
 
-    To accept, reject or remove a row that the file does not have, as once that was applied, leaves the file as it is
-    and warns, so that a notebook with this call can be run all over again.
+    Accepting, rejecting or removing a row that the file does not have, for example because it was applied, leaves the
+    file unchanged and warns, so a notebook with this call can be run again.
 
     Parameters
     ----------
     path : the file, as `review` or a spreadsheet wrote it.
-    kpi_id : one of the registry, or of the site's ``manual_kpis``.
+    kpi_id : a KPI of the registry, or of the site's ``manual_kpis``.
     decision : ``accept``, ``reject``, ``defer``, ``set`` or ``remove``.
-    snapshot_id, year : of the row; a ``set`` may give the year alone, for all target snapshots of it.
-    value, reason, reviewer : the value to set, why, and who decided.
+    snapshot_id, year : which row; a ``set`` may give only the year, for all its target snapshots.
+    value, reason, reviewer : the value to set (a count, points, or a rate as a fraction), why, and who decided.
 
     Returns
     -------
-    Review : the file as it is now, as `review` gives it.
+    Review : the file as it is now, as `review` returns it.
 
     Raises
     ------
-    Refused : the file with this decision would not be accepted; it was left as it is.
+    Refused : the file would not be accepted with this decision; it was left unchanged.
 
     Example: ``kb.decide("decisions.csv", "education_nps", "accept", snapshot_id=283, reviewer="Ann")``
     """
@@ -158,8 +158,8 @@ def decide(
         and snapshot_id is not None
     ):
         warnings.warn(
-            f"{path.name} has no row of snapshot {snapshot_id}, {kpi_id}: this run has nothing to decide there, "
-            "so nothing was.",
+            f"{path.name} has no row of snapshot {snapshot_id}, {kpi_id}: there is nothing to decide, "
+            "and the file was left unchanged.",
             stacklevel=2,
         )
         return Review(path, _frame(header, lines))
@@ -180,8 +180,8 @@ def check_decisions(path: str | Path) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, a row per line that decides anything: `line`, `kpi_id`, `decision`, `snapshot_id`, `year` (Int64,
-    missing where not given), `value` (float), `reason`, `reviewer`.
+    DataFrame, one row per line that decides anything: `line` (int), `kpi_id`, `decision`, `snapshot_id`, `year`
+    (Int64, missing if not given), `value` (float), `reason`, `reviewer`.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def check_decisions(path: str | Path) -> pd.DataFrame:
 
     found: Decisions = decisions_file.read(path, decidable(load_config()))
     names = [field.name for field in fields(Decision)]
-    frame = pd.DataFrame([[getattr(told, name) for name in names] for told in found.lines], columns=names)
+    frame = pd.DataFrame([[getattr(line, name) for name in names] for line in found.lines], columns=names)
     frame = frame.rename(columns={"word": "decision"}).drop(columns="numbers")
     return frame.astype({"line": "int64", "snapshot_id": "Int64", "year": "Int64", "value": "float64"})
 
@@ -211,13 +211,13 @@ def _archived(config: Config, run_id: str) -> tuple[Sequence[ReviewRow], Mapping
     record = RunRecord(config.runs_dir, run_id)
     receipt = record.receipt
     if receipt.state != "dry_run" or not record.closed:
-        raise Refused(f"{run_id} is no dry run that has ended; only those are reviewed.", code="decisions")
+        raise Refused(f"{run_id} is not a finished dry run; only those can be reviewed.", code="decisions")
     record.require_unaltered()
     return receipt.review, receipt.units
 
 
 def _line(row: ReviewRow, unit: str) -> dict[str, str]:
-    """A row for people: where a rate rests on fewer than five, its numbers are withheld, as everywhere."""
+    """A row as people read it; the numbers of a rate based on fewer than five people are withheld, as everywhere."""
     line = {name: "" if getattr(row, name) is None else str(getattr(row, name)) for name in ROW_COLUMNS}
     remarks = list(row.warnings)
     if row.computed is not None and unit == "fraction" and too_few("fraction", row.basis):
@@ -226,9 +226,9 @@ def _line(row: ReviewRow, unit: str) -> dict[str, str]:
     return line | {"remarks": "; ".join(remarks), "numbers": row.numbers}
 
 
-def _shown(told: Mapping[str, str], kpis: Kpis) -> dict[str, Any]:
+def _shown(cells: Mapping[str, str], kpis: Kpis) -> dict[str, Any]:
     """A line as people read it; a column that the file lacks is empty."""
-    line = {**dict.fromkeys(COLUMNS, ""), **told}
+    line = {**dict.fromkeys(COLUMNS, ""), **cells}
     kpi = kpis.get(line["kpi_id"])
     unit = kpi.unit if kpi else None
     texts = {f"{name}_text": _amount(line[name], unit) for name in ("stored", "computed", "value")}
@@ -236,7 +236,7 @@ def _shown(told: Mapping[str, str], kpis: Kpis) -> dict[str, Any]:
 
 
 def _amount(text: str, unit: Unit | None) -> str:
-    """A number of the file in its unit; what is none, such as one withheld, as it stands."""
+    """A number of the file in its unit; other text, such as that of a withheld number, unchanged."""
     try:
         return amount(float(text), unit)
     except ValueError:
@@ -253,7 +253,8 @@ def _csv(header: Sequence[str], lines: Iterable[Mapping[str, str]], delimiter: s
 
 def _write(path: Path, text: str) -> None:
     # A link stays one: the file that it leads to is replaced.
-    files.write(path.resolve(), text, then="nothing else was touched. Make room, give rights, or name another file.")
+    then = "nothing else was changed. Free disk space, grant rights, or name another file."
+    files.write(path.resolve(), text, then=then)
 
 
 def _frame(header: Sequence[str], lines: Sequence[Mapping[str, str]]) -> pd.DataFrame:

@@ -28,7 +28,7 @@ facts = sa.table(
 
 @pytest.fixture
 def old(bench: Workbench) -> Workbench:
-    """The archive beside the database as the last release left both."""
+    """The archive and the database as the last release left them."""
     with tarfile.open(DATA / "archive-0.1.0.tar.xz") as archive:
         archive.extractall(bench.folder, filter="data")
     rows: list[dict[str, Any]] = json.loads((bench.folder / "fact.json").read_bytes())

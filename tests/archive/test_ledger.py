@@ -1,4 +1,4 @@
-"""The ledger's chain holds whoever writes, and however writing ended."""
+"""The ledger's chain holds no matter who writes and how writing ends."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_follows_a_torn_line_begins_on_a_line_of_its_own(tmp_path: Path) ->
     assert ledger.passed_over(tmp_path) == [2]
 
 
-def test_the_ledger_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_its_owner_can_read_the_ledger(tmp_path: Path) -> None:
     ledger.append(tmp_path / "runs", approved("one"))
     assert (tmp_path / "runs" / ledger.FILE_NAME).stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "runs").stat().st_mode & 0o777 == 0o700

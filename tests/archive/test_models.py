@@ -1,4 +1,4 @@
-"""The documents of an archive: held to the published schemas, refused where wrong, read where they say more."""
+"""The documents of an archive: held to the published schemas, refused if wrong, read if they have more."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_refused_a_failed_an_approved_and_a_settled_run_leave_what_the_schemas
     hold_archive(bench)
 
 
-def test_a_schema_refuses_what_is_not_so(made_archive: Workbench) -> None:
+def test_a_schema_refuses_a_wrong_document(made_archive: Workbench) -> None:
     run = next(made_archive.config.runs_dir.glob("*apply*"))
     receipt = json.loads((run / "receipt.json").read_bytes())
     changes: list[dict[str, Any]] = [{"schema": 2}, {"state": "done"}, {"surprise": 1}, {"rows": [{}]}, {"error": ""}]
@@ -121,14 +121,14 @@ def test_a_schema_refuses_what_is_not_so(made_archive: Workbench) -> None:
     [{"basis": "375"}, {"basis": True}, {"before": "12"}, {"action": "upsert"}, {"year": 2024.0}, {"surprise": 1}],
     ids=str,
 )
-def test_a_writer_can_build_nothing_of_the_wrong_type(members: dict[str, Any]) -> None:
+def test_a_writer_cannot_build_anything_of_the_wrong_type(members: dict[str, Any]) -> None:
     right: dict[str, Any] = {"snapshot_id": 1, "kpi_id": "a", "year": 2024, "action": "update", "before": None}
     assert Change(**right, after=1.5).after == 1.5
     with pytest.raises(ValueError, match=next(iter(members))):
         Change(**{**right, "after": 1.5, **members})
 
 
-def test_a_reader_passes_over_members_that_it_does_not_know(made_archive: Workbench) -> None:
+def test_a_reader_ignores_members_that_it_does_not_know(made_archive: Workbench) -> None:
     run = next(made_archive.config.runs_dir.glob("*apply*"))
     for name, model in (("receipt", Receipt), ("plan", PlanDocument)):
         document = json.loads((run / f"{name}.json").read_bytes())
@@ -144,7 +144,7 @@ def test_a_reader_passes_over_members_that_it_does_not_know(made_archive: Workbe
     [b"", b"[]", b"null", b"{", b"[" * 100_000, b'{"code": 1, "message": ""}', b"\xff\xfe{}", b'{"code": "a"}', b"NaN"],
     ids=lambda content: repr(content[:12]),
 )
-def test_what_is_no_document_is_refused_in_one_line(content: bytes) -> None:
+def test_what_is_not_a_document_is_refused_in_one_line(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         read(Failure, content)
 

@@ -1,4 +1,4 @@
-"""`verify --target`: whoever changes a row, or the record of it, must change both."""
+"""`verify --target`: anyone who changes a row, or the record of it, must change both."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_applied_run_and_its_rows_vouch_for_each_other(bench: Workbench) -> N
 
 
 @on("sqlite")
-def test_what_was_written_by_another_name_of_the_same_database_is_known(bench: Workbench) -> None:
+def test_rows_written_under_another_name_of_the_same_database_are_known(bench: Workbench) -> None:
     path = bench.folder / "kpibackfill.toml"
     path.write_text(path.read_text() + f'[targets.again]\nstore = "{bench.database.url}"\n')
     row = bench.finish(**FEW, target="again", apply=True)["written"]["rows"][0]
@@ -116,7 +116,7 @@ def test_a_reverted_run_leaves_no_finding(bench: Workbench) -> None:
 
 
 @both_layouts
-def test_every_column_of_a_row_written_last_is_held_to_what_the_run_left(bench: Workbench) -> None:
+def test_every_column_of_a_row_written_last_is_compared_with_what_the_run_left(bench: Workbench) -> None:
     receipt = bench.finish(**FEW, apply=True)
     run_id, rows = receipt["run_id"], receipt["written"]["rows"]
     with connect(bench.database.url) as connection:
@@ -132,7 +132,7 @@ def test_every_column_of_a_row_written_last_is_held_to_what_the_run_left(bench: 
 
 
 @on("sqlite")
-def test_a_row_that_a_revert_put_back_is_held_to_the_byte_as_well(bench: Workbench) -> None:
+def test_a_row_that_a_revert_restored_is_also_compared_to_the_byte(bench: Workbench) -> None:
     applied = bench.finish(**FEW, apply=True)
     reverted = bench.finish(revert_of=applied["run_id"], apply=True)
     row = next(row for row in reverted["written"]["rows"] if row["action"] == "update")
@@ -141,21 +141,21 @@ def test_a_row_that_a_revert_put_back_is_held_to_the_byte_as_well(bench: Workben
 
 
 @on("sqlite")
-def test_what_was_compared_is_told_also_when_all_is_well(bench: Workbench) -> None:
+def test_what_was_compared_is_reported_even_if_all_is_well(bench: Workbench) -> None:
     recorded = len(bench.finish(**FEW, apply=True)["written"]["rows"])
     with connect(bench.database.url) as connection:
         rows = connection.scalar(sa.select(sa.func.count()).select_from(facts))
     document = json.loads(bench.command("verify", "--target", "test", "--json").stdout)
     assert (document["ok"], document["target"]) == (True, "test")
     assert (document["rows"], document["recorded"]) == (rows, recorded)
-    told = bench.command("verify", "--target", "test").stdout
-    assert f"Checked test: {recorded} rows on record compared with the {rows} rows of its table." in told
+    printed = bench.command("verify", "--target", "test").stdout
+    assert f"Checked test: {recorded} rows on record compared with the {rows} rows of its table." in printed
     assert json.loads(bench.command("verify", "--json").stdout)["rows"] is None
 
 
 @on("sqlite")
 def test_a_forged_record_is_seen_in_the_database(bench: Workbench) -> None:
-    """Whoever writes the ledger anew, digests and all, has not changed the rows."""
+    """Rewriting the ledger, digests and all, does not change the rows."""
     from kpibackfill.archive import ledger
     from kpibackfill.archive.verify import verify
 

@@ -1,4 +1,4 @@
-"""Reading the archive without a database: which runs there are, what one did, how two differ, how rows came to be."""
+"""Reading the archive without a database: which runs there are, what one did, how two differ, where rows come from."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_shortened_id_is_understood_when_one_run_is_meant(here: Workbench) -> 
             resolve_run(runs_dir, nothing)
 
 
-def test_history_tells_every_value_written_from_what_by_which_run_and_why(here: Workbench) -> None:
+def test_history_lists_every_value_written_with_its_run_and_reason(here: Workbench) -> None:
     changes = recorded_changes(here.config.runs_dir)
     runs = listed_runs(here.config.runs_dir)
     plan = json.loads((here.config.runs_dir / runs[1]["run_id"] / "plan.json").read_bytes())
@@ -127,7 +127,7 @@ def test_every_command_reads_without_the_database(here: Workbench) -> None:
         path.with_suffix(".gone").rename(path)
 
 
-def test_show_tells_findings_and_provenance(here: Workbench) -> None:
+def test_show_prints_findings_and_provenance(here: Workbench) -> None:
     applied = listed_runs(here.config.runs_dir, state="applied")[0]
     text = here.command("show", applied["run_id"]).stdout
     assert text.startswith(f"{applied['run_id']}: applied\n")
@@ -143,7 +143,7 @@ def test_show_tells_findings_and_provenance(here: Workbench) -> None:
 
 
 @on("sqlite")
-def test_diff_tells_other_data_from_another_stored_row(bench: Workbench) -> None:
+def test_diff_distinguishes_changed_data_from_a_changed_stored_row(bench: Workbench) -> None:
     first = bench.finish(**FEW)
     nps = [row for row in first["rows"] if row["kpi_id"] == "education_nps"]
     changed = next(row for row in nps if row["stored"] is not None and row["computed"] is not None)
@@ -166,7 +166,7 @@ def test_diff_tells_other_data_from_another_stored_row(bench: Workbench) -> None
 
 
 @on("sqlite")
-def test_diff_tells_another_setting_from_other_data(bench: Workbench) -> None:
+def test_diff_distinguishes_a_changed_setting_from_changed_data(bench: Workbench) -> None:
     first = bench.finish(kpis="workshop_attendees")
     bench.configure(site={"attendance_label": "Program"})
     second = bench.finish(kpis="workshop_attendees")
@@ -179,7 +179,7 @@ def test_diff_tells_another_setting_from_other_data(bench: Workbench) -> None:
     assert "parameters or settings" in text
 
 
-def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench) -> None:
+def test_diff_names_a_changed_definition_and_admits_what_it_cannot_tell(here: Workbench) -> None:
     one = kb.show("latest")["receipt"]
     other = json.loads(json.dumps(one))
     other["rows"][0]["computed"] = 41.5
@@ -200,14 +200,14 @@ def test_diff_tells_a_changed_definition_and_what_it_cannot_tell(here: Workbench
     entry["source_sha256"] = one_entry["source_sha256"]
     assert why() == "source data and code"
     entry["queries"][0]["sql"] += " LIMIT 1"
-    assert why() == "cannot tell"  # another question may have another answer on the same data
+    assert why() == "cannot tell"  # another query may return something else from the same data
     other["code"]["sources_sha256"] = one["code"]["sources_sha256"]
     other["site"]["workshop_word"] = "course"
     assert why() == "parameters or settings"
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run_id": 1}', "[" * 100_000])
-def test_a_receipt_or_a_settlement_that_is_not_one_is_reported_in_a_line(
+def test_a_receipt_or_a_settlement_that_is_not_one_is_reported_in_one_line(
     made_archive: Workbench, runs_dir: Path, content: str
 ) -> None:
     configuration = runs_dir.parent / "kpibackfill.toml"
@@ -230,9 +230,7 @@ def test_a_receipt_or_a_settlement_that_is_not_one_is_reported_in_a_line(
         assert command("runs").exit_code == command("history").exit_code == 0
 
 
-def test_a_receipt_that_was_altered_is_told_as_such_wherever_that_matters(
-    made_archive: Workbench, runs_dir: Path
-) -> None:
+def test_an_altered_receipt_is_reported_as_such_wherever_that_matters(made_archive: Workbench, runs_dir: Path) -> None:
     configuration = runs_dir.parent / "kpibackfill.toml"
     shutil.copyfile(made_archive.folder / "kpibackfill.toml", configuration)
     dry, _, applied = (run for kind in ("*dry-run*", "*apply*") for run in sorted(runs_dir.glob(kind)))
@@ -266,7 +264,7 @@ def test_an_altered_receipt_is_shown_as_such_and_compared_with_none(
 
 
 @on("sqlite")
-def test_what_stood_before_a_rate_of_too_few_people_is_withheld_with_it(bench: Workbench) -> None:
+def test_the_value_before_a_rate_of_too_few_people_is_withheld_with_it(bench: Workbench) -> None:
     with connect(bench.database.url) as connection:  # only four people are left who answered
         answers = sa.table("civicrm_value_demographics_15", sa.column("entity_id"), sa.column("custom_46"))
         keep = connection.scalars(sa.select(answers.c.entity_id).order_by(answers.c.entity_id)).all()[:4]

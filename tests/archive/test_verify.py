@@ -110,13 +110,13 @@ def test_any_altered_byte_of_any_ledger_line_is_found_by_its_number(runs_dir: Pa
             changed = bytearray(line)
             changed[place] ^= 1 << chance.randrange(7)
             write_lines(runs_dir, [*lines[: number - 1], bytes(changed), *lines[number:]])
-            told = found(verify(runs_dir))
-            assert f"ledger.jsonl line {number}: was altered" in told, (number, place, changed)
+            findings = found(verify(runs_dir))
+            assert f"ledger.jsonl line {number}: was altered" in findings, (number, place, changed)
     write_lines(runs_dir, lines)
     assert not verify(runs_dir).findings
 
 
-def test_a_line_that_was_written_anew_with_a_digest_of_its_own_is_found_by_the_line_after(runs_dir: Path) -> None:
+def test_a_rewritten_line_with_a_digest_of_its_own_is_found_by_the_line_after(runs_dir: Path) -> None:
     lines = lines_of(runs_dir)
     for number in range(1, len(lines)):
         entry = json.loads(lines[number - 1])
@@ -124,25 +124,27 @@ def test_a_line_that_was_written_anew_with_a_digest_of_its_own_is_found_by_the_l
         entry["at"] = "2020-01-01T00:00:00+00:00"
         forged = ledger.with_digest(json.dumps(entry).encode()) + b"\n"
         write_lines(runs_dir, [*lines[: number - 1], forged, *lines[number:]])
-        assert any(told.startswith(f"ledger.jsonl line {number + 1}: ") for told in found(verify(runs_dir)))
+        assert any(finding.startswith(f"ledger.jsonl line {number + 1}: ") for finding in found(verify(runs_dir)))
 
 
 def test_any_removed_line_is_found_where_it_was(runs_dir: Path) -> None:
     lines = lines_of(runs_dir)
     for number in range(1, len(lines)):
         write_lines(runs_dir, [*lines[: number - 1], *lines[number:]])
-        told = found(verify(runs_dir))
-        assert any(text.startswith(f"ledger.jsonl line {number}: ") and "removed" in text for text in told), told
+        findings = found(verify(runs_dir))
+        assert any(text.startswith(f"ledger.jsonl line {number}: ") and "removed" in text for text in findings), (
+            findings
+        )
 
 
-def test_any_two_neighbours_that_changed_places_are_found(runs_dir: Path) -> None:
+def test_any_two_swapped_neighbors_are_found(runs_dir: Path) -> None:
     lines = lines_of(runs_dir)
     for number in range(1, len(lines)):
         moved = list(lines)
         moved[number - 1], moved[number] = moved[number], moved[number - 1]
         write_lines(runs_dir, moved)
-        told = found(verify(runs_dir))
-        assert any(text.startswith(f"ledger.jsonl line {number}: ") and "moved" in text for text in told), told
+        findings = found(verify(runs_dir))
+        assert any(text.startswith(f"ledger.jsonl line {number}: ") and "moved" in text for text in findings), findings
 
 
 def test_a_repeated_line_is_found(runs_dir: Path) -> None:
@@ -152,7 +154,7 @@ def test_a_repeated_line_is_found(runs_dir: Path) -> None:
         assert any(text.startswith(f"ledger.jsonl line {number + 1}: ") for text in found(verify(runs_dir)))
 
 
-def test_last_lines_that_were_cut_off_are_seen_by_a_noted_head_only(runs_dir: Path) -> None:
+def test_only_a_noted_head_shows_that_last_lines_were_cut_off(runs_dir: Path) -> None:
     record = min(runs_dir.glob("2*")).name
     ledger.append(runs_dir, approved(record, by="somebody", note="looked at"))
     lines = lines_of(runs_dir)
@@ -177,7 +179,7 @@ def test_a_noted_head_is_still_found_after_more_was_written(runs_dir: Path) -> N
         verify(runs_dir, head[:12])
 
 
-def test_a_line_that_a_crash_cut_off_is_told_and_the_chain_goes_on_after_it(runs_dir: Path) -> None:
+def test_a_line_that_a_crash_cut_off_is_reported_and_the_chain_goes_on_after_it(runs_dir: Path) -> None:
     run_id = min(runs_dir.glob("2*")).name
     ledger.append(runs_dir, approved(run_id, by="somebody", note="looked at"))
     lines = lines_of(runs_dir)
@@ -195,7 +197,7 @@ def test_a_line_that_a_crash_cut_off_is_told_and_the_chain_goes_on_after_it(runs
     assert "ledger.jsonl line 9: was altered" in found(verify(runs_dir))
 
 
-def test_a_run_that_has_not_ended_is_a_note_and_no_finding(
+def test_a_run_that_has_not_ended_is_a_note_and_not_a_finding(
     made_archive: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KPIBACKFILL_CONFIG", str(made_archive.folder / "kpibackfill.toml"))
@@ -213,11 +215,11 @@ def test_a_run_that_has_not_ended_is_a_note_and_no_finding(
 def test_the_cut_off_end_of_a_closed_run_is_found(runs_dir: Path) -> None:
     last = max(runs_dir.glob("2*"), key=lambda path: path.name)
     write_lines(runs_dir, lines_of(runs_dir)[:-1])
-    assert any("no line says so" in told for told in found(verify(runs_dir))), last
+    assert any("no line says so" in finding for finding in found(verify(runs_dir))), last
 
 
 def rechain(runs_dir: Path, forge: Callable[[dict[str, Any]], None]) -> None:
-    """Write the whole ledger anew with each line forged, every digest included."""
+    """Rewrite the whole ledger with each line forged, every digest included."""
     rewritten, previous = [], ""
     for line in lines_of(runs_dir):
         entry = json.loads(line)
@@ -252,7 +254,7 @@ def test_a_receipt_that_the_ledger_contradicts_is_found(runs_dir: Path, event: s
 
 
 @pytest.mark.parametrize("row", [{"period_year": 1999}, None, {"before": "a row"}], ids=["other", "none", "no image"])
-def test_a_plan_with_other_rows_than_its_fingerprint_is_found_though_all_sums_are_made_anew(
+def test_a_plan_with_other_rows_than_its_fingerprint_is_found_even_if_all_sums_are_rewritten(
     runs_dir: Path, row: dict[str, Any] | None
 ) -> None:
     (run,) = runs_dir.glob("*apply*")
@@ -270,7 +272,7 @@ def test_a_plan_with_other_rows_than_its_fingerprint_is_found_though_all_sums_ar
     assert found(verify(runs_dir)) == [f"{run.name}/plan.json: has rows that do not match its fingerprint"]
 
 
-def test_a_link_is_found_also_where_it_leads_to_the_same(runs_dir: Path, tmp_path: Path) -> None:
+def test_a_link_is_found_even_if_it_leads_to_the_same_file(runs_dir: Path, tmp_path: Path) -> None:
     (run,) = runs_dir.glob("*apply*")
     shutil.move(run / "drift.csv", tmp_path / "drift.csv")
     (run / "drift.csv").symlink_to(tmp_path / "drift.csv")
@@ -298,7 +300,7 @@ CHANGE = {"snapshot_id": 1, "kpi_id": "education_nps", "year": 2024, "action": "
         ("archived", "files", {"notebook.ipynb": float("inf")}),
     ],
 )
-def test_a_line_that_tells_too_little_is_found_and_read_by_no_command(
+def test_a_line_without_what_its_event_requires_is_found_and_ignored_by_every_command(
     made_archive: Workbench, runs_dir: Path, event: str, name: str, value: Any
 ) -> None:
     def forge(entry: dict[str, Any]) -> None:
@@ -318,7 +320,7 @@ def test_a_line_that_tells_too_little_is_found_and_read_by_no_command(
 
 
 def test_the_cut_off_line_of_a_settlement_is_found_by_what_it_left(runs_dir: Path) -> None:
-    """The run had not ended by its receipt, so that only its settlement and sums tell that a line is missing."""
+    """Its receipt says that the run has not ended, so only its settlement and sums show that a line is missing."""
     write_lines(runs_dir, lines_of(runs_dir)[:-1])
     last = max(runs_dir.glob("2*"), key=lambda path: path.name)
     receipt = json.loads((last / "receipt.json").read_bytes())
@@ -341,7 +343,7 @@ def test_a_folder_in_which_no_run_began_is_a_note(runs_dir: Path) -> None:
     assert found(verify(runs_dir)) == ["20250101T000000Z-test-2024-apply-00000a: is not in the ledger"]
 
 
-def test_the_index_is_no_evidence(runs_dir: Path) -> None:
+def test_the_index_is_not_evidence(runs_dir: Path) -> None:
     (runs_dir / INDEX).unlink()
     assert not verify(runs_dir).findings
 

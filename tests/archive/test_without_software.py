@@ -1,4 +1,4 @@
-"""What docs/reading-the-archive.md shows works as it stands there, without this package."""
+"""What docs/reading-the-archive.md shows works as shown, without this package."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_the_chain_is_recomputed_to_the_head_that_verify_prints(runs_dir: Path) 
     assert "was altered" in python("check_ledger.py", runs_dir.parent).stderr
 
 
-def test_a_line_that_a_crash_cut_off_is_no_obstacle(runs_dir: Path) -> None:
+def test_a_line_that_a_crash_cut_off_does_no_harm(runs_dir: Path) -> None:
     path = runs_dir / "ledger.jsonl"
     path.write_bytes(path.read_bytes() + b'{"schema": 1, "at": "20')
     ledger.append(runs_dir, approved(applied(runs_dir).name, by="Bea", note="seen"))
     cut = len(path.read_bytes().splitlines()) - 1
-    told = python("check_ledger.py", runs_dir.parent)
-    assert told.stdout.splitlines()[0].startswith(f"line {cut} was cut off")
-    assert told.stdout.splitlines()[-1] == verify(runs_dir).head, told.stderr
+    ended = python("check_ledger.py", runs_dir.parent)
+    assert ended.stdout.splitlines()[0].startswith(f"line {cut} was cut off")
+    assert ended.stdout.splitlines()[-1] == verify(runs_dir).head, ended.stderr
     assert "files are as the ledger says" in python("check_files.py", runs_dir.parent).stdout
     test_each_jq_line_answers(runs_dir)
 
@@ -88,7 +88,7 @@ def test_the_fingerprint_of_the_groups_is_recomputed_by_the_bare_driver(bench: W
 
 
 def bare_driver(text: str) -> Any:
-    """A connection of the driver itself, as somebody without this software opens one."""
+    """A connection of the driver itself, as someone without this software opens one."""
     url = sa.make_url(text)
     server: dict[str, Any] = {"host": url.host, "port": url.port, "user": url.username, "password": url.password or ""}
     if url.get_backend_name() == "sqlite":
@@ -106,7 +106,7 @@ def test_the_digest_of_the_cells_is_recomputed(runs_dir: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum")
-def test_each_runs_sums_are_what_sha256sum_wants(runs_dir: Path) -> None:
+def test_each_runs_sums_are_what_sha256sum_expects(runs_dir: Path) -> None:
     for folder in runs_dir.glob("2*"):
         checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr

@@ -247,7 +247,7 @@ def test_a_run_plans_exactly_what_was_decided(bench: Workbench) -> None:
     path.write_text(path.read_text("utf-8-sig").replace("reviewer", "reviewer,seen by", 1))
     kb.decide(path, "retention", "set", year=2021, value=0.1, **by)
     receipt = bench.finish(**KPIS, apply=True, decisions=str(path))
-    assert "Columns without a meaning here: seen by." in receipt["notes"][-1]
+    assert "Ignored columns: seen by." in receipt["notes"][-1]
     after = dump(bench.database)
     gone, new = (
         {row[-6:-1] for row in one[FACTS]} - {row[-6:-1] for row in other[FACTS]}
@@ -333,9 +333,9 @@ def test_a_row_kept_by_hand_is_planned_only_by_decisions(bench: Workbench, prefi
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("99,by_hand,,,set,5,why,Ann", "snapshot 99 is none of this run's target snapshots"),
+        ("99,by_hand,,,set,5,why,Ann", "snapshot 99 is not one of this run's target snapshots"),
         (",by_hand,1999,,set,5,why,Ann", "this run has no target snapshot of 1999"),
-        ("270,by_hand,2019,,set,5,why,Ann", "snapshot 270 is of 2016, not of 2019"),
+        ("270,by_hand,2019,,set,5,why,Ann", "snapshot 270 is from 2016, not from 2019"),
         ("270,education_nps,,NUMBERS,accept,,,", "nothing was computed for that row"),
         ("270,workshop_participants_bipoc,,n1,accept,,,", "this run has nothing to decide there"),
         (",by_hand,2019,,set,5,why,Ann\n273,by_hand,,,set,6,why,Ann", "lines 2 and 3 decide differently"),
@@ -444,7 +444,7 @@ def test_a_review_is_written_here_withholds_small_rates_and_overwrites_nothing(
     assert review.path.parent == bench.folder
     assert review.path.read_bytes().startswith(b"\xef\xbb\xbf")
     before = review.path.read_bytes()
-    assert "is there already" in refusal(bench.command("review", "latest"))
+    assert "already exists" in refusal(bench.command("review", "latest"))
     assert "is in the archive" in refusal(bench.command("review", "latest", "--output", str(bench.runs[-1] / "d.csv")))
     with pytest.raises(Refused, match="is in the archive"):
         kb.decide(bench.runs[-1] / "d.csv", "education_nps", "set", year=2024, value=1)
@@ -452,7 +452,7 @@ def test_a_review_is_written_here_withholds_small_rates_and_overwrites_nothing(
     assert review.path.read_bytes() == before
     assert bench.command("verify").exit_code == 0
     applied = bench.finish(kpis="education_nps", apply=True)
-    assert "is no dry run" in refusal(bench.command("review", applied["run_id"]))
+    assert "is not a finished dry run" in refusal(bench.command("review", applied["run_id"]))
 
 
 @on("sqlite")
@@ -493,7 +493,9 @@ def test_a_cell_with_a_decision_can_be_run_again_once_its_row_is_gone(bench: Wor
     for before in (review.path.read_bytes(), review.path.read_bytes().splitlines(keepends=True)[0]):
         review.path.write_bytes(before)
         for word in ("accept", "reject", "Remove"):
-            with pytest.warns(UserWarning, match="has no row of snapshot 270, education_nps: this run has nothing"):
+            with pytest.warns(
+                UserWarning, match="has no row of snapshot 270, education_nps: there is nothing to decide"
+            ):
                 shown = kb.decide(review.path, "education_nps", word, **decision)
             assert review.path.read_bytes() == before
         assert len(shown.frame) == len(before.splitlines()) - 1
@@ -551,8 +553,8 @@ def test_files_that_cannot_be_read_or_written_are_reported_in_one_line(bench: Wo
     with pytest.raises(KpiBackfillError) as failed:
         kb.review(dry["run_id"], "nowhere/d.csv")
     assert str(failed.value) == (
-        f"{bench.folder}/nowhere/d.csv could not be written (No such file or directory); nothing else was touched. "
-        "Make room, give rights, or name another file."
+        f"{bench.folder}/nowhere/d.csv could not be written (No such file or directory); nothing else was changed. "
+        "Free disk space, grant rights, or name another file."
     )
 
 

@@ -83,7 +83,7 @@ kb.apply_plan(run, kb.make_plan(run, kb.compare(kb.compute_kpis(run))))
 
 
 class Executions:
-    """Processes that run at the same time; each is waited for when its end is asked for."""
+    """Processes that run at the same time; each is waited for when its result is needed."""
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
@@ -132,7 +132,7 @@ def receipt_of(folder: Path) -> dict[str, Any]:
 
 
 @on("sqlite")
-def test_plain_papermill_refuses_what_it_would_let_pass(executions: Executions) -> None:
+def test_parameters_that_papermill_would_let_pass_are_refused(executions: Executions) -> None:
     before = dump(executions.bench.database)
     refused = [
         (executions.papermill("-p", "apply", "false"), "apply must be exactly True or False, not 'false'"),
@@ -220,7 +220,7 @@ def test_an_interrupted_session_lets_the_execution_that_it_started_close_its_rec
 
 
 @on("sqlite")
-def test_a_long_path_of_temporary_files_is_no_hindrance(executions: Executions) -> None:
+def test_a_long_path_of_temporary_files_does_no_harm(executions: Executions) -> None:
     folder = executions.bench.folder / ("t" * 90)
     folder.mkdir()
     process = executions.run("--kpis", "education_nps", TMPDIR=str(folder))
@@ -228,7 +228,7 @@ def test_a_long_path_of_temporary_files_is_no_hindrance(executions: Executions) 
 
 
 @on("sqlite")
-def test_years_without_snapshots_are_no_failure(executions: Executions) -> None:
+def test_years_without_snapshots_are_not_a_failure(executions: Executions) -> None:
     process = executions.run("--from-year", "1999", "--to-year", "2001", "--json")
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
@@ -263,7 +263,7 @@ def test_a_record_says_how_a_run_really_ended(executions: Executions) -> None:
     assert dump(bench.database) == before
 
 
-# What a site has done after an apply: the database has committed by then, and the receipt says so, but not the ledger.
+# What a site does after an apply: the database has committed by then, and the receipt says so, but not the ledger.
 WAIT = ["sh", "-c", "touch started; sleep 300"]
 NO_ROOM = ["sh", "-c", "for run in runs/2*; do mkdir $run/report.html; done"]
 
@@ -318,7 +318,7 @@ def test_a_notebook_that_a_command_after_the_apply_executes_leaves_the_run_alone
 
 
 @on("sqlite")
-def test_a_run_that_has_ended_is_begun_by_nobody_again(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_has_ended_cannot_be_begun_again(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     applied = bench.finish(from_year=2024, kpis="education_nps", apply=True)
     record = RunRecord(bench.config.runs_dir, applied["run_id"])
     before = record.receipt
@@ -331,7 +331,7 @@ def test_a_run_that_has_ended_is_begun_by_nobody_again(bench: Workbench, monkeyp
 
 
 @on("sqlite")
-def test_a_record_that_can_not_be_completed_after_the_commit_is_completed_by_settle(executions: Executions) -> None:
+def test_a_record_that_cannot_be_completed_after_the_commit_is_completed_by_settle(executions: Executions) -> None:
     bench = executions.bench
     bench.configure(after_apply=NO_ROOM)
     process = executions.run("--apply", "--json")
@@ -357,7 +357,7 @@ def test_a_record_that_can_not_be_completed_after_the_commit_is_completed_by_set
 
 
 @on("sqlite")
-def test_a_kernel_that_is_killed_while_it_starts_is_no_bug(executions: Executions) -> None:
+def test_a_kernel_that_is_killed_while_it_starts_is_not_a_bug(executions: Executions) -> None:
     (executions.bench.folder / "sitecustomize.py").write_text(DIES_AS_A_KERNEL)
     process = executions.run("--json")
     out, err = process.communicate()
@@ -376,7 +376,7 @@ def test_what_prints_past_python_does_not_get_into_the_document(executions: Exec
 
 
 @on("sqlite")
-def test_an_outcome_that_can_not_be_printed_is_one_all_the_same(executions: Executions) -> None:
+def test_an_outcome_that_cannot_be_printed_still_counts(executions: Executions) -> None:
     with Path("/dev/full").open("w") as full:
         process = executions.run("--apply", "--json", stdout=full)
     assert process.stderr is not None
@@ -395,7 +395,7 @@ def _wait_until(happened: Callable[[], bool], seconds: float = 300) -> None:
 
 
 @on("sqlite")
-def test_what_a_run_finds_wrong_is_told_in_two_lines(executions: Executions) -> None:
+def test_what_a_run_finds_wrong_is_reported_in_two_lines(executions: Executions) -> None:
     bench = executions.bench
     with connect(bench.database.url) as connection:
         connection.execute(sa.text("DROP TABLE civicrm_participant"))
@@ -450,7 +450,7 @@ def test_a_session_explores_without_a_record_and_hands_an_apply_to_papermill(
     assert str(folder) in texts
     after = dump(bench.database)
     assert {name for name in after if after[name] != before[name]} == {"ms_fact_kpi_snapshot"}
-    # What is refused is shown in the cell as one sentence.
+    # A refusal is shown in the cell as one sentence.
     with pytest.raises(nbclient.exceptions.CellExecutionError) as raised:
         session.run_all(apply=True, approved_plan="0" * 64)
     assert "not the reviewed one" in str(raised.value)
@@ -458,7 +458,7 @@ def test_a_session_explores_without_a_record_and_hands_an_apply_to_papermill(
 
 
 @on("sqlite")
-def test_a_notebook_that_reviews_beside_the_table_runs_again_and_again_on_one_file(
+def test_a_notebook_that_reviews_next_to_the_table_can_run_again_on_the_same_file(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = InSession(bench, monkeypatch)
@@ -476,7 +476,7 @@ def test_a_notebook_that_reviews_beside_the_table_runs_again_and_again_on_one_fi
 
 
 @on("sqlite")
-def test_a_session_puts_the_dry_run_on_record_where_a_plan_has_to_be_approved_first(
+def test_a_session_puts_the_dry_run_on_record_if_its_plan_must_be_approved_first(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.configure(four_eyes=True)

@@ -1,4 +1,4 @@
-"""Replaying: the same numbers to the last digit, or which differ, and what of data, definition and code changed."""
+"""Replaying: the same numbers to the last digit, or which differ, and whether data, definition or code changed."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def replayed(before: dict[str, Any], after: dict[str, Any]) -> Replay:
 
 
 def again(bench: Workbench, before: dict[str, Any]) -> Replay:
-    """The same question asked again in this process, compared as a replay does."""
+    """The same run once more in this process, compared as a replay does."""
     return replayed(before, bench.finish(**FEW))
 
 
-def test_the_same_data_and_code_give_the_same_numbers_though_the_stored_rows_are_others(bench: Workbench) -> None:
+def test_the_same_data_and_code_give_the_same_numbers_even_if_the_stored_rows_changed(bench: Workbench) -> None:
     before = bench.finish(**FEW, apply=True)
     found = again(bench, before)
     assert found.same
-    assert repr(found) == f"Same numbers: all 24 are those of {before['run_id']}."
+    assert repr(found) == f"Same numbers as {before['run_id']}: 24 rows compared."
     assert found.frame().empty
 
 
-def test_other_source_data_are_told_by_the_fingerprints_of_the_grouped_rows(bench: Workbench) -> None:
+def test_changed_source_data_are_recognized_by_the_fingerprints_of_the_grouped_rows(bench: Workbench) -> None:
     before = bench.finish(**FEW)
     change(bench, sa.update(org).values(joins=org.c.joins + 1))
     found = again(bench, before)
@@ -73,7 +73,7 @@ def test_other_source_data_are_told_by_the_fingerprints_of_the_grouped_rows(benc
     [("True", "row.total + 1", {"definition"}), ("joins.c.joins > 0", "row.total", set())],
     ids=["other formula", "other query, same numbers"],
 )
-def test_another_definition_is_told_as_such(
+def test_a_changed_definition_is_reported_as_such(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, where: str, value: str, why: set[str]
 ) -> None:
     from kpibackfill.kpis import registry
@@ -100,7 +100,7 @@ def test_another_definition_is_told_as_such(
     assert found.difference.kpis["own"].result == ("same" if where == "True" else "unknown")
 
 
-def test_a_snapshot_that_is_gone_is_other_data(bench: Workbench) -> None:
+def test_a_snapshot_that_is_gone_counts_as_changed_data(bench: Workbench) -> None:
     before = bench.finish(**FEW)
     snapshots = sa.table("ms_snapshot", sa.column("id"))
     change(bench, sa.delete(snapshots).where(snapshots.c.id == 273))
@@ -108,7 +108,7 @@ def test_a_snapshot_that_is_gone_is_other_data(bench: Workbench) -> None:
     assert {(row.snapshot_id, row.why, row.computed[1]) for row in found.rows} >= {(273, "source data", None)}
 
 
-def test_other_settings_are_named_and_not_taken_for_other_data(bench: Workbench) -> None:
+def test_changed_settings_are_named_and_not_taken_for_changed_data(bench: Workbench) -> None:
     bench.configure(timezone="America/New_York")
     before = bench.finish(**FEW)
     bench.configure(timezone="UTC")
@@ -122,7 +122,7 @@ def test_other_settings_are_named_and_not_taken_for_other_data(bench: Workbench)
     assert all(row.computed[1] is None for row in found.rows)
 
 
-def test_a_snapshot_that_one_run_did_not_find_is_other_data_only_where_nothing_else_differs(bench: Workbench) -> None:
+def test_a_snapshot_that_one_run_did_not_find_is_changed_data_only_if_nothing_else_differs(bench: Workbench) -> None:
     before = bench.finish(**FEW)
     after = {**before, "rows": [row for row in before["rows"] if row["snapshot_id"] != 273]}
 
@@ -156,7 +156,7 @@ def test_a_replay_executes_the_notebook_as_of_the_archived_instant_and_exits_wit
     same = bench.command("replay", before["run_id"])
     assert (same.exit_code, same.stdout.splitlines()[0]) == (
         0,
-        f"Same numbers: all 24 are those of {before['run_id']}.",
+        f"Same numbers as {before['run_id']}: 24 rows compared.",
     )
     record = json.loads((bench.runs[-1] / "receipt.json").read_bytes())
     assert record["state"] == "dry_run"

@@ -31,7 +31,7 @@ from kpibackfill.lifecycle import settle
 from kpibackfill.reporting import index, report
 from kpibackfill.run import RUN_VARIABLE, prepare
 
-# Where a blow may fall: every line of these that apply_plan comes through.
+# Where a blow may fall: every line of these that apply_plan executes.
 WATCHED = {
     module.__file__: Path(str(module.__file__)).stem for module in (apply, engine, fact_table, run_record, ledger)
 } | {module.__file__: Path(str(module.__file__)).stem for module in (files, settle, index)}
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _start_and_note_end(order: dict[str, Any]) -> None:
-    """Without a thread, which a fork does not take along, with whatever lock it may hold."""
+    """Without a thread: a fork would not have it, but might have a lock that it holds."""
     pid = os.fork()
     if pid == 0:
         os.setsid()

@@ -55,7 +55,7 @@ def site(
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Chance that can be had again: KPIBACKFILL_SEED is the seed that a failed test printed."""
+    """Repeatable chance: set KPIBACKFILL_SEED to the seed that a failed test printed."""
     long = "KPIBACKFILL_FAULTS" in os.environ
     seed = int(os.environ.get("KPIBACKFILL_SEED") or (secrets.randbelow(2**31) if long else 1))
     sys.stdout.write(f"KPIBACKFILL_SEED={seed}\n")

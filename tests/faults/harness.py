@@ -1,4 +1,4 @@
-"""A site that faults are tried on: a database with the reference in it, its configuration, and what must hold after."""
+"""A site for trying faults: a database with the reference in it, its configuration, and what must hold after."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Site:
         return child
 
     def at_gate(self, parameters: Mapping[str, Any] | None = None, **order: Any) -> tuple[Child, Path]:
-        """A run that has its plan and waits; writing to the path lets it go on to apply."""
+        """A run that has its plan and waits; writing to the path lets it apply."""
         gate = self.folder / f"gate-{secrets.token_hex(4)}"
         os.mkfifo(gate)
         child = self.start(parameters, gate=str(gate), **order)
@@ -149,7 +149,7 @@ class Site:
         return child, gate
 
     def restore(self) -> None:
-        """Put back what a run may have changed."""
+        """Restore what a run may have changed."""
         now = dump(self.database)
         with connect(self.database.url) as connection:
             for table in (SNAPSHOTS, FACTS, TAGS):
@@ -188,7 +188,7 @@ class Site:
         return "after"
 
     def judge(self, run_id: str, *, verified: bool = True) -> str:
-        """Hold database, record and ledger of a run that was hit against each other; returns "before" or "after"."""
+        """Compare database, record and ledger of a run that was hit; returns "before" or "after"."""
         with writing(sa.make_url(self.database.url)):
             pass  # a server may still be at the commit of a process that is gone
         image = self.found(run_id)
@@ -230,7 +230,7 @@ class Site:
             assert settled["outcome"] == {"before": "not_in_effect", "after": "applied"}[image]
 
     def check_private(self) -> None:
-        """No password in anything that was left, and nobody else may read a run's files."""
+        """Nothing that was left has a password, and nobody else may read a run's files."""
         needles = [PASSWORD.encode(), quote(PASSWORD, safe="").encode(), json.dumps(PASSWORD)[1:-1].encode()]
         for path in self.folder.rglob("*"):
             if path.is_file() and path.suffix != ".sqlite":

@@ -73,7 +73,7 @@ class Proxy:
                     if self.blow == "after":
                         _end(client)  # first, so that no answer gets through
                         server.sendall(message)
-                        time.sleep(0.3)  # it does its work, and nobody hears of it
+                        time.sleep(0.3)  # the server does its work, and nobody hears about it
                     if self.blow != "freeze":
                         _end(client)
                         _end(server)

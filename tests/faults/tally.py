@@ -1,4 +1,4 @@
-"""What was tried in this session, for the summary: how often, and what the database was found to be after."""
+"""What was tried in this session, for the summary: how often, and in which state the database was afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add(kind: str, engine: str, outcome: str = "", times: int = 1) -> None:
 
 
 def text() -> str:
-    """A line a kind, with its numbers by engine."""
+    """One line per kind, with its numbers by engine."""
     lines = []
     for kind in dict.fromkeys(kind for kind, _ in counts):
         by_engine = {engine: number for (name, engine), number in counts.items() if name == kind}

@@ -25,7 +25,7 @@ from tests.databases import Database, connect, dump, on, write_config
 from tests.faults import tally
 from tests.workbench import Workbench
 
-# `make faults` asks for more.
+# `make faults` sets more.
 MANY = int(os.environ.get("KPIBACKFILL_FAULTS", "1"))
 lightly = settings(max_examples=60 * MANY, print_blob=True)
 heavily = settings(
@@ -245,7 +245,7 @@ def _set(connection: sa.Connection, name: str, column: str, value: Any, conditio
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3.4e38, -0.0])
-def test_a_stored_value_that_is_no_number(store: Database, bench: Workbench, value: float) -> None:
+def test_a_stored_value_that_is_not_a_number(store: Database, bench: Workbench, value: float) -> None:
     table = sa.table("ms_fact_kpi_snapshot", sa.column("metric_value"), sa.column("kpi_id"))
     with connect(store.url) as connection:
         try:
@@ -278,7 +278,7 @@ def test_empty_tables(store: Database, bench: Workbench) -> None:
                 connection.execute(sa.delete(sa.table(name)))
     receipt = bench.finish(apply=True, include_risky=True)
     assert receipt["state"] == "applied"
-    assert {row["after"] for row in receipt["written"]["rows"]} <= {0.0}  # nobody came, and nothing else is known
+    assert {row["after"] for row in receipt["written"]["rows"]} <= {0.0}  # nobody attended, and nothing else is known
 
 
 @pytest.mark.faults

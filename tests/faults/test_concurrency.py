@@ -1,4 +1,4 @@
-"""Several at once: applies on the same rows and on different ones, another writer, dry runs beside an apply."""
+"""Several at once: applies on the same rows and on different ones, another writer, dry runs next to an apply."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_applies_on_different_rows_all_write(site: Site, number: int) -> None:
 
 
 @LONG
-def test_two_dry_runs_beside_an_apply(site: Site) -> None:
+def test_two_dry_runs_next_to_an_apply(site: Site) -> None:
     ended = at_once(site, [{}, {"apply": False}, {"apply": False}])
     assert sorted(receipt["state"] for _, receipt in ended) == ["applied", "dry_run", "dry_run"]
     assert site.found(next(child.run_id for child, r in ended if r["state"] == "applied")) == "after"
@@ -146,7 +146,7 @@ def _theirs(snapshot_id: int, kpi_id: str) -> sa.Insert:
 
 
 def _rewrite(site: Site, snapshot_id: int, kpi_id: str) -> None:
-    """What the module does: delete all rows of a snapshot, insert its own."""
+    """What the module does: delete all rows of a snapshot and insert its own."""
     with connect(site.database.url) as connection:
         connection.execute(sa.delete(facts).where(facts.c.snapshot_id == snapshot_id))
         connection.execute(_theirs(snapshot_id, kpi_id))

@@ -1,4 +1,4 @@
-"""The connection is cut or frozen before, within and after the commit: what became of it is found out, not guessed."""
+"""The connection is cut or frozen before, within and after the commit: the outcome is found out, not guessed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cut(site: Site, blow: Blow, when: Callable[[int, bytes], bool]) -> tuple[str
         gate.write_text("go")
         status = child.wait()
         site.configure()
-        # Its record tells another port than the one that leads there now: settle by the test's own configuration.
+        # Its record has another port than the one that works now: settle with the test's own configuration.
         image = site.judge(child.run_id)
         if proxy.struck.is_set():
             tally.add(f"connection cut {blow} a message", site.name, image)
@@ -93,7 +93,7 @@ def test_a_commit_that_arrives_after_its_run_was_killed_is_waited_for(site: Site
 @LONG
 @on_servers
 def test_a_server_that_does_not_come_back_leaves_the_outcome_to_settle(site: Site) -> None:
-    """Without the answer and without a server there is nothing to be known: exit status 3, until it is asked."""
+    """Without the answer and without a server nothing can be known: exit status 3, until it can be reached."""
     assert site.server is not None
     with Proxy(site.server.port, commits, "after", refuse_after=True, armed=False) as proxy:
         site.configure(proxy.port)

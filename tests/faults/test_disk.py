@@ -54,7 +54,7 @@ def test_a_disk_that_is_full_before_the_transaction_keeps_it_from_beginning(site
 
 
 @sqlite_only
-def test_a_disk_that_is_full_while_a_notebook_runs_is_told_as_what_it_is(site: Site, small_disk: Path) -> None:
+def test_a_disk_that_is_full_while_a_notebook_runs_is_reported_as_such(site: Site, small_disk: Path) -> None:
     site.configure(site={"kpi_modules": ["filling"]})
     (site.folder / "filling.py").write_text(FILLING.format(path=small_disk / "full"))
     process = command(site, "--target", "test", "--from-year", "2024", "--kpis", "filling", "--json")

@@ -23,7 +23,7 @@ BATCH = 10
 
 
 def steps(site: Site) -> list[int]:
-    """Each line that an apply comes through, as the number of line events until it is first reached.
+    """Each line that an apply executes, as the number of line events until it is first reached.
 
     What has nothing to do with the database, such as how a record's files are written, is tried on one of them.
     """
@@ -38,12 +38,12 @@ def steps(site: Site) -> list[int]:
 
 
 def hit(site: Site, children: Iterable[tuple[str, Child]], kind: str) -> None:
-    """Judge each run after its end; runs share a ledger, and after each few a whole one must go through."""
+    """Judge each run after its end; runs share a ledger, and after every few a whole one must succeed."""
     for number, (what, child) in enumerate(children, 1):
         status = child.wait()
         try:
             image = site.judge(child.run_id)
-            if status != 0:  # else it was faster than the blow
+            if status != 0:  # otherwise it was faster than the blow
                 tally.add(kind, site.name, image)
             if number % BATCH == 0:
                 following = site.run()

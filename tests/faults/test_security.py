@@ -24,7 +24,7 @@ from tests.workbench import Workbench
 MARKS = "MARK'%s\"; DROP TABLE ms_snapshot; --"
 
 
-def test_no_value_of_the_data_stands_in_a_statement(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_value_of_the_data_appears_in_a_statement(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks at every statement that an apply and a second one send, with texts that would break out of quotes."""
     with connect(bench.database.url) as connection:
         table = sa.table("ms_snapshot", sa.column("id"), sa.column("source"))
@@ -90,7 +90,7 @@ def test_only_after_apply_and_kpi_modules_run_code(bench: Workbench, tmp_path: P
 
 
 @on("sqlite")
-def test_a_module_that_is_not_there_is_told(bench: Workbench) -> None:
+def test_a_missing_module_is_reported(bench: Workbench) -> None:
     before = set(sys.modules)
     bench.configure(site={"kpi_modules": ["no_such_module_of_ours"]})
     with pytest.raises(KpiBackfillError):

@@ -80,8 +80,8 @@ def test_a_server_killed_at_commit_is_asked_when_it_is_back(site: Site, blow: st
 
 
 @LONG
-def test_a_store_that_became_read_only_is_told(site: Site) -> None:
-    if site.name == "mariadb":  # it binds nobody who may lift it
+def test_a_store_that_became_read_only_is_reported(site: Site) -> None:
+    if site.name == "mariadb":  # it does not bind an account that may lift it
         host, password = "plain@'127.0.0.1'", PASSWORD.replace("%", "%%")
         _admin(site, f"CREATE OR REPLACE USER {host} IDENTIFIED BY '{password}'", f"GRANT ALL ON faults.* TO {host}")
         site.configure(user="plain")
@@ -104,7 +104,7 @@ def test_a_store_that_became_read_only_is_told(site: Site) -> None:
 
 
 @LONG
-def test_another_transaction_that_holds_the_rows_is_not_waited_for_without_end(site: Site) -> None:
+def test_another_transaction_that_holds_the_rows_is_not_waited_for_forever(site: Site) -> None:
     child, gate = site.at_gate()
     engine = sa.create_engine(site.database.url, poolclass=sa.NullPool)
     with engine.connect() as other:
@@ -121,13 +121,13 @@ def test_another_transaction_that_holds_the_rows_is_not_waited_for_without_end(s
 
 
 @on_servers
-def test_a_deadlock_is_told_and_nothing_is_written(site: Site) -> None:
-    """The run holds its rows and wants the tag; the other holds the tag and wants the rows, after heavier work."""
+def test_a_deadlock_is_reported_and_nothing_is_written(site: Site) -> None:
+    """The run holds its rows and waits for the tag; the other holds the tag and waits for them, with more work done."""
     assert site.server is not None
     child, gate = site.at_gate()
     engine = sa.create_engine(site.database.url, poolclass=sa.NullPool)
     with engine.connect() as other:
-        if site.name == "postgresql":  # who waits longer than this looks for a deadlock, once, and gives up
+        if site.name == "postgresql":  # a session that waits longer than this looks once for a deadlock, and gives up
             _admin(site, "ALTER DATABASE faults SET deadlock_timeout = '5s'")
             other.exec_driver_sql("SET deadlock_timeout = '60s'")
         else:  # the lighter transaction gives up
@@ -175,7 +175,7 @@ def _until(condition: object, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.3)  # who asks more often than ten times a second gets InnoDB's first answer again and again
+        time.sleep(0.3)  # polled more than ten times a second, InnoDB keeps returning its first answer
 
 
 def _committed(site: Site) -> bool:

@@ -43,7 +43,7 @@ def command(site: Site, *options: str, **more: Any) -> subprocess.Popen[str]:
 
 
 def _take_interrupts() -> None:
-    """Python leaves Ctrl-C ignored where it began so, as under a shell that put the tests into the background."""
+    """Python leaves Ctrl-C ignored if it started so, as under a shell that runs the tests in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -172,7 +172,7 @@ def test_plain_papermill_killed_while_it_commits(site: Site) -> None:
 
 
 def edited(site: Site, cell: str, place: str) -> Path:
-    """The notebook with a cell of somebody's own before or after the one that applies."""
+    """The notebook with a cell of someone's own before or after the one that applies."""
     notebook = nbformat.read(notebook_path(), as_version=4)
     (index,) = [number for number, found in enumerate(notebook.cells) if "apply_plan(" in found.source]
     notebook.cells.insert(index + (place == "after"), nbformat.v4.new_code_cell(cell))

@@ -1,4 +1,4 @@
-"""`kpibackfill archive`: a plain papermill execution's notebook comes into its record, and no other."""
+"""`kpibackfill archive`: a plain papermill execution's notebook is imported into its record, and no other is."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def rewrite(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(notebook))
 
 
-def test_until_it_is_brought_in_the_run_shows_as_not_archived(bench: Workbench) -> None:
+def test_until_its_notebook_is_imported_a_run_shows_as_not_archived(bench: Workbench) -> None:
     (run,) = listed_runs(bench.config.runs_dir)
     assert (run["state"], run["notebook"]) == ("dry_run", "not archived")
     assert "notebook not archived" in bench.command("runs").stdout
     assert not verify(bench.config.runs_dir).findings
 
 
-def test_the_notebook_comes_into_its_run_and_is_sealed(bench: Workbench) -> None:
+def test_the_notebook_is_imported_into_its_run_and_sealed(bench: Workbench) -> None:
     before = (bench.folder / "out.ipynb").read_bytes()
     result = bench.command("archive", "out.ipynb")
     assert result.exit_code == 0, result.output
@@ -99,7 +99,7 @@ def test_a_link_in_the_runs_folder_is_neither_followed_nor_sealed(bench: Workben
         kept.unlink()
 
 
-def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_lies(bench: Workbench) -> None:
+def test_a_notebook_left_by_an_interrupted_import_is_imported_from_where_it_is(bench: Workbench) -> None:
     (run,) = listed_runs(bench.config.runs_dir)
     kept = bench.config.runs_dir / run["run_id"] / NOTEBOOK
     (bench.folder / "out.ipynb").rename(kept)
@@ -113,8 +113,8 @@ def test_what_was_left_when_archiving_was_cut_off_is_brought_in_from_where_it_li
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"parameters": {"target": "test", "apply": True, "reason": "by hand"}}, "was given apply = True"),
-        ({"parameters": {"target": "test"}}, "was given reason = ''"),
+        ({"parameters": {"target": "test", "apply": True, "reason": "by hand"}}, "has apply = True"),
+        ({"parameters": {"target": "test"}}, "has reason = ''"),
         ({"start_time": "2020-01-01T00:00:00", "end_time": "2020-01-01T00:01:00"}, "executed at another time"),
         ({"start_time": None}, "was not executed by papermill"),
         ({"start_time": "yesterday"}, "was not executed by papermill"),
@@ -139,24 +139,24 @@ def test_another_executions_notebook_is_refused(bench: Workbench, changes: dict[
         {"cells": [], "metadata": {"papermill": {"parameters": [1]}}},
     ],
 )
-def test_what_is_a_notebook_by_its_name_only_is_refused_in_a_line(bench: Workbench, document: dict[str, Any]) -> None:
+def test_a_notebook_in_name_only_is_refused_in_one_line(bench: Workbench, document: dict[str, Any]) -> None:
     (bench.folder / "odd.ipynb").write_text(json.dumps(document))
     message = refusal(bench.command("archive", "odd.ipynb"))
     assert "is not a notebook" in message or "names no run" in message
     assert listed_runs(bench.config.runs_dir)[0]["notebook"] == "not archived"
 
 
-def test_a_notebook_nested_without_end_is_refused_in_a_line(bench: Workbench) -> None:
+def test_a_notebook_nested_without_end_is_refused_in_one_line(bench: Workbench) -> None:
     (bench.folder / "odd.ipynb").write_text("[" * 100_000)
     assert "is not a notebook" in refusal(bench.command("archive", "odd.ipynb"))
 
 
-def test_a_notebook_is_brought_in_once(bench: Workbench) -> None:
+def test_a_notebook_is_imported_only_once(bench: Workbench) -> None:
     assert bench.command("archive", "out.ipynb").exit_code == 0
-    assert "has its notebook already" in refusal(bench.command("archive", "out.ipynb"))
+    assert "already has its notebook" in refusal(bench.command("archive", "out.ipynb"))
 
 
-def test_what_is_no_notebook_of_a_run_here_is_refused(bench: Workbench) -> None:
+def test_what_is_not_a_notebook_of_a_run_here_is_refused(bench: Workbench) -> None:
     (bench.folder / "text.ipynb").write_text("no json")
     (bench.folder / "list.ipynb").write_text("[1]")
     assert "is not a notebook" in refusal(bench.command("archive", "text.ipynb"))

@@ -71,7 +71,7 @@ def test_a_run_that_was_cut_off_is_settled_by_what_is_stored(bench: Workbench, l
     assert json.loads((record.folder / "settlement.json").read_bytes()) == document
     verified = bench.command("verify")
     assert verified.exit_code == 0, verified.output
-    assert settled(bench, steps) == document  # asked again it says the same, and writes nothing
+    assert settled(bench, steps) == document  # a second call says the same, and writes nothing
     assert bench.command("verify").stdout == verified.stdout
     assert kb.runs(state=document["outcome"])["run_id"].tolist() == [record.run_id]
     assert len(kb.history()) == (len(steps.plan) if committed else 0)
@@ -94,7 +94,7 @@ def test_a_run_settled_as_applied_can_be_reverted_and_one_not_in_effect_cannot(b
 
 @on("sqlite", "mariadb")
 @pytest.mark.parametrize("committed", [True, False])
-def test_rows_that_somebody_changed_since_are_told_one_by_one(bench: Workbench, committed: bool) -> None:
+def test_rows_that_someone_changed_since_are_reported_one_by_one(bench: Workbench, committed: bool) -> None:
     steps = cut_off(bench, committed=committed)
     change(bench, sa.update(facts).where(where(278, "education_nps")).values(metric_value=1, meta=None))
     document = settled(bench, steps)
@@ -106,7 +106,7 @@ def test_rows_that_somebody_changed_since_are_told_one_by_one(bench: Workbench, 
 
 
 @on("sqlite")
-def test_that_inserted_rows_are_gone_and_others_changed_is_no_word_on_the_commit(bench: Workbench) -> None:
+def test_missing_inserted_rows_next_to_changed_ones_say_nothing_about_the_commit(bench: Workbench) -> None:
     steps = cut_off(bench, committed=True)
     for row in steps.plan.rows:  # a snapshot rebuilt, and the rest overwritten
         key = where(row.snapshot_id, row.kpi_id)
@@ -119,7 +119,7 @@ def test_that_inserted_rows_are_gone_and_others_changed_is_no_word_on_the_commit
 
 
 @on("sqlite")
-def test_rows_of_a_carried_out_run_that_somebody_put_back_since_are_named(bench: Workbench) -> None:
+def test_rows_of_a_committed_run_that_someone_restored_since_are_named(bench: Workbench) -> None:
     steps = cut_off(bench, committed=True)
     row = next(row for row in steps.plan.rows if row.action == "insert")
     change(bench, sa.delete(facts).where(where(row.snapshot_id, row.kpi_id)))
@@ -130,7 +130,7 @@ def test_rows_of_a_carried_out_run_that_somebody_put_back_since_are_named(bench:
 
 
 @on("sqlite")
-def test_where_every_row_was_changed_since_nobody_can_tell_and_nothing_is_claimed(bench: Workbench) -> None:
+def test_if_every_row_was_changed_since_the_outcome_stays_open(bench: Workbench) -> None:
     steps = cut_off(bench, committed=True, from_year=2021, to_year=2021, kpis="education_nps")
     keys = [(row.snapshot_id, row.kpi_id) for row in steps.plan.rows]
     for key in keys:
@@ -165,7 +165,7 @@ def test_a_run_that_still_holds_the_lock_is_still_running(bench: Workbench) -> N
 
 
 @on("sqlite")
-def test_a_run_that_was_only_slow_writes_nothing_once_it_was_settled(bench: Workbench) -> None:
+def test_a_run_that_was_only_slow_writes_nothing_once_it_is_settled(bench: Workbench) -> None:
     steps = bench.steps(record=True, **FEW, apply=True)
     record = record_of(steps)
     before = dump(bench.database)
@@ -205,7 +205,7 @@ def test_there_is_nothing_to_settle_where_nothing_is_unknown(bench: Workbench) -
 
 @on("sqlite")
 def test_a_run_that_two_people_settle_at_once_ends_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second has looked before the first had ended it, and comes to the ledger after."""
+    """The second looked before the first ended it, and gets to the ledger afterwards."""
     steps = bench.steps(record=True, **FEW, apply=True)
 
     def cut(record: RunRecord, event: str, names: list[str], adding: dict[str, str], **facts: Any) -> None:
@@ -250,7 +250,7 @@ def test_a_settled_line_that_contradicts_the_settlement_or_is_gone_is_found(benc
 
 
 @on("sqlite")
-def test_a_database_that_cannot_be_asked_leaves_the_run_unsettled(bench: Workbench) -> None:
+def test_a_database_that_cannot_be_reached_leaves_the_run_unsettled(bench: Workbench) -> None:
     steps = cut_off(bench, committed=True)
     url = sa.make_url(bench.database.url)
     assert url.database is not None

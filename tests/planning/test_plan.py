@@ -95,15 +95,15 @@ def update(database: Database, *conditions: sa.ColumnElement[bool], **values: An
     ],
     ids=str,
 )
-def test_the_fingerprint_stands_for_each_named_field(change: dict[str, Any]) -> None:
+def test_the_fingerprint_covers_each_named_field(change: dict[str, Any]) -> None:
     assert print_of(ROW.changed(**change)) != print_of(ROW)
 
 
-def test_the_fingerprint_stands_for_the_databases_and_for_nothing_else() -> None:
+def test_the_fingerprint_covers_the_databases_and_nothing_else() -> None:
     for name, value in {"dialect": "mysql", "host": "h", "port": 1, "database": "y"}.items():
         other = DATABASES.changed(store=SQLITE.changed(**{name: value}))
         assert print_of(ROW, databases=other) != print_of(ROW)
-    # Too little to show in 4 bytes, and the calendar year, which the window gives.
+    # Too small a change to show in 4 bytes, and the calendar year, which follows from the window.
     assert print_of(ROW.changed(value=0.1 + 1e-12, year=2020)) == print_of(ROW)
 
 
@@ -235,7 +235,7 @@ def test_what_approves_is_named_in_full(bench: Workbench, approved: Callable[[st
 
 
 @on("sqlite")
-def test_a_run_that_was_refused_early_has_no_plan_to_go_by(bench: Workbench) -> None:
+def test_a_run_that_was_refused_early_has_no_plan_to_apply(bench: Workbench) -> None:
     with connect(bench.database.url) as connection:
         connection.execute(sa.text("ALTER TABLE ms_snapshot RENAME TO elsewhere"))
     with pytest.raises(kb.KpiBackfillError):
@@ -247,7 +247,7 @@ def test_a_run_that_was_refused_early_has_no_plan_to_go_by(bench: Workbench) -> 
 
 
 @on("sqlite")
-def test_a_target_may_ask_for_an_approval_and_a_reason(bench: Workbench) -> None:
+def test_a_target_may_require_an_approval_and_a_reason(bench: Workbench) -> None:
     bench.configure(require_approval=True)
     before = dump(bench.database)
     dry = bench.finish(**FEW)
@@ -277,7 +277,7 @@ def test_an_id_in_another_spelling_is_a_duplicate(bench: Workbench, spelled: str
 
 
 @pytest.mark.parametrize("layout", ["surrogate"], indirect=True)
-def test_a_key_that_is_there_twice_is_an_error(bench: Workbench) -> None:
+def test_a_key_that_exists_twice_is_an_error(bench: Workbench) -> None:
     with connect(bench.database.url) as connection:
         for _ in range(2):
             connection.execute(sa.insert(facts).values(snapshot_id=269, kpi_id="education_nps", metric_value=1))
@@ -288,7 +288,7 @@ def test_a_key_that_is_there_twice_is_an_error(bench: Workbench) -> None:
 
 
 @pytest.mark.parametrize(("prefix", "other"), [("kpi_", ""), ("", "kpi_")])
-def test_a_prefix_is_added_at_the_table_alone(bench: Workbench, prefix: str, other: str) -> None:
+def test_a_prefix_is_added_only_at_the_table(bench: Workbench, prefix: str, other: str) -> None:
     bench.configure(site={"kpi_id_prefix": prefix})
     with connect(bench.database.url) as connection:
         connection.execute(sa.delete(facts).where(facts.c.kpi_id.like("%education_nps%")))

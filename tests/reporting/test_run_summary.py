@@ -46,7 +46,7 @@ def test_decisions_are_listed_with_who_and_why_also_in_a_revert(bench: Workbench
     applied = bench.finish(**years, decisions=str(path), apply=True)
     row = ["2018", str(snapshot_id), "workshop_attendees", "set", "7", "Ann", "the", "log"]
     for text in printed(bench, applied):
-        assert "By the decisions in d.csv: 1 set" in text
+        assert "Decisions in d.csv: 1 set" in text
         lines = text.splitlines()
         assert lines[lines.index("Decisions") + 2].split() == row
     back = kb.review(bench.steps(**years, revert_of=applied["run_id"]).plan, bench.folder / "back.csv").path
