@@ -18,9 +18,8 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from benchmarks.load import SCHEMAS
 from benchmarks.server import private
-from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.numbers import float4
-from kpibackfill.run import RUN_VARIABLE, prepare
+from kpibackfill.run import RUN_VARIABLE, prepare, recorded
 from kpibackfill.tables import kpi_fact, snapshot
 from kpibackfill.text import count
 
@@ -63,10 +62,11 @@ def _steps(folder: Path, url: sa.URL, *, rows: int, kpis: int, every: int, apply
     values = _site(folder, url, rows // kpis, kpis, every)
     os.environ["KPIBACKFILL_CONFIG"] = str(folder / "kpibackfill.toml")
     if apply:
-        config, parameters, _ = prepare({**values, "apply": True})
-        record = RunRecord.create(config, config.target("bench"), parameters, "kpibackfill run")
+        begun = recorded(prepare({**values, "apply": True}), "kpibackfill run")
+        record = begun.record
+        assert record is not None
         os.environ[RUN_VARIABLE] = record.run_id
-        values = parameters.as_notebook()
+        values = begun.parameters.as_notebook()
     print(f"\n{count(rows, 'row')}, {url.get_backend_name()}")
     run = kb.begin(**values)
     readings = _timed("read", lambda: kb.compute_kpis(run))

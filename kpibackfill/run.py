@@ -9,12 +9,13 @@ import os
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from kpibackfill import revert
+from kpibackfill.archive.models import StartedBy
 from kpibackfill.archive.run_record import DECISIONS, RUN_METADATA, RunRecord
 from kpibackfill.config import Config, Site, Target, load_config, masked_url
 from kpibackfill.decisions import decisions_file
@@ -114,33 +115,43 @@ def begin(
     """
     values = dict(locals())
     refuse_unknown(injected_names(_executed_cells()))
-    config, parameters, chosen = prepare(values)
-    target_ = config.target(parameters.target)
-    run_id = os.environ.get(RUN_VARIABLE)
-    record: RunRecord | None = None
-    if run_id:
-        record = RunRecord(config.runs_dir, run_id)
-        if record.receipt.state != "planned":
-            raise Refused(
-                f"{run_id}, as {RUN_VARIABLE} has it, is under way or has ended; nothing was read or written. "
-                "Begin another run: that variable is for the run that `kpibackfill run` starts.",
-                code="order",
-            )
-        if dict(record.receipt.parameters) != parameters.as_notebook():
-            other = Refused(
-                "The notebook asks for something else than the run was begun with; nothing was read or written. "
-                "Give parameters on the command line, and leave the notebook's own at their defaults.",
-                code="parameter",
-            )
-            closing.close(record, "refused", other)
-            raise other
-    elif archives_by_itself():
-        record = RunRecord.create(config, target_, parameters, "papermill")
-    return Run(parameters, config, target_, chosen, record, _kept_decisions(config, parameters, record))
+    run_id, config = os.environ.get(RUN_VARIABLE), load_config()
+    if not run_id:
+        run = prepare(values, config)
+        return recorded(run, "papermill") if archives_by_itself() else run
+    record = RunRecord(config.runs_dir, run_id)
+    if record.receipt.state != "planned":
+        raise Refused(
+            f"{run_id}, as {RUN_VARIABLE} has it, is under way or has ended; nothing was read or written. "
+            "Begin another run: that variable is for the run that `kpibackfill run` starts.",
+            code="order",
+        )
+    run = prepare(values, config, record)
+    if dict(record.receipt.parameters) != run.parameters.as_notebook():
+        other = Refused(
+            "The notebook asks for something else than the run was begun with; nothing was read or written. "
+            "Give parameters on the command line, and leave the notebook's own at their defaults.",
+            code="parameter",
+        )
+        closing.close(record, "refused", other)
+        raise other
+    return replace(run, record=record)
 
 
-def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Config, Parameters, tuple[Kpi, ...]]:
-    """Configuration, resolved parameters and chosen KPIs; the demo is built where it is asked for and absent."""
+def recorded(run: Run, started_by: StartedBy) -> Run:
+    """The run with a record, which keeps the decisions file as it was read."""
+    record = RunRecord.create(run.config, run.target, run.parameters, started_by)
+    if run.decisions is not None:
+        record.add(DECISIONS, run.decisions.raw)
+    return replace(run, record=record)
+
+
+def prepare(values: dict[str, Any], config: Config | None = None, record: RunRecord | None = None) -> Run:
+    """A run that is on no record yet: its parameters resolved, its KPIs chosen, its decisions read.
+
+    The demo is built if it is the target and absent. The decisions are those in the `record`, if it has them, so that
+    a file that somebody edits meanwhile is read once.
+    """
     # A dump of this process, or of the kernel that it starts, would hold the environment with its passwords.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     config = config or load_config()
@@ -162,25 +173,18 @@ def prepare(values: dict[str, Any], config: Config | None = None) -> tuple[Confi
                     "refused; nothing was read or written. Name the KPIs that have one with kpis.",
                     code="parameter",
                 )
-    if parameters.decisions:
-        decisions_file.read(parameters.decisions, decidable(config))
+    decisions = _decisions(config, parameters, record)
     _build_demo(target)
-    return config, parameters, chosen
+    return Run(parameters, config, target, chosen, decisions=decisions)
 
 
-def _kept_decisions(config: Config, parameters: Parameters, record: RunRecord | None) -> Decisions | None:
-    """The decisions that the run goes by; the record gets the file as it is."""
+def _decisions(config: Config, parameters: Parameters, record: RunRecord | None) -> Decisions | None:
     if not parameters.decisions:
         return None
-    try:
-        found = decisions_file.read(parameters.decisions, decidable(config))
-    except KpiBackfillError as error:
-        if record is not None:
-            closing.close_failed(record, error)
-        raise
-    if record is not None:
-        record.add(DECISIONS, found.raw)
-    return found
+    kept = record and record.folder / DECISIONS
+    if kept and kept.is_file():
+        return decisions_file.parse(kept.read_bytes(), Path(parameters.decisions).name, decidable(config))
+    return decisions_file.read(parameters.decisions, decidable(config))
 
 
 def archives_by_itself() -> bool:

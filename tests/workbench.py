@@ -12,12 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import kpibackfill as kb
-from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.cli import main
 from kpibackfill.compute import Readings
 from kpibackfill.config import Config, load_config
 from kpibackfill.planning.plan import Plan
-from kpibackfill.run import RUN_VARIABLE, Run, prepare
+from kpibackfill.run import RUN_VARIABLE, Run, prepare, recorded
 from tests.databases import Database, write_config
 
 YEARS: dict[str, Any] = {"from_year": 2015, "to_year": 2025, "as_of": "2026-11-22T12:00:00"}
@@ -62,11 +61,11 @@ class Workbench:
         if not record:
             run = kb.begin(**values)
             return run
-        config, resolved, _ = prepare(values)
-        opened = RunRecord.create(config, config.target(resolved.target), resolved, "kpibackfill run")
-        self._monkeypatch.setenv(RUN_VARIABLE, opened.run_id)
+        begun = recorded(prepare(values), "kpibackfill run")
+        assert begun.run_id is not None
+        self._monkeypatch.setenv(RUN_VARIABLE, begun.run_id)
         try:
-            run = kb.begin(**resolved.as_notebook())
+            run = kb.begin(**begun.parameters.as_notebook())
         finally:
             self._monkeypatch.delenv(RUN_VARIABLE)
         return run

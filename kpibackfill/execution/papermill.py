@@ -22,7 +22,7 @@ from kpibackfill.lifecycle.outcome import archived, judge
 from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
 from kpibackfill.reporting import markup
-from kpibackfill.run import RUN_VARIABLE, Run, prepare
+from kpibackfill.run import RUN_VARIABLE, Run, prepare, recorded
 
 # How long a kernel may take to start: on a busy machine its imports alone take longer than the usual minute.
 START_SECONDS = 300
@@ -70,14 +70,15 @@ def run_notebook(
     OutcomeUnknown : the run ended while it was writing, or what it wrote can't be put on record.
     Bug : the notebook raised something else; the message is its traceback.
     """
-    _, parameters, _ = prepare(dict(values), config)
-    record = RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
+    run = recorded(prepare(dict(values), config), "kpibackfill run")
+    record = run.record
+    assert record is not None
     if begun is not None:
         begun(record)
     raised: BaseException | None = None
     try:
         with _environment(KPIBACKFILL_CONFIG=str(config.path), **{RUN_VARIABLE: record.run_id}), _signals():
-            _execute(record, parameters.as_notebook(), progress)
+            _execute(record, run.parameters.as_notebook(), progress)
     except BaseException as error:  # noqa: BLE001  judged below, by the receipt
         raised = error
     try:

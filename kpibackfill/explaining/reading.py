@@ -77,11 +77,10 @@ def opened(
     years = {"from_year": from_year, "to_year": to_year}
     if every_year and from_year is None and to_year is None:
         years = {"from_year": FIRST_YEAR, "to_year": LAST_YEAR}
-    config, parameters, chosen = prepare({"target": target, "kpis": kpis, "as_of": as_of, **years}, config)
-    run = Run(parameters, config, config.target(parameters.target), chosen)
+    run = prepare({"target": target, "kpis": kpis, "as_of": as_of, **years}, config)
     with connections(run.target, run.site) as (store_connection, sources_connection):
         fact = fact_table.layout(store_connection)
-        snapshots, _ = read_snapshots(store_connection, run.site, parameters)
+        snapshots, _ = read_snapshots(store_connection, run.site, run.parameters)
         stored, _ = stored_rows(store_connection, fact, run)
-        at = SiteAt(run.site, run.target.zone, parameters.as_of)
+        at = SiteAt(run.site, run.target.zone, run.parameters.as_of)
         yield Opened(run, at, snapshots, stored, store_connection, sources_connection)

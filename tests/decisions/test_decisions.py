@@ -24,8 +24,9 @@ import kpibackfill as kb
 from kpibackfill.decisions import decisions_file
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.numbers import FEW
+from kpibackfill.run import RUN_VARIABLE, prepare, recorded
 from tests.databases import connect, dump, on
-from tests.workbench import Workbench, refusal
+from tests.workbench import YEARS, Workbench, refusal
 
 UNITS = {"education_nps": "points", "workshop_attendees": "count", "rate": "fraction", "by_hand": ""}
 HEADER = "snapshot_id,kpi_id,year,numbers,decision,value,reason,reviewer\n"
@@ -357,6 +358,22 @@ def test_an_invalid_file_is_refused_before_a_run_begins(bench: Workbench) -> Non
     result = bench.command("run", "--target", "test", "--from-year", "2019", "--decisions", str(path))
     assert "d.csv: line 2: there is no KPI 'nothing'" in refusal(result)
     assert not bench.runs
+
+
+@on("sqlite")
+def test_the_file_is_read_once_whatever_becomes_of_it_while_the_run_starts(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bench.folder / "d.csv"
+    path.write_text(HEADER + ",education_nps,2019,,set,12.5,board minutes,Ann\n")
+    begun = recorded(prepare({"target": "test", **YEARS, "decisions": str(path)}), "kpibackfill run")
+    assert begun.record is not None
+    path.write_text("somebody else's text")
+    monkeypatch.setenv(RUN_VARIABLE, begun.record.run_id)
+    run = kb.begin(**begun.parameters.as_notebook())
+    assert run.decisions is not None
+    assert [(line.year, line.value) for line in run.decisions.lines] == [(2019, 12.5)]
+    assert run.decisions.name == "d.csv"
 
 
 @on("sqlite")

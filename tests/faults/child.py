@@ -29,7 +29,7 @@ from kpibackfill.database import engine, fact_table
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.lifecycle import settle
 from kpibackfill.reporting import index, report
-from kpibackfill.run import RUN_VARIABLE, prepare
+from kpibackfill.run import RUN_VARIABLE, prepare, recorded
 
 # Where a blow may fall: every line of these that apply_plan executes.
 WATCHED = {
@@ -88,11 +88,12 @@ def _run_and_exit(order: dict[str, Any]) -> None:
 
 
 def _run(order: dict[str, Any]) -> int:
-    config, parameters, _ = prepare(order["parameters"])
-    record = run_record.RunRecord.create(config, config.target(parameters.target), parameters, "kpibackfill run")
+    begun = recorded(prepare(order["parameters"]), "kpibackfill run")
+    record = begun.record
+    assert record is not None
     _tell(order, "run", record.run_id)
     os.environ[RUN_VARIABLE] = record.run_id
-    run = kb.begin(**parameters.as_notebook())
+    run = kb.begin(**begun.parameters.as_notebook())
     plan = kb.make_plan(run, kb.compare(kb.compute_kpis(run)))
     _tell(order, "plan", plan.fingerprint)
     _wait(order, "gate")
