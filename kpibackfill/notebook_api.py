@@ -93,8 +93,7 @@ def show(run: str) -> Shown:
     """
     runs_dir = load_config().runs_dir
     details = runs_on_record.show_run(runs_dir, runs_on_record.resolve_run(runs_dir, run))
-    changes = [change for change in value_history.changes(runs_dir) if change.run_id == details.run_id]
-    return Shown(details.as_json(), show_text(details, changes))
+    return Shown(details.as_json(), show_text(details, value_history.changes(runs_dir, run_id=details.run_id)))
 
 
 def diff(one: str, other: str) -> pd.DataFrame:

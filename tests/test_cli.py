@@ -36,7 +36,7 @@ def no_configuration_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_options_of_run_are_the_parameters_of_the_notebook() -> None:
     run = main.commands["run"]
     parent = click.Context(main, **main.context_settings)
-    assert run.make_context("run", [], parent=parent).params == {**DEFAULTS, "as_json": False, "exit_code": False}
+    assert run.make_context("run", [], parent=parent).params == {**DEFAULTS, "exit_code": False}
     options = {option.name: option.opts for option in run.params}
     assert all(options[name] == [f"--{name.replace('_', '-')}"] for name in DEFAULTS)
 

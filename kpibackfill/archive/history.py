@@ -21,10 +21,13 @@ from kpibackfill.numbers import Unit, published, too_few
 
 @dataclass(frozen=True, slots=True)
 class RecordedChange:
-    """A `Change` with the run that made it; not a model, since there may be a hundred thousand of them."""
+    """A `Change` with the run that made it; not a model, since there may be a hundred thousand of them.
+
+    `reverts` is the run whose rows were restored. `reviewer` and `decision_reason` are empty without a decision about
+    the row; `reason` and `operator` are the run's. `basis_before` is known if a run wrote the value before.
+    """
 
     at: str
-    """ISO instant in UTC."""
     run_id: str
     target: str
     snapshot_id: int
@@ -37,15 +40,11 @@ class RecordedChange:
     unit: Unit | None
     origin: Origin
     reverts: str
-    """The run whose rows were restored."""
     reviewer: str
-    """Who decided about the row; like `decision_reason`, empty without a decision."""
     decision_reason: str
     reason: str
-    """The run's, like `operator`."""
     operator: str
     basis_before: int | None
-    """The basis of the value before, if a run wrote that value."""
 
     @property
     def key(self) -> RowKey:
@@ -56,13 +55,13 @@ class RecordedChange:
         return asdict(self) | {"before": files.number(self.before), "after": files.number(self.after)}
 
 
-def changes(runs_dir: Path, *, target: str | None = None) -> list[RecordedChange]:
-    """Every value written, or only those of `target`, in the order of the ledger.
+def changes(runs_dir: Path, *, target: str | None = None, run_id: str | None = None) -> list[RecordedChange]:
+    """Every value written, or only those of `target` or one run, in the order of the ledger.
 
     A run counts if its state is ``applied``, or if it was settled as applied.
     """
     found = changes_of(ledger.events(runs_dir), runs_dir)
-    return [change for change in found if target in (None, change.target)]
+    return [change for change in found if target in (None, change.target) and run_id in (None, change.run_id)]
 
 
 def select(
@@ -179,15 +178,7 @@ class _Part:
                 at=self.at,
                 run_id=begun.run_id,
                 target=begun.target,
-                snapshot_id=row.snapshot_id,
-                kpi_id=row.kpi_id,
-                year=row.year,
-                action=row.action,
-                before=row.before,
-                after=row.after,
-                basis=row.basis,
-                unit=row.unit,
-                origin=row.origin,
+                **vars(row),
                 reverts=begun.revert_of,
                 reviewer=on_row.reviewer if on_row else "",
                 decision_reason=on_row.reason if on_row else "",

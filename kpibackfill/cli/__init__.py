@@ -14,9 +14,10 @@ from kpibackfill.cli.base import (
     HELP,
     Cli,
     absolute,
-    config_of,
+    answer,
+    command_state,
+    configuration,
     decisions_option,
-    json_option,
     narrowing,
     print_json,
     progress_line,
@@ -65,9 +66,7 @@ def main(ctx: click.Context, config: Path | None) -> None:
 @click.option("--operator", default="", help="Who runs this (default: the system user).")
 @click.option("--as-of", help="Instant that decides which year is “last year” (default: now).")
 @click.option("--exit-code", is_flag=True, help="Exit with status 1 after a dry run whose plan is not empty.")
-@json_option
-@click.pass_context
-def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) -> None:
+def run(*, exit_code: bool, **values: Any) -> None:
     """Execute the notebook with papermill: a dry run unless --apply is given.
 
     \b
@@ -76,35 +75,30 @@ def run(ctx: click.Context, /, as_json: bool, exit_code: bool, **values: Any) ->
       kpibackfill run --target live --from-year 2024 --kpis education_nps
       kpibackfill run --target live --from-year 2024 --apply --approved-plan RUN --reason "runbook, step 4"
     """
-    execute(ctx, values, as_json=as_json, exit_code=exit_code)
+    execute(values, exit_code=exit_code)
 
 
-def execute(ctx: click.Context, values: dict[str, Any], *, as_json: bool, exit_code: bool) -> None:
+def execute(values: dict[str, Any], *, exit_code: bool) -> None:
     """Execute the notebook with these parameters and print how the run ended."""
     from kpibackfill.archive.run_record import as_json as document
     from kpibackfill.execution.papermill import run_notebook
+    from kpibackfill.reporting.run_summary import run_summary
 
     values = values | {"decisions": absolute(values["decisions"])}
     with progress_line() as progress:
-        outcome = run_notebook(values, config_of(ctx), progress, ctx.obj.began)
+        outcome = run_notebook(values, configuration(), progress, command_state().began)
     for remark in outcome.remarks:
         click.echo(f"kpibackfill: {printable(remark)}", err=True)
     record, receipt = outcome.record, outcome.record.receipt
-    ctx.obj.status = int(exit_code and receipt.state == "dry_run" and bool(receipt.plan and receipt.plan.rows))
-    if as_json:
-        print_json(document(receipt, record.folder))
-    else:
-        from kpibackfill.reporting.run_summary import run_summary
-
-        click.echo(run_summary(receipt, record.folder))
-    ctx.exit(ctx.obj.status)
+    state = command_state()
+    state.status = int(exit_code and receipt.state == "dry_run" and bool(receipt.plan and receipt.plan.rows))
+    answer(lambda: document(receipt, record.folder), lambda: run_summary(receipt, record.folder))
+    raise click.exceptions.Exit(state.status)
 
 
 @main.command(short_help="Build the demo makerspace.")
 @click.option("--replace", is_flag=True, help="Rebuild it if it already exists.")
-@json_option
-@click.pass_context
-def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
+def demo(replace: bool) -> None:
     """Build the demo makerspace: a SQLite database with ten years of data that tell a story.
 
     \b
@@ -116,7 +110,7 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
 
     from kpibackfill.demo import build_demo
 
-    target = config_of(ctx).target("demo")
+    target = configuration().target("demo")
     url = target.store_url
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         raise Refused(
@@ -127,27 +121,23 @@ def demo(ctx: click.Context, replace: bool, as_json: bool) -> None:
     path = Path(url.database)
     if path.exists() and not replace:
         click.echo(f"The demo makerspace already exists: {path}", err=True)
-        if as_json:
+        if command_state().json:
             print_json({"path": str(path), "built": False})
         return
-    summary = build_demo(path, replace=replace)
-    if as_json:
-        print_json(
-            {"built": True, **{name: str(v) if isinstance(v, Path) else v for name, v in asdict(summary).items()}}
-        )
-        return
-    click.echo(
-        f"Built {path}: {count(summary.registrations, 'registration')} for {count(summary.events, 'event')}, "
-        f"{count(summary.evaluations, 'evaluation')}, {count(summary.snapshots, 'snapshot')}, "
-        f"{count(summary.kpi_rows, 'KPI row')}."
+    built = build_demo(path, replace=replace)
+    answer(
+        lambda: {"built": True, **{name: str(v) if isinstance(v, Path) else v for name, v in asdict(built).items()}},
+        lambda: (
+            f"Built {path}: {count(built.registrations, 'registration')} for {count(built.events, 'event')}, "
+            f"{count(built.evaluations, 'evaluation')}, {count(built.snapshots, 'snapshot')}, "
+            f"{count(built.kpi_rows, 'KPI row')}.\n"
+            f"Next: kpibackfill run --from-year {built.from_year} --to-year {built.until_year}"
+        ),
     )
-    click.echo(f"Next: kpibackfill run --from-year {summary.from_year} --to-year {summary.until_year}")
 
 
 @main.command(short_help="List the KPIs.")
-@json_option
-@click.pass_context
-def kpis(ctx: click.Context, as_json: bool) -> None:
+def kpis() -> None:
     """List the KPIs with their descriptions, including the site's own.
 
     \b
@@ -157,8 +147,8 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
     """
     from kpibackfill.kpis import registry
 
-    found = registry.load(config_of(ctx).site.kpi_modules)
-    if as_json:
+    found = registry.load(configuration().site.kpi_modules)
+    if command_state().json:
         print_json([registry.as_dict(entry) for entry in found.values()])
         return
     for entry in found.values():
@@ -170,9 +160,7 @@ def kpis(ctx: click.Context, as_json: bool) -> None:
 
 @main.command(short_help="Check that everything is in place.")
 @target_option
-@json_option
-@click.pass_context
-def check(ctx: click.Context, target: str, as_json: bool) -> None:
+def check(target: str) -> None:
     """Check that everything is in place: configuration, connection, privileges, tables, snapshots.
 
     \b
@@ -182,25 +170,19 @@ def check(ctx: click.Context, target: str, as_json: bool) -> None:
     """
     from kpibackfill.checks import check_target, next_command
 
-    config = config_of(ctx)
+    config = configuration()
     findings = check_target(config, config.target(target))
     failed = any(finding.level == "wrong" for finding in findings)
-    if as_json:
-        print_json(
-            {
-                "target": target,
-                "ok": not failed,
-                "findings": [finding.as_dict() for finding in findings],
-                "next": next_command(findings, target),
-            }
-        )
-    else:
-        colours = {"ok": "green", "note": "yellow", "wrong": "red"}
-        for finding in findings:
-            click.echo(f"{click.style(f'{finding.level:5}', fg=colours[finding.level])}  {finding.text}")
-        click.echo(f"Next: {next_command(findings, target)}")
+    following = next_command(findings, target)
+    listed = [finding.as_dict() for finding in findings]
+    colours = {"ok": "green", "note": "yellow", "wrong": "red"}
+    lines = [f"{click.style(f'{found.level:5}', fg=colours[found.level])}  {found.text}\n" for found in findings]
+    answer(
+        lambda: {"target": target, "ok": not failed, "findings": listed, "next": following},
+        lambda: f"{''.join(lines)}Next: {following}",
+    )
     if failed:
-        ctx.exit(2)
+        raise click.exceptions.Exit(2)
 
 
 # Importing each of these modules adds its commands to `main`.

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from kpibackfill.cli import completing, main
-from kpibackfill.cli.base import config_of, json_option, narrowing, print_json
+from kpibackfill.cli.base import answer, configuration, narrowing
 from kpibackfill.text import some
 
 
@@ -34,11 +34,7 @@ def _warn(runs_dir: Path) -> None:
     shell_complete=completing.state,
     help="Only runs in this state: applied, dry_run, refused, failed, planned, unsettled.",
 )
-@json_option
-@click.pass_context
-def runs(
-    ctx: click.Context, target: str | None, year: int | None, kpi: str | None, state: str | None, as_json: bool
-) -> None:
+def runs(target: str | None, year: int | None, kpi: str | None, state: str | None) -> None:
     """List the runs on record and their states, oldest first.
 
     \b
@@ -49,21 +45,16 @@ def runs(
     from kpibackfill.archive import runs as runs_on_record
     from kpibackfill.reporting import terminal
 
-    config = config_of(ctx)
+    config = configuration()
     runs_on_record.refuse_unknown_target(config, target)
     found = runs_on_record.list_runs(config.runs_dir, target=target, year=year, kpi=kpi, state=state)
     _warn(config.runs_dir)
-    if as_json:
-        print_json([run.as_json() for run in found])
-    else:
-        click.echo(terminal.runs_text(found))
+    answer(lambda: [run.as_json() for run in found], lambda: terminal.runs_text(found))
 
 
 @main.command(short_help="Show a run: results, rows, who and why.")
 @click.argument("run", shell_complete=completing.run_to_read)
-@json_option
-@click.pass_context
-def show(ctx: click.Context, run: str, as_json: bool) -> None:
+def show(run: str) -> None:
     """Show a run: its results, what it wrote, who ran it and why, and how the values were computed.
 
     RUN is a run id, the beginning or end of one, or `latest`.
@@ -77,21 +68,15 @@ def show(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.archive import runs as runs_on_record
     from kpibackfill.reporting.run_summary import show_text
 
-    runs_dir = config_of(ctx).runs_dir
-    details = runs_on_record.show_run(runs_dir, runs_on_record.resolve_run(runs_dir, run))
-    if as_json:
-        print_json(details.as_json())
-    else:
-        changes = [change for change in history.changes(runs_dir) if change.run_id == details.run_id]
-        click.echo(show_text(details, changes))
+    runs_dir = configuration().runs_dir
+    found = runs_on_record.show_run(runs_dir, runs_on_record.resolve_run(runs_dir, run))
+    answer(found.as_json, lambda: show_text(found, history.changes(runs_dir, run_id=found.run_id)))
 
 
 @main.command(short_help="Compare two runs and say why they differ.")
 @click.argument("one", shell_complete=completing.run_to_read)
 @click.argument("other", shell_complete=completing.run_to_read)
-@json_option
-@click.pass_context
-def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
+def diff(one: str, other: str) -> None:
     """Compare two runs: which rows differ and why, and their parameters, code, SQL and packages.
 
     ONE and OTHER are run ids, the beginning or end of one, or `latest`.
@@ -104,11 +89,8 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
     from kpibackfill.archive.diff import compare_runs
     from kpibackfill.reporting import terminal
 
-    found = compare_runs(config_of(ctx).runs_dir, one, other)
-    if as_json:
-        print_json(found.as_json())
-    else:
-        click.echo(terminal.diff_text(found))
+    found = compare_runs(configuration().runs_dir, one, other)
+    answer(found.as_json, lambda: terminal.diff_text(found))
 
 
 @main.command(short_help="List every value written to a row.")
@@ -116,15 +98,11 @@ def diff(ctx: click.Context, one: str, other: str, as_json: bool) -> None:
 @click.option("--year", type=int, help="Only rows of this year.")
 @click.option("--kpi", shell_complete=completing.kpi_ids, help="Only rows of this KPI.")
 @click.option("--snapshot", "snapshot_id", type=int, help="Only rows of this snapshot.")
-@json_option
-@click.pass_context
 def history(
-    ctx: click.Context,
     target: str | None,
     year: int | None,
     kpi: str | None,
     snapshot_id: int | None,
-    as_json: bool,
 ) -> None:
     """List every value that was ever written to a row: when, by which run, what it replaced, and why.
 
@@ -136,25 +114,18 @@ def history(
     from kpibackfill.archive.history import select
     from kpibackfill.reporting import terminal
 
-    config = config_of(ctx)
+    config = configuration()
     found = select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
     _warn(config.runs_dir)
-    if as_json:
-        print_json([change.as_json() for change in found])
-    else:
-        click.echo(terminal.history_text(found))
+    answer(lambda: [change.as_json() for change in found], lambda: terminal.history_text(found))
 
 
 @main.command(short_help="Check the archive, or a target against it.")
 @narrowing("--head", "Head digest noted earlier: check that the ledger still contains it.", metavar="DIGEST")
 @click.option(
-    "--target",
-    shell_complete=completing.target,
-    help="Also reconcile this target's database rows with the archive.",
+    "--target", shell_complete=completing.target, help="Also reconcile this target's database rows with the archive."
 )
-@json_option
-@click.pass_context
-def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> None:
+def verify(head: str, target: str | None) -> None:
     """Check the archive against its ledger, name each file or line that has changed, and print the head digest.
 
     Keep the head somewhere else: passing it later with --head shows that nothing recorded by then was removed or
@@ -168,7 +139,7 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
     """
     from kpibackfill.reporting import terminal
 
-    config = config_of(ctx)
+    config = configuration()
     if target is None:
         from kpibackfill.archive.verify import verify as check
 
@@ -177,19 +148,14 @@ def verify(ctx: click.Context, head: str, target: str | None, as_json: bool) -> 
         from kpibackfill.archive.reconcile import reconcile
 
         verdict = reconcile(config, target, head)
-    if as_json:
-        print_json({"ok": not verdict.findings, **asdict(verdict)})
-    else:
-        click.echo(terminal.verify_text(verdict))
+    answer(lambda: {"ok": not verdict.findings, **asdict(verdict)}, lambda: terminal.verify_text(verdict))
     if verdict.findings:
-        ctx.exit(2)
+        raise click.exceptions.Exit(2)
 
 
 @main.command(short_help="Import a notebook executed by plain papermill.")
 @click.argument("notebook", type=click.Path(path_type=Path))
-@json_option
-@click.pass_context
-def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
+def archive(notebook: Path) -> None:
     """Import the output notebook of a plain papermill execution into the record of its run.
 
     \b
@@ -199,8 +165,8 @@ def archive(ctx: click.Context, notebook: Path, as_json: bool) -> None:
     """
     from kpibackfill.lifecycle.import_notebook import import_notebook
 
-    record = import_notebook(config_of(ctx).runs_dir, notebook)
-    if as_json:
-        print_json({"run_id": record.run_id, "run_dir": str(record.folder)})
-    else:
-        click.echo(f"Added the notebook to {record.run_id}: {record.folder / 'notebook.ipynb'}")
+    record = import_notebook(configuration().runs_dir, notebook)
+    answer(
+        lambda: {"run_id": record.run_id, "run_dir": str(record.folder)},
+        lambda: f"Added the notebook to {record.run_id}: {record.folder / 'notebook.ipynb'}",
+    )

@@ -41,8 +41,24 @@ class CommandState:
         self.record = record
 
 
+def _note_json(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
+    """Note that failures, too, are to be printed as JSON."""
+    ctx.ensure_object(CommandState).json = value
+
+
+class Command(click.Command):
+    """A command, with the option --json that each of them has."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        text = "Print one JSON document to standard output."
+        self.params.append(click.Option(["--json"], is_flag=True, expose_value=False, callback=_note_json, help=text))
+
+
 class Cli(click.Group):
     """Prints expected failures in one or two lines and gives every outcome its exit status."""
+
+    command_class = Command
 
     def main(self, *args: Any, **extra: Any) -> Any:
         _keep_off_standard_streams()
@@ -146,22 +162,7 @@ def _unheard(error: OSError) -> bool:
 
 
 target_option = click.option(
-    "--target",
-    shell_complete=completing.target,
-    default="demo",
-    show_default=True,
-    help="Target in kpibackfill.toml.",
-)
-
-
-def _note_json(ctx: click.Context, _option: click.Parameter, value: bool) -> bool:
-    """Note that failures, too, are to be printed as JSON."""
-    ctx.ensure_object(CommandState).json = value
-    return value
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=_note_json, help="Print one JSON document to standard output."
+    "--target", shell_complete=completing.target, default="demo", show_default=True, help="Target in kpibackfill.toml."
 )
 
 
@@ -183,11 +184,16 @@ decisions_option = narrowing(
 )
 
 
-def config_of(ctx: click.Context) -> Config:
+def command_state() -> CommandState:
+    state: CommandState = click.get_current_context().obj
+    return state
+
+
+def configuration() -> Config:
     """The configuration named by --config or the environment, or the nearest one."""
     from kpibackfill.config import load_config
 
-    return load_config(ctx.obj.config)
+    return load_config(command_state().config)
 
 
 def absolute(path: str) -> str:
@@ -217,6 +223,14 @@ def progress_line() -> Iterator[Callable[[str], None]]:
         yield show
     finally:
         show("")
+
+
+def answer(document: Callable[[], Any], text: Callable[[], str]) -> None:
+    """Print what a command found: as a JSON document where --json is given, otherwise as text."""
+    if command_state().json:
+        print_json(document())
+    else:
+        click.echo(text())
 
 
 def print_json(document: Any) -> None:

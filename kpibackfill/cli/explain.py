@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kpibackfill.cli import completing, main
-from kpibackfill.cli.base import config_of, json_option, print_json, target_option
+from kpibackfill.cli.base import answer, configuration, target_option
 
 
 @main.command(short_help="Explain how a value is computed.")
@@ -15,9 +15,7 @@ from kpibackfill.cli.base import config_of, json_option, print_json, target_opti
 @click.option("--year", type=int, required=True, help="The year to explain.")
 @target_option
 @click.option("--as-of", help="Instant that decides which month is the current one (default: now).")
-@json_option
-@click.pass_context
-def explain(ctx: click.Context, kpi: str, year: int, target: str, as_of: str | None, as_json: bool) -> None:
+def explain(kpi: str, year: int, target: str, as_of: str | None) -> None:
     """Explain how the value of KPI for a year is computed, and what was left out and why.
 
     This only reads, and leaves no record. A rate based on fewer than five people is shown as "< 5"; --json keeps the
@@ -31,18 +29,13 @@ def explain(ctx: click.Context, kpi: str, year: int, target: str, as_of: str | N
     """
     from kpibackfill.explaining.explanation import explain as explain_value
 
-    found = explain_value(kpi, year=year, target=target, as_of=as_of, config=config_of(ctx))
-    if as_json:
-        print_json(found.as_dict())
-    else:
-        click.echo(repr(found))
+    found = explain_value(kpi, year=year, target=target, as_of=as_of, config=configuration())
+    answer(found.as_dict, lambda: repr(found))
 
 
 @main.command(short_help="Copy the notebooks to a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@json_option
-@click.pass_context
-def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
+def notebooks(folder: Path) -> None:
     """Copy the notebooks to the folder DIR, with a starter kpibackfill.toml if it has none.
 
     Existing files are left as they are.
@@ -55,7 +48,7 @@ def notebooks(ctx: click.Context, folder: Path, as_json: bool) -> None:
     from kpibackfill.scaffold import copy_notebooks
 
     copied = copy_notebooks(folder)
-    if as_json:
-        print_json({"folder": str(copied.folder), "written": list(copied.written), "kept": list(copied.kept)})
-    else:
-        click.echo(str(copied))
+    answer(
+        lambda: {"folder": str(copied.folder), "written": list(copied.written), "kept": list(copied.kept)},
+        lambda: str(copied),
+    )

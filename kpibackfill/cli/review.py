@@ -8,16 +8,14 @@ from typing import Any
 import click
 
 from kpibackfill.cli import completing, execute, main
-from kpibackfill.cli.base import config_of, decisions_option, json_option, narrowing, print_json, progress_line
+from kpibackfill.cli.base import answer, command_state, configuration, decisions_option, narrowing, progress_line
 from kpibackfill.text import count
 
 
 @main.command(short_help="Write the decisions file of a dry run.")
 @click.argument("run", shell_complete=completing.run_to_read)
 @click.option("--output", type=click.Path(path_type=Path), help="File to write instead of ./decisions-RUN.csv.")
-@json_option
-@click.pass_context
-def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> None:
+def review(run: str, output: Path | None) -> None:
     """Write the decisions file of a dry run: one line per planned or unsupported row, for you to fill in.
 
     The column decision takes accept, reject, defer, set (with a value) or remove; an empty cell defers. RUN is a run
@@ -30,23 +28,19 @@ def review(ctx: click.Context, run: str, output: Path | None, as_json: bool) -> 
     """
     from kpibackfill.planning.review import review as write
 
-    written = write(run, output, config=config_of(ctx))
-    if as_json:
-        print_json({"path": str(written.path), "rows": len(written.frame)})
-        return
-    click.echo(str(written.path))
-    click.echo(
-        "Fill in decision, reason and reviewer, then run the same years with --decisions and this file.", err=True
-    )
+    written = write(run, output, config=configuration())
+    answer(lambda: {"path": str(written.path), "rows": len(written.frame)}, lambda: str(written.path))
+    if not command_state().json:
+        click.echo(
+            "Fill in decision, reason and reviewer, then run the same years with --decisions and this file.", err=True
+        )
 
 
 @main.command(short_help="Approve the plan of a dry run, on record.")
 @click.argument("run", shell_complete=completing.run)
 @click.option("--note", required=True, help="Why you approve, in one sentence.")
 @click.option("--by", default="", help="Who approves (default: the system user).")
-@json_option
-@click.pass_context
-def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> None:
+def approve(run: str, note: str, by: str) -> None:
     """Record that you reviewed a dry run and approve its plan.
 
     RUN is the full id of a dry run.
@@ -59,21 +53,21 @@ def approve(ctx: click.Context, run: str, note: str, by: str, as_json: bool) -> 
     from kpibackfill.archive.run_record import RunRecord
     from kpibackfill.reporting.sentences import apply_command
 
-    config = config_of(ctx)
+    config = configuration()
     found = put(config, run, note=note, by=by)
-    if as_json:
-        print_json(found)
-    else:
-        click.echo(f"{found['by']} approved the plan of {run}: {count(found['rows'], 'row')}.")
-        receipt = RunRecord(config.runs_dir, run).receipt
-        click.echo(f"Next: {apply_command(receipt.parameters, receipt.target, run)}")
+    receipt = RunRecord(config.runs_dir, run).receipt
+    answer(
+        lambda: found,
+        lambda: (
+            f"{found['by']} approved the plan of {run}: {count(found['rows'], 'row')}.\n"
+            f"Next: {apply_command(receipt.parameters, receipt.target, run)}"
+        ),
+    )
 
 
 @main.command(short_help="Find out whether an interrupted run wrote.")
 @click.argument("run", shell_complete=completing.run)
-@json_option
-@click.pass_context
-def settle(ctx: click.Context, run: str, as_json: bool) -> None:
+def settle(run: str) -> None:
     """Find out whether a run that was interrupted while writing did write, and record the answer.
 
     RUN is the full id of the run.
@@ -85,11 +79,8 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.lifecycle import settle as settling
     from kpibackfill.reporting.sentences import settlement_sentence
 
-    found = settling.settle(config_of(ctx), run)
-    if as_json:
-        print_json(settling.as_json(run, found))
-    else:
-        click.echo(settlement_sentence(run, found))
+    found = settling.settle(configuration(), run)
+    answer(lambda: settling.as_json(run, found), lambda: settlement_sentence(run, found))
 
 
 @main.command(short_help="Undo the rows a run wrote.")
@@ -100,9 +91,7 @@ def settle(ctx: click.Context, run: str, as_json: bool) -> None:
 @click.option("--reason", default="", help="Why you run this, in one sentence.")
 @click.option("--operator", default="", help="Who runs this (default: the system user).")
 @click.option("--exit-code", is_flag=True, help="Exit with status 1 after a dry run whose plan is not empty.")
-@json_option
-@click.pass_context
-def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **values: Any) -> None:
+def revert(*, run: str, exit_code: bool, **values: Any) -> None:
     """Undo the rows a run wrote, restoring what was stored before: a dry run unless --apply is given.
 
     A row that someone has changed since is left alone and reported. RUN is the full id of the run.
@@ -114,15 +103,13 @@ def revert(ctx: click.Context, /, run: str, as_json: bool, exit_code: bool, **va
     """
     from kpibackfill.revert import written_by
 
-    target = written_by(config_of(ctx), run).parameters.target
-    execute(ctx, {**values, "revert_of": run, "target": target}, as_json=as_json, exit_code=exit_code)
+    target = written_by(configuration(), run).parameters.target
+    execute({**values, "revert_of": run, "target": target}, exit_code=exit_code)
 
 
 @main.command(short_help="Re-run a past run and compare.")
 @click.argument("run", shell_complete=completing.run)
-@json_option
-@click.pass_context
-def replay(ctx: click.Context, run: str, as_json: bool) -> None:
+def replay(run: str) -> None:
     """Re-run a past run with its parameters, as of its own instant, as a dry run; then compare the numbers.
 
     Exits with status 2 if a number differs. RUN is the full id of the run.
@@ -135,19 +122,17 @@ def replay(ctx: click.Context, run: str, as_json: bool) -> None:
     from kpibackfill.execution.replay import text
 
     with progress_line() as progress:
-        found = ask(config_of(ctx), run, progress)
-    if as_json:
-        print_json(
-            {
-                "run_id": found.run_id,
-                "replayed_by": found.replayed_by,
-                "same": found.same,
-                "compared": found.compared,
-                "settings": found.difference.settings,
-                "rows": found.rows_as_json(),
-            }
-        )
-    else:
-        click.echo(text(found))
+        found = ask(configuration(), run, progress)
+    answer(
+        lambda: {
+            "run_id": found.run_id,
+            "replayed_by": found.replayed_by,
+            "same": found.same,
+            "compared": found.compared,
+            "settings": found.difference.settings,
+            "rows": found.rows_as_json(),
+        },
+        lambda: text(found),
+    )
     if not found.same:
-        ctx.exit(2)
+        raise click.exceptions.Exit(2)
