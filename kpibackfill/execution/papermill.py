@@ -18,7 +18,7 @@ from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.archive.run_record import NOTEBOOK, RunRecord
 from kpibackfill.config import Config
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown
-from kpibackfill.lifecycle.outcome import archived, judge
+from kpibackfill.lifecycle.outcome import archived, conclude
 from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
 from kpibackfill.reporting import markup
@@ -79,10 +79,10 @@ def run_notebook(
     try:
         with _environment(KPIBACKFILL_CONFIG=str(config.path), **{RUN_VARIABLE: record.run_id}), _signals():
             _execute(record, run.parameters.as_notebook(), progress)
-    except BaseException as error:  # noqa: BLE001  judged below, by the receipt
+    except BaseException as error:  # noqa: BLE001  concluded below, by the receipt
         raised = error
     try:
-        remarks = judge(record, raised)
+        remarks = conclude(record, raised)
     finally:
         archiving = archived(record)
     return RunOutcome(record, (*remarks, *archiving))

@@ -12,7 +12,7 @@ from kpibackfill.errors import Bug, KpiBackfillError, OutcomeUnknown
 from kpibackfill.lifecycle import closing
 
 
-def judge(record: RunRecord, raised: BaseException | None) -> list[str]:
+def conclude(record: RunRecord, raised: BaseException | None) -> list[str]:
     """Judge a run by its receipt, and return remarks: papermill calls even cells completed that never ran.
 
     What goes wrong once the run's end is on record is not a failure but a remark.

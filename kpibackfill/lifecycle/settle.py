@@ -24,7 +24,7 @@ ASK_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class Judged:
+class PlanState:
     """What the database shows about a run's plan as a whole, and about each of its rows in the plan's order.
 
     A row is ``changed_since`` if it is neither what the run wrote nor what was there before; so is the plan if such
@@ -71,8 +71,8 @@ def settle(config: Config, run_id: str) -> Settlement | State:
             fact = fact_table.layout(connection)
             current = fact_table.locked_rows(connection, fact, [row.key for row in document.rows])
             # Put on record under the writers' lock: a run that is still alive finds it when it gets the lock.
-            judged = judge(document.rows, current, run_id, document.fingerprint)
-            return _put_on_record(record, receipt, document.rows, judged, current)
+            state = compare_with_plan(document.rows, current, run_id, document.fingerprint)
+            return _put_on_record(record, receipt, document.rows, state, current)
     except Refused as error:
         if error.code != "locked":
             raise
@@ -110,13 +110,15 @@ def committed(
             if time.monotonic() > deadline:
                 raise _unknown(unknown, run_id, "The database can't be reached to check what it did.") from None
             time.sleep(1)
-    found = judge(rows, current, run_id, plan_fingerprint)
+    found = compare_with_plan(rows, current, run_id, plan_fingerprint)
     if found.outcome == "changed_since":
         raise _unknown(unknown, run_id, "Someone has changed the rows since, so they don't show what it did.")
     return found.outcome == "applied"
 
 
-def judge(rows: Sequence[PlanRow], current: Mapping[RowKey, Image], run_id: str, plan_fingerprint: str) -> Judged:
+def compare_with_plan(
+    rows: Sequence[PlanRow], current: Mapping[RowKey, Image], run_id: str, plan_fingerprint: str
+) -> PlanState:
     """Compare what is stored with what the plan found and what it would leave; all its rows were one transaction.
 
     A row that carries the run's id proves the commit. A restored or deleted row carries no id: it counts if no other
@@ -139,10 +141,10 @@ def judge(rows: Sequence[PlanRow], current: Mapping[RowKey, Image], run_id: str,
         else:
             found.append("changed_since")
     if proved or ("written" in found and "as_before" not in found):
-        return Judged("applied", tuple(found))
+        return PlanState("applied", tuple(found))
     if denied or ("written" not in found and (standing or "changed_since" not in found)):
-        return Judged("not_in_effect", tuple(found))
-    return Judged("changed_since", tuple(found))
+        return PlanState("not_in_effect", tuple(found))
+    return PlanState("changed_since", tuple(found))
 
 
 def state_of(record: RunRecord) -> str:
@@ -152,12 +154,12 @@ def state_of(record: RunRecord) -> str:
 
 
 def _put_on_record(
-    record: RunRecord, receipt: Receipt, rows: Sequence[PlanRow], judged: Judged, current: Mapping[RowKey, Image]
+    record: RunRecord, receipt: Receipt, rows: Sequence[PlanRow], state: PlanState, current: Mapping[RowKey, Image]
 ) -> Settlement:
     stored = [current.get(row.key) for row in rows]
     settlement = Settlement(
         run_id=record.run_id,
-        outcome=judged.outcome,
+        outcome=state.outcome,
         settled_at=now(),
         by=system_user(),
         rows=tuple(
@@ -168,11 +170,11 @@ def _put_on_record(
                 found=found,
                 stored=None if image is None else image.metric_value,
             )
-            for row, found, image in zip(rows, judged.rows, stored, strict=True)
+            for row, found, image in zip(rows, state.rows, stored, strict=True)
         ),
     )
     units = {receipt.site["kpi_id_prefix"] + kpi_id: unit for kpi_id, unit in receipt.units.items()}
-    closing.close_settled(record, settlement, changes(rows, units) if judged.outcome == "applied" else ())
+    closing.close_settled(record, settlement, changes(rows, units) if state.outcome == "applied" else ())
     return record.settlement or settlement  # someone else's, if they settled it at the same time
 
 
