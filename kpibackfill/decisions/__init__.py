@@ -1,0 +1,1 @@
+"""A person's decisions on single rows, as a spreadsheet saves them."""

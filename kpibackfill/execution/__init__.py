@@ -1,0 +1,1 @@
+"""Executing the notebook with papermill, for a run or a replay."""

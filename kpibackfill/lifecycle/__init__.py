@@ -1,0 +1,1 @@
+"""How a run's record ends: closed, settled, completed by an imported notebook."""
