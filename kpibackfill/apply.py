@@ -68,11 +68,11 @@ class ApplyResult:
 
 @step
 def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
-    """Write the plan where ``apply`` is ``True``; else close the dry run.
+    """Write the plan if ``apply`` is ``True``; otherwise, close the dry run.
 
-    In a session without a record (JupyterLab) a dry run only shows the plan, and an apply is handed to a papermill
-    execution with the same parameters and this plan's fingerprint as ``approved_plan``. Where the target wants an
-    approval that was not named, the dry run is handed over, so that there is a record to approve of.
+    In a session without a record (JupyterLab), a dry run only shows the plan, and an apply is handed to a papermill
+    execution with the same parameters and this plan's fingerprint as ``approved_plan``. If the target requires an
+    approval and none was named, the dry run is handed over instead, which leaves a record to approve.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
 
     Returns
     -------
-    ApplyResult, or in a session the outcome of the papermill execution.
+    ApplyResult or, in a session, the outcome of the papermill execution.
 
     Raises
     ------
     Refused : the plan is not the approved one, or a row or snapshot changed since it was read; nothing was written.
-    OutcomeUnknown : the commit was not confirmed and the database can't be asked; ``kpibackfill settle`` will tell.
+    OutcomeUnknown : the commit was not confirmed and the database can't be reached; ``kpibackfill settle`` finds out.
     """
     _check_own(run, plan)
     record = run.record
@@ -122,7 +122,7 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
 
 
 def _check_own(run: Run, plan: Plan) -> None:
-    """The plan must be what `make_plan` gave this run."""
+    """Refuse a plan that is not the one `make_plan` returned for this run."""
     if plan.run is not run:
         raise Refused("This plan belongs to another run; nothing was written. Run the cells in order.", code="order")
     if plan.fingerprint != fingerprint(plan.databases, plan.rows):
@@ -189,7 +189,7 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
         if tagged:
             fact_table.invalidate(connection, tags)
         sent.set()
-    return "invalidated" if tagged else "there is no table cachetags that the account may use: clear Drupal's caches"
+    return "invalidated" if tagged else "the account can't use a table cachetags: clear Drupal's caches"
 
 
 def _check_unmoved(connection: Connection, fact: fact_table.Layout, plan: Plan) -> None:
@@ -262,7 +262,7 @@ def _after_apply(target: Target) -> AfterApply | None:
     began = time.monotonic()
     # No pipes: what the command leaves running in the background would hold them, and be waited for.
     unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    # A notebook that it executes is no part of this run.
+    # A notebook that it executes is not part of this run.
     environment = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
     try:
         ended = subprocess.run(list(target.after_apply), timeout=300, env=environment, **unheard)

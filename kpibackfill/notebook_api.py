@@ -1,6 +1,6 @@
 """The archive in a notebook: what the commands print, as DataFrames, and what reviewers do to the record.
 
-``latest`` and shortened run ids are understood wherever a run is named.
+Functions that only read accept ``latest`` and shortened run ids.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kpibackfill.reporting.run_summary import show_text
 
 @dataclass(frozen=True, repr=False)
 class Shown:
-    """All that is on record of a run: `values` as ``kpibackfill show --json`` prints them, and the text for people."""
+    """A run on record: `values` as ``kpibackfill show --json`` prints them, and the text for people."""
 
     values: Mapping[str, Any]
     text: str
@@ -44,23 +44,23 @@ class Shown:
 def runs(
     target: str | None = None, year: int | None = None, kpi: str | None = None, state: str | None = None
 ) -> pd.DataFrame:
-    """The runs on record, the oldest first; of one target, year, KPI or state where these are given.
+    """List the runs on record, oldest first, optionally only those of one target, year, KPI or state.
 
     Parameters
     ----------
-    target, year, kpi : a target's name, a year that was asked for, the id of a KPI that was computed.
+    target, year, kpi : a target's name, a year that the run covers, the id of a KPI that it computed.
     state : ``applied``, ``dry_run``, ``refused``, ``failed``, ``planned`` or ``unsettled``.
 
     Returns
     -------
-    DataFrame, a row per run: `run_id`, `target`, `from_year`, `to_year` (int), `apply` (bool), `state`, `settled`
-    (bool), `started_at`, `ended_at` (UTC; missing while it has not ended), `operator`, `reason`, `revert_of`, `kpis`
+    DataFrame, one row per run: `run_id`, `target`, `from_year`, `to_year` (int), `apply` (bool), `state`, `settled`
+    (bool), `started_at`, `ended_at` (UTC; missing until it ends), `operator`, `reason`, `revert_of`, `kpis`
     (list), `planned`, `written` (numbers of rows), `fingerprint`, `notebook` (``as shipped``, ``edited`` or ``not
     archived``), `cells` (SHA-256), `approvals` (list).
 
     Raises
     ------
-    Refused : there is no such state, or neither the configuration nor any run knows such a target.
+    Refused : there is no such state, or neither the configuration nor any run names that target.
     """
     config = load_config()
     runs_on_record.refuse_unknown_target(config, target)
@@ -75,11 +75,11 @@ def runs(
 
 
 def show(run: str) -> Shown:
-    """All that is on record of one run; as the last expression of a cell its findings, shown as text.
+    """Show everything on record about one run; as the last expression of a cell, its results as text.
 
     Parameters
     ----------
-    run : its id, the beginning or end of it, or ``latest``.
+    run : its id, the beginning or end of one, or ``latest``.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def show(run: str) -> Shown:
 
     Raises
     ------
-    Refused : there is no such run, or there are several.
+    Refused : no run matches, or several do.
 
     Example: ``kb.show("latest")``
     """
@@ -97,7 +97,7 @@ def show(run: str) -> Shown:
 
 
 def diff(one: str, other: str) -> pd.DataFrame:
-    """What differs between two runs.
+    """List what differs between two runs.
 
     Parameters
     ----------
@@ -105,13 +105,13 @@ def diff(one: str, other: str) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, a row per difference: `about` (``computed``, ``stored``, ``status``, ``parameter``, ``setting``,
-    ``database``, ``package``, ``code`` or ``KPI``), `name` (of a row: year, snapshot and KPI), `one`, `other` (the two
-    values; "< 5" for those of a rate that rests on too few people), `why` (of a computed value).
+    DataFrame, one row per difference: `about` (``computed``, ``stored``, ``status``, ``parameter``, ``setting``,
+    ``database``, ``package``, ``code`` or ``KPI``), `name` (for a row: year, snapshot and KPI), `one`, `other` (the two
+    values; "< 5" for a rate based on too few people), `why` (for a computed value).
 
     Raises
     ------
-    Refused : there is no such run, there are several, or a receipt was altered since it was archived.
+    Refused : no run matches, several do, or a receipt was altered since it was archived.
     """
     rows = list(_differences(compare_runs(load_config().runs_dir, one, other)))
     return pd.DataFrame(rows, columns=["about", "name", "one", "other", "why"], dtype=object)
@@ -120,20 +120,20 @@ def diff(one: str, other: str) -> pd.DataFrame:
 def history(
     kpi: str | None = None, target: str | None = None, year: int | None = None, snapshot_id: int | None = None
 ) -> pd.DataFrame:
-    """Every value that a row was ever given; of one KPI, target, year or snapshot where these are given.
+    """List every value ever written to a row, optionally only for one KPI, target, year or snapshot.
 
     Parameters
     ----------
-    kpi : its id in the registry, or as it is stored.
-    target, year, snapshot_id : of the row.
+    kpi : the KPI's id in the registry, or as it is stored.
+    target, year, snapshot_id : the row's target, year and snapshot.
 
     Returns
     -------
-    DataFrame, a row per value written, the oldest first: `when` (UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as
-    stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float; missing without a row),
-    `basis_before`, `basis` (Int64, what these rest on, missing where unknown), `origin`, `reverts`, `reviewer`,
-    `decision_reason` (of the decision on that row; empty without one), `reason`, `operator` (of the run).
-    ``attrs["kpis"]`` has each KPI's `label` and `unit` (``None`` where it has none).
+    DataFrame, one row per value written, oldest first: `when` (UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as
+    stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float; missing if there was no
+    row), `basis_before`, `basis` (Int64: how many observations each is based on, missing if unknown), `origin`,
+    `reverts`, `reviewer`, `decision_reason` (of the decision on that row; empty without one), `reason`, `operator`
+    (of the run). ``attrs["kpis"]`` holds each KPI's `label` and `unit` (``None`` if it has none).
     """
     config = load_config()
     found = value_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
@@ -157,33 +157,33 @@ def history(
 
 
 def verify(head: str = "", target: str | None = None) -> Verdict:
-    """Check the archive against its ledger, and with `target` that database's rows against the archive.
+    """Check the archive against its ledger and, given a `target`, that database's rows against the archive.
 
     Parameters
     ----------
-    head : a head digest that was noted elsewhere: is it still contained?
+    head : a head digest noted earlier: check that the ledger still contains it.
     target : a target of ``kpibackfill.toml``.
 
     Returns
     -------
-    Verdict : `findings` (none: all is as it was), `notes`, and the `head` to note elsewhere.
+    Verdict : `findings` (none if nothing has changed), `notes`, and the `head` to keep somewhere else.
 
     Raises
     ------
-    Refused : `head` is no digest, there is no ledger to go by, or no such target.
+    Refused : `head` is not a digest, there is no ledger yet, or there is no such target.
     """
     config = load_config()
     return integrity.verify(config.runs_dir, head) if target is None else reconcile(config, target, head)
 
 
 def approve(run: str, note: str, by: str = "") -> dict[str, Any]:
-    """Put on record that you looked at a dry run and approve of its plan.
+    """Record that you reviewed a dry run and approve its plan.
 
     Parameters
     ----------
-    run : the dry run's whole id.
-    note : why, in a sentence.
-    by : who; by default the system's user.
+    run : the dry run's full id.
+    note : why, in one sentence.
+    by : who approves; by default the system user.
 
     Returns
     -------
@@ -191,41 +191,41 @@ def approve(run: str, note: str, by: str = "") -> dict[str, Any]:
 
     Raises
     ------
-    Refused : it is no closed dry run, its plan is empty, or its files were altered; nothing was changed.
+    Refused : it is not a finished dry run, its plan is empty, or its files were altered; nothing was changed.
     """
     return approval.approve(load_config(), run, note=note, by=by)
 
 
 def settle(run: str) -> dict[str, Any]:
-    """Find out whether a run that was cut off while it was writing has written, and put that on record.
+    """Find out whether a run that was interrupted while writing did write, and record the answer.
 
     Parameters
     ----------
-    run : its whole id.
+    run : its full id.
 
     Returns
     -------
     The settlement: `run_id`, `outcome` (``applied``, ``not_in_effect`` or ``changed_since``), `settled_at`, `by`, and
-    `rows`, each with what was `found` (``written``, ``as_before`` or ``changed_since``). Of a run that had ended and
-    only lacked the ledger's line of it: `run_id`, its state as `outcome`, and no `rows`.
+    `rows`, each with what was `found` (``written``, ``as_before`` or ``changed_since``). For a run that had ended but
+    lacked its last line in the ledger: `run_id`, its state as `outcome`, and no `rows`.
 
     Raises
     ------
-    Refused : the run is still running, or nothing about it is unknown.
+    Refused : the run is still running, or its outcome is already known.
     """
     return settling.as_json(run, settling.settle(load_config(), run))
 
 
 def replay(run: str) -> Replay:
-    """Ask a run again: its parameters, as of its own instant, as a dry run; and compare the numbers to the last digit.
+    """Re-run a past run with its parameters, as of its own instant, as a dry run; then compare every digit.
 
     Parameters
     ----------
-    run : its whole id.
+    run : its full id.
 
     Returns
     -------
-    Replay : its text says whether the numbers are the same; ``frame()`` has the differing rows with then, now and why.
+    Replay : its text says whether the numbers are the same; ``frame()`` has the rows that differ: then, now and why.
 
     Raises
     ------
