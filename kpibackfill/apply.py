@@ -81,7 +81,8 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
 
     Returns
     -------
-    ApplyResult or, in a session, the outcome of the papermill execution.
+    ApplyResult : `state` (``dry_run`` or ``applied``), `written` (numbers of rows, and each change) and `cache_tags`;
+    or, in a session, the outcome of the papermill execution.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
         invalidated = _write_or_find_out(run, plan, tags, sent)
     except BaseException as error:
         known = isinstance(error, KpiBackfillError) and not isinstance(error, OutcomeUnknown)
-        # A settlement has sealed the record already, and says that nothing was written.
+        # A settlement has already sealed the record, and says that nothing was written.
         if (known or not sent.is_set()) and record.settlement is None:
             record.update(state="planned")
             closing.close_failed(record, error)
@@ -139,7 +140,7 @@ def cache_tags(rows: Sequence[PlanRow]) -> tuple[str, ...]:
 
 
 def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
-    """Write, and where no answer to the commit came, or an interrupt instead, ask the database what it did."""
+    """Write; if the commit got no answer, or an interrupt came instead, find out from the database what it did."""
     try:
         return _write(run, plan, tags, sent)
     except BaseException as error:
@@ -149,7 +150,7 @@ def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -
         assert run.run_id is not None
         unknown = error if isinstance(error, OutcomeUnknown) else OutcomeUnknown(lost, code="outcome_unknown")
         if settle.committed(run.target, plan.rows, run.run_id, plan.fingerprint, unknown):
-            return "invalidated with the rows, where the table is there"
+            return "invalidated with the rows, if the table exists"
         raise KpiBackfillError(
             f"{unknown.message} The rows are as they were before: nothing was written. Run again.",
             code="not_committed",
@@ -159,7 +160,7 @@ def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -
 def _close(record: RunRecord, run: Run, written: Written, tags: CacheTags) -> None:
     """Put a commit on record."""
     try:
-        if record.settlement is None:  # else somebody settled it between the commit and here, and found the same
+        if record.settlement is None:  # else someone settled it between the commit and here, and found the same
             record.update(state="applied", written=written, cache_tags=tags)
             closing.close(record, "applied", after_apply=_after_apply(run.target))
     except KpiBackfillError as error:
@@ -167,7 +168,7 @@ def _close(record: RunRecord, run: Run, written: Written, tags: CacheTags) -> No
 
 
 def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
-    """One transaction. `sent` is set when only its commit is left: an error after that leaves its outcome open."""
+    """Write in one transaction; `sent` is set when only its commit is left: an error then leaves its outcome open."""
     assert run.run_id is not None
     after = {row.key: after_image(row, run.run_id, plan.fingerprint) for row in plan.rows}
     with writing(run.target.store_url) as connection:
@@ -179,8 +180,8 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
         for table in [kpi_fact, *([cachetags] if tagged else [])]:
             if not fact_table.transactional(connection, table):
                 raise Refused(
-                    f"{table.name} is a view, or on a storage engine that can't roll back; nothing was written. "
-                    f"ALTER TABLE {table.name} ENGINE=InnoDB makes a table fit.",
+                    f"{table.name} is a view, or uses a storage engine that can't roll back; nothing was written. "
+                    f"ALTER TABLE {table.name} ENGINE=InnoDB converts a table.",
                     code="storage_engine",
                 )
         _check_unmoved(connection, fact, plan)
@@ -193,7 +194,7 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
 
 
 def _check_unmoved(connection: Connection, fact: fact_table.Layout, plan: Plan) -> None:
-    """The rows read again, under the lock: each must still be its before-image, its snapshot still there."""
+    """Read the rows again under the lock: each must still be its before-image, and its snapshot must exist."""
     present = fact_table.present_snapshots(connection, {row.snapshot_id for row in plan.rows})
     current = fact_table.locked_rows(connection, fact, [row.key for row in plan.rows])
     moved = []
@@ -206,7 +207,7 @@ def _check_unmoved(connection: Connection, fact: fact_table.Layout, plan: Plan) 
     if moved:
         rows = some(dict.fromkeys(moved), between="; ")
         raise Refused(
-            f"The stored rows changed since they were read: {rows}. Nothing was written; look at a new dry run.",
+            f"The stored rows changed since they were read: {rows}. Nothing was written; review a new dry run.",
             code="stale",
         )
 
@@ -217,7 +218,7 @@ def _send(
     rows: Sequence[PlanRow],
     after: Mapping[RowKey, Image | None],
 ) -> None:
-    """Plain statements in bulk; their counts must be the plan's."""
+    """Send plain statements in bulk; they must affect as many rows as the plan says."""
     inserts, deletes = [], []
     updates: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for row in rows:
@@ -239,18 +240,18 @@ def _send(
             restored_id = {"id": image.row_id} if fact.surrogate and image.row_id is not None else {}
             inserts.append(key | restored_id | values)
     if fact_table.update(connection, updates) != len(updates) or fact_table.delete(connection, deletes) != len(deletes):
-        raise Refused("Another writer took rows of the plan away; nothing was written. Try again.", code="stale")
+        raise Refused("Another writer deleted rows of the plan; nothing was written. Run again.", code="stale")
     fact_table.insert(connection, inserts)
 
 
 def _check_written(connection: Connection, fact: fact_table.Layout, after: Mapping[RowKey, Image | None]) -> None:
-    """Every row read back: what is there must be what was meant."""
+    """Read every row back: it must be what was sent."""
     current = fact_table.locked_rows(connection, fact, after)
     for (snapshot_id, kpi_id), image in after.items():
         if not is_image(current.get((snapshot_id, kpi_id)), image):
             raise KpiBackfillError(
-                f"The database did not keep ({snapshot_id}, {kpi_id}) as it was sent; the transaction was rolled back, "
-                "nothing was written. Look for a trigger or a narrower column.",
+                f"The database did not keep ({snapshot_id}, {kpi_id}) as it was sent; the transaction was rolled back "
+                "and nothing was written. Look for a trigger or a narrower column.",
                 code="read_back",
             )
 
@@ -260,7 +261,7 @@ def _after_apply(target: Target) -> AfterApply | None:
     if not target.after_apply:
         return None
     began = time.monotonic()
-    # No pipes: what the command leaves running in the background would hold them, and be waited for.
+    # No pipes: what the command leaves running in the background would hold them open and be waited for.
     unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     # A notebook that it executes is not part of this run.
     environment = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}

@@ -1,4 +1,4 @@
-"""Whether a plan may be applied: it must be the plan that was reviewed, and approved where the target asks for it."""
+"""Whether a plan may be applied: it must be the plan that was reviewed, and approved if the target requires it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str, Any]:
-    """Put on record that somebody has reviewed a dry run and approves its plan.
+    """Record that someone has reviewed a dry run and approves its plan.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str
 
     Returns
     -------
-    The approval: `run_id`, `by`, `note`, `plan` (its fingerprint) and `rows`.
+    dict : the approval: `run_id`, `by`, `note`, `plan` (its fingerprint), `system_user` and `rows`.
 
     Raises
     ------
-    Refused : it is not a closed dry run, its plan is empty, its files are not those of the ledger, or `by` is the run's
-        operator where the target wants four eyes; nothing was changed.
+    Refused : it is not a finished dry run, its plan is empty, its files were altered, or `by` is the run's operator
+        and the target requires four eyes; nothing was changed.
     """
     note, by = one_line("note", note), one_line("by", by) or system_user()
     if not note.strip("… "):
@@ -56,7 +56,7 @@ def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str
     target = config.targets.get(receipt.target.name)
     if target is not None and target.four_eyes and _same_person(by, receipt.operator):
         raise Refused(
-            f"{target.name} wants four eyes: {by} was the operator of {run_id}, so somebody else must approve; "
+            f"{target.name} requires four eyes: {by} was the operator of {run_id}, so someone else must approve; "
             "nothing was changed.",
             code="four_eyes",
         )
@@ -66,7 +66,7 @@ def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str
 
 
 def check(run: Run, plan: Plan) -> Approval | None:
-    """What vouches for the plan, for the receipt; ``None`` where none was asked for or given.
+    """The review or approval of the plan, for the receipt; ``None`` if none was required or given.
 
     Raises
     ------
@@ -75,12 +75,12 @@ def check(run: Run, plan: Plan) -> Approval | None:
     target, parameters = run.target, run.parameters
     if target.wants_approval and not parameters.reason.strip("… "):
         raise Refused(
-            f"{target.name} requires a reason; nothing was written. Say why in a sentence: reason.", code="reason"
+            f"{target.name} requires a reason; nothing was written. Give a sentence as reason.", code="reason"
         )
     if not parameters.approved_plan:
         if needs_approval(run, plan):
             raise Refused(
-                f"{target.name} applies only an approved plan; nothing was written. Do a dry run, have it reviewed "
+                f"{target.name} applies only an approved plan; nothing was written. Do a dry run, have it approved "
                 "(`kpibackfill approve RUN`), and give its id as approved_plan.",
                 code="approval",
             )
@@ -89,8 +89,8 @@ def check(run: Run, plan: Plan) -> Approval | None:
     if reviewed is None:
         if plan.fingerprint != parameters.approved_plan:
             raise Refused(
-                "This run's plan is not the reviewed one, which is in no record here; nothing was written. "
-                "Look at a new dry run.",
+                "This run's plan is not the reviewed one, which is not on record here; nothing was written. "
+                "Review a new dry run.",
                 code="stale_plan",
             )
         approved = plan.fingerprint
@@ -99,11 +99,11 @@ def check(run: Run, plan: Plan) -> Approval | None:
         approved = reviewed.fingerprint
     approval, otherwise = _approval(run, approved)
     if approval is None and target.wants_approval and plan.rows:
-        again, name = (" by somebody else than the operator", " --by NAME") if target.four_eyes else ("", "")
+        again, name = (" by someone other than the operator", " --by NAME") if target.four_eyes else ("", "")
         run_id = reviewed.run_id if reviewed else "RUN"
         raise Refused(
             f"{target.name} applies only a plan that was approved{again}{otherwise}; nothing was written. "
-            f'`kpibackfill approve {run_id}{name} --note "…"` puts an approval on record.',
+            f'`kpibackfill approve {run_id}{name} --note "…"` records an approval.',
             code="approval",
         )
     return Approval(
@@ -117,20 +117,20 @@ def check(run: Run, plan: Plan) -> Approval | None:
 
 
 def needs_approval(run: Run, plan: Plan) -> bool:
-    """Whether nothing but an approval is missing: none was named, and the target applies nothing without one."""
+    """Whether only an approval is missing: none was named, and the target applies nothing without one."""
     parameters = run.parameters
     return bool(run.target.wants_approval and parameters.reason and plan.rows and not parameters.approved_plan)
 
 
 def _reviewed(run: Run, wanted: str) -> PlanDocument | None:
-    """The reviewed plan: by run id, or by fingerprint that of the newest dry run on record."""
+    """The reviewed plan: that of the run with this id, or of the newest dry run with this fingerprint."""
     for record in _candidates(run, wanted):
         receipt = record.receipt
         if receipt.state != "dry_run" or not record.closed:
-            raise Refused(f"{record.run_id} is no dry run that has ended; nothing was written.", code="stale_plan")
+            raise Refused(f"{record.run_id} is not a finished dry run; nothing was written.", code="stale_plan")
         if receipt.parameters.revert_of != run.parameters.revert_of:
             raise Refused(
-                f"{record.run_id} is not about the same revert; nothing was written. Look at a new dry run.",
+                f"{record.run_id} is not about the same revert; nothing was written. Review a new dry run.",
                 code="stale_plan",
             )
         record.require_unaltered()
@@ -154,7 +154,7 @@ def _candidates(run: Run, wanted: str) -> Iterator[RunRecord]:
 
 
 def _compare(plan: Plan, reviewed: PlanDocument) -> None:
-    """The plan must be the reviewed one, or that one less rows that decisions took out."""
+    """Refuse a plan that is neither the reviewed one nor that one without rows that decisions removed."""
     now = {row.key: row for row in plan.rows}
     then = {row.key: row for row in reviewed.rows}
     databases = reviewed.databases
@@ -175,17 +175,17 @@ def _compare(plan: Plan, reviewed: PlanDocument) -> None:
     named = some(f"({snapshot_id}, {kpi_id})" for snapshot_id, kpi_id in differing)
     where = f"differs in {named}" if differing else "is for another database"
     runs = [event.run_id for event in ledger.events(plan.run.config.runs_dir) if _applies(event, reviewed.fingerprint)]
-    already = f" The reviewed one was applied already, by {runs[-1]}." if runs else ""
+    already = f" The reviewed one was already applied by {runs[-1]}." if runs else ""
     raise Refused(
-        f"This run's plan is not the reviewed one: it {where}.{already} Nothing was written; look at a new dry run.",
+        f"This run's plan is not the reviewed one: it {where}.{already} Nothing was written; review a new dry run.",
         code="stale_plan",
     )
 
 
 def _approval(run: Run, approved: str) -> tuple[Approved | None, str]:
-    """The newest approval of a plan: of the very run, where one is named, and used by no apply before.
+    """The newest approval of a plan that no apply has used, and of the named run if one is named.
 
-    Where there is none, also why the last one that there is does not count. `approved` is the fingerprint of the plan.
+    If there is none, also why the last one does not count. `approved` is the fingerprint of the plan.
     """
     found: Approved | None = None
     otherwise = ""
@@ -194,8 +194,8 @@ def _approval(run: Run, approved: str) -> tuple[Approved | None, str]:
         if isinstance(event, Begun):
             operators[event.run_id] = event.operator
         elif found and _applies(event, approved, found.run_id):
-            # The same plan again, as after a revert, is to be looked at again; so is what a smaller one left of it.
-            otherwise = f", and the approval by {found.by} served {event.run_id}"
+            # The same plan, for example after a revert, needs another review; so does what a smaller one left of it.
+            otherwise = f", and {event.run_id} has used the approval by {found.by}"
             found = None
         elif isinstance(event, Approved) and event.plan == approved:
             if run.parameters.approved_plan not in (event.run_id, approved):
@@ -203,7 +203,7 @@ def _approval(run: Run, approved: str) -> tuple[Approved | None, str]:
             elif run.target.four_eyes and any(
                 _same_person(event.by, name) for name in (run.parameters.operator, operators.get(event.run_id, ""))
             ):
-                otherwise = f", which {event.by} was"
+                otherwise = f", and {event.by} was the operator"
             else:
                 found = event
     return found, otherwise

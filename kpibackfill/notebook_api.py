@@ -1,4 +1,4 @@
-"""The archive in a notebook: what the commands print, as DataFrames, and what reviewers do to the record.
+"""The archive in a notebook: what the commands print, as DataFrames, and what reviewers add to the record.
 
 Functions that only read accept ``latest`` and shortened run ids.
 """
@@ -130,10 +130,15 @@ def history(
     Returns
     -------
     DataFrame, one row per value written, oldest first: `when` (UTC), `run_id`, `target`, `snapshot_id`, `kpi_id` (as
-    stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float; missing if there was no
-    row), `basis_before`, `basis` (Int64: how many observations each is based on, missing if unknown), `origin`,
-    `reverts`, `reviewer`, `decision_reason` (of the decision on that row; empty without one), `reason`, `operator`
-    (of the run). ``attrs["kpis"]`` holds each KPI's `label` and `unit` (``None`` if it has none).
+    stored), `year`, `action` (``insert``, ``update``, ``delete``), `before`, `value` (float: a count, points, or a rate
+    as a fraction; missing if there was no row), `basis_before`, `basis` (Int64: how many observations each is based on,
+    missing if unknown), `origin` (``computed``, ``set``, ``remove`` or ``revert``), `reverts` (a run id), `reviewer`,
+    `decision_reason` (of the decision on that row; empty without one), `reason`, `operator` (of the run).
+    ``attrs["kpis"]`` holds each KPI's `label` and `unit` (``None`` if it has none).
+
+    Raises
+    ------
+    Refused : neither the configuration nor any run names that target.
     """
     config = load_config()
     found = value_history.select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
@@ -170,7 +175,7 @@ def verify(head: str = "", target: str | None = None) -> Verdict:
 
     Raises
     ------
-    Refused : `head` is not a digest, there is no ledger yet, or there is no such target.
+    KpiBackfillError : `head` is not a digest, there are no runs yet, or there is no such target or it can't be read.
     """
     config = load_config()
     return integrity.verify(config.runs_dir, head) if target is None else reconcile(config, target, head)
@@ -187,11 +192,12 @@ def approve(run: str, note: str, by: str = "") -> dict[str, Any]:
 
     Returns
     -------
-    The approval: `run_id`, `by`, `note`, `plan` (its fingerprint), `system_user`, `rows` (how many are planned).
+    dict : `run_id`, `by`, `note`, `plan` (its fingerprint), `system_user`, `rows` (how many are planned).
 
     Raises
     ------
-    Refused : it is not a finished dry run, its plan is empty, or its files were altered; nothing was changed.
+    Refused : it is not a finished dry run, its plan is empty, its files were altered, or `by` was its operator and the
+        target requires four eyes; nothing was changed.
     """
     return approval.approve(load_config(), run, note=note, by=by)
 
@@ -211,7 +217,8 @@ def settle(run: str) -> dict[str, Any]:
 
     Raises
     ------
-    Refused : the run is still running, or its outcome is already known.
+    Refused : the run is still running, or its outcome is already known; nothing was changed.
+    KpiBackfillError : the database can't be reached now; nothing was changed.
     """
     return settling.as_json(run, settling.settle(load_config(), run))
 
@@ -225,7 +232,8 @@ def replay(run: str) -> Replay:
 
     Returns
     -------
-    Replay : its text says whether the numbers are the same; ``frame()`` has the rows that differ: then, now and why.
+    Replay : its text says whether the numbers are the same; ``frame()`` has the rows that differ: `snapshot_id`,
+    `kpi_id`, `year`, `then`, `now` (float; missing for none), `why`.
 
     Raises
     ------

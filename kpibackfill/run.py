@@ -1,6 +1,6 @@
-"""This step begins a run: it checks every parameter, and opens the record where the run leaves one.
+"""This step begins a run: it checks every parameter, and opens the record if the run leaves one.
 
-A step that fails ends on record."""
+A step that fails ends the run on record."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Run:
-    """One run: what was asked for, of which target, and where its record is (``None`` while exploring)."""
+    """One run: what was requested, for which target, and where its record is (``None`` while exploring)."""
 
     parameters: Parameters
     config: Config
@@ -69,7 +69,7 @@ class Run:
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        # By the metadata of this output `kpibackfill archive` knows whose notebook it is.
+        # By the metadata of this output `kpibackfill archive` knows the run of a notebook.
         return {}, {RUN_METADATA: {"run_id": self.run_id}} if self.run_id else {}
 
 
@@ -89,29 +89,29 @@ def begin(
     operator: str = "",
     as_of: str | datetime | date | None = None,
 ) -> Run:
-    """Check what was asked for and begin a run.
+    """Check the parameters and begin a run.
 
     Parameters
     ----------
     target : a target of ``kpibackfill.toml``.
-    from_year, to_year : inclusive; by default last year, and `from_year`.
+    from_year, to_year : the years, inclusive; by default last year, and `from_year`.
     snapshot_types : text with commas, or a list.
-    kpis : KPI ids instead of the default set, text with commas or a list.
+    kpis : KPI ids instead of the default set, as text with commas or a list.
     include_risky : add the risky KPIs to the default set.
-    apply : exactly ``True`` writes; anything else than a bool is refused.
-    approved_plan : fingerprint or run id of the reviewed dry run that this run must equal.
+    apply : exactly ``True`` writes; anything other than a bool is refused.
+    approved_plan : fingerprint or run id of the reviewed dry run whose plan this run's must equal.
     decisions : path of a CSV with a person's decisions on single rows.
     revert_of : id of the run whose before-images are to be restored.
-    reason, operator : why, in a sentence, and who.
-    as_of : the instant that "last year" and the current month go by; a local time is the site's.
+    reason, operator : why, in a sentence, and who (by default the system's user).
+    as_of : the instant that defines "last year" and the current month; a local time is in the site's time zone.
 
     Returns
     -------
-    Run : what the steps after it take, and where its record is.
+    Run : the first argument of the steps that follow; `run_id` and `record` are ``None`` if it leaves no record.
 
     Raises
     ------
-    KpiBackfillError : with one or two lines that say what is wrong; nothing was read or written.
+    KpiBackfillError : one or two lines say what is wrong; nothing was read or written.
     """
     values = dict(locals())
     refuse_unknown(injected_names(_executed_cells()))
@@ -122,15 +122,15 @@ def begin(
     record = RunRecord(config.runs_dir, run_id)
     if record.receipt.state != "planned":
         raise Refused(
-            f"{run_id}, as {RUN_VARIABLE} has it, is under way or has ended; nothing was read or written. "
-            "Begin another run: that variable is for the run that `kpibackfill run` starts.",
+            f"{run_id}, named by {RUN_VARIABLE}, is under way or has ended; nothing was read or written. "
+            "Unset that variable to begin another run: only `kpibackfill run` sets it.",
             code="order",
         )
     run = prepare(values, config, record)
     if dict(record.receipt.parameters) != run.parameters.as_notebook():
         other = Refused(
-            "The notebook asks for something else than the run was begun with; nothing was read or written. "
-            "Give parameters on the command line, and leave the notebook's own at their defaults.",
+            "The notebook's parameters are not those that the run was begun with; nothing was read or written. "
+            "Give them on the command line, and leave the notebook's own at their defaults.",
             code="parameter",
         )
         closing.close(record, "refused", other)
@@ -139,7 +139,7 @@ def begin(
 
 
 def recorded(run: Run, started_by: StartedBy) -> Run:
-    """The run with a record, which keeps the decisions file as it was read."""
+    """Open the run's record, which keeps the decisions file as it was read."""
     record = RunRecord.create(run.config, run.target, run.parameters, started_by)
     if run.decisions is not None:
         record.add(DECISIONS, run.decisions.raw)
@@ -147,10 +147,10 @@ def recorded(run: Run, started_by: StartedBy) -> Run:
 
 
 def prepare(values: dict[str, Any], config: Config | None = None, record: RunRecord | None = None) -> Run:
-    """A run that is on no record yet: its parameters resolved, its KPIs chosen, its decisions read.
+    """Prepare a run without a record: resolve its parameters, choose its KPIs and read its decisions.
 
-    The demo is built if it is the target and absent. The decisions are those in the `record`, if it has them, so that
-    a file that somebody edits meanwhile is read once.
+    The demo is built if it is the target and missing. The decisions are those in the `record`, if it has them, so a
+    file that someone edits in the meantime is read only once.
     """
     # A dump of this process, or of the kernel that it starts, would hold the environment with its passwords.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -170,7 +170,7 @@ def prepare(values: dict[str, Any], config: Config | None = None, record: RunRec
             if CADENCES[snapshot_type] not in entry.cadences:
                 raise Refused(
                     f"{entry.kpi_id} has no {CADENCES[snapshot_type]} window, so snapshot_types {snapshot_type!r} is "
-                    "refused; nothing was read or written. Name the KPIs that have one with kpis.",
+                    "refused; nothing was read or written. Use kpis to name the KPIs that have one.",
                     code="parameter",
                 )
     decisions = _decisions(config, parameters, record)
@@ -214,12 +214,12 @@ def _build_demo(target: Target) -> None:
         try:
             build_demo(path)
         except KpiBackfillError as error:
-            if error.code != "demo_exists":  # else another process was faster
+            if error.code != "demo_exists":  # otherwise another process was faster
                 raise
 
 
 def step(function: Callable[P, R]) -> Callable[P, R]:
-    """Close the record as refused or failed when the decorated step raises: nothing was written then.
+    """Close the record as refused or failed if the decorated step raises; nothing was written then.
 
     The first argument is the run, or something that has a ``run``.
     """

@@ -102,7 +102,7 @@ def test_a_plan_that_changed_since_it_was_approved_is_refused_with_the_differing
     differs = rf"not the reviewed one: it differs in {row}.*\. Nothing was written"
     refused(guarded, differs, approved_plan=dry["run_id"])
     refused(guarded, differs, approved_plan=dry["plan"]["fingerprint"])
-    refused(guarded, "in no record here", approved_plan="0" * 64)
+    refused(guarded, "not on record here", approved_plan="0" * 64)
 
 
 def test_an_approval_for_another_database_does_not_count_even_if_its_rows_are_the_same(bench: Workbench) -> None:
@@ -143,7 +143,7 @@ def test_only_a_closed_dry_run_with_a_plan_and_intact_files_is_approved_and_by_i
         path.write_bytes(content.replace(b"e", b"f", 1))
         assert f"{name} was altered since it was archived" in approve(dry["run_id"])
         path.unlink()
-        assert f"{name} is missing" in approve(dry["run_id"])
+        assert f"{name} was removed since it was archived" in approve(dry["run_id"])
         path.write_bytes(content)
     assert (bench.config.runs_dir / ledger.FILE_NAME).read_bytes() == before
     assert bench.command("approve", dry["run_id"], "--note", "seen").exit_code == 0
@@ -171,18 +171,23 @@ def test_a_plan_is_not_compared_with_a_file_that_was_altered_or_a_run_that_is_no
     refused(bench, "receipt.json was altered", approved_plan=dry["run_id"])
     path.write_bytes(content)
     stopped = bench.steps(record=True, **FEW).run.run_id
-    refused(bench, "is no dry run that has ended", approved_plan=stopped)
+    refused(bench, "is not a finished dry run", approved_plan=stopped)
 
 
 def test_with_four_eyes_neither_the_reviewed_runs_operator_nor_the_applying_one_approves(bench: Workbench) -> None:
     bench.configure(four_eyes=True)  # which requires an approval on its own
     dry = bench.finish(**FEW, operator="Ann")
     for name in ("Ann", " ann ", "ANN"):
-        assert "somebody else must approve" in refusal(
+        assert "someone else must approve" in refusal(
             bench.command("approve", dry["run_id"], "--note", "x", "--by", name)
         )
     assert bench.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
-    refused(bench, "by somebody else than the operator, which Bea was;", approved_plan=dry["run_id"], operator="Bea")
+    refused(
+        bench,
+        "by someone other than the operator, and Bea was the operator;",
+        approved_plan=dry["run_id"],
+        operator="Bea",
+    )
     applied = bench.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why", operator="Ann")
     assert (applied["approval"]["word"], applied["approval"]["by"]) == ("approved", "Bea")
 
@@ -221,16 +226,16 @@ def test_an_approval_works_for_one_apply_of_its_plan(guarded: Workbench) -> None
     dry = guarded.finish(**FEW)
     assert guarded.command("approve", dry["run_id"], "--note", "seen", "--by", "Bea").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["run_id"], reason="why")
-    refused(guarded, f"was applied already, by {applied['run_id']}.", approved_plan=dry["run_id"])
+    refused(guarded, f"was already applied by {applied['run_id']}.", approved_plan=dry["run_id"])
     back = guarded.finish(revert_of=applied["run_id"])
     assert guarded.command("approve", back["run_id"], "--note", "wrong", "--by", "Bea").exit_code == 0
     guarded.finish(revert_of=applied["run_id"], apply=True, approved_plan=back["run_id"], reason="wrong")
     again = guarded.finish(**FEW)
     assert again["plan"] == dry["plan"]
     for named in (again["run_id"], dry["run_id"], dry["plan"]["fingerprint"]):
-        served = f"the approval by Bea served {applied['run_id']};"
+        used = f"{applied['run_id']} has used the approval by Bea;"
         other = f"Bea approved another run, {dry['run_id']};"
-        refused(guarded, other if named == again["run_id"] else served, approved_plan=named)
+        refused(guarded, other if named == again["run_id"] else used, approved_plan=named)
     assert guarded.command("approve", again["run_id"], "--note", "seen anew", "--by", "Cleo").exit_code == 0
     applied = guarded.finish(**FEW, apply=True, approved_plan=dry["plan"]["fingerprint"], reason="why")
     assert (applied["approval"]["approved_run"], applied["approval"]["by"]) == (again["run_id"], "Cleo")
@@ -253,7 +258,7 @@ def test_an_approval_is_used_up_by_a_part_of_its_plan_too(guarded: Workbench) ->
     back = guarded.finish(revert_of=part["run_id"])
     assert guarded.command("approve", back["run_id"], "--note", "wrong").exit_code == 0
     guarded.finish(revert_of=part["run_id"], apply=True, approved_plan=back["run_id"], reason="wrong")
-    refused(guarded, f"the approval by Bea served {part['run_id']};", approved_plan=dry["run_id"])
+    refused(guarded, f"{part['run_id']} has used the approval by Bea;", approved_plan=dry["run_id"])
 
 
 def test_of_several_runs_with_one_plan_the_approved_one_counts_by_its_fingerprint(bench: Workbench) -> None:

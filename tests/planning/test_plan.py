@@ -222,7 +222,7 @@ def test_a_stale_plan_is_refused_and_the_rows_that_differ_are_named(bench: Workb
         (lambda run_id: "latest", "is not a full run id"),
         (lambda run_id: run_id[:-2], "is not a full run id"),
         (lambda run_id: run_id[:-6] + "ffffff", "There is no run"),
-        (lambda run_id: "f" * 64, "no record here"),
+        (lambda run_id: "f" * 64, "not on record here"),
         (lambda run_id: "../" + run_id, "is not a full run id"),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_run_that_was_refused_early_has_no_plan_to_apply(bench: Workbench) -> 
         bench.finish(**FEW)
     with connect(bench.database.url) as connection:
         connection.execute(sa.text("ALTER TABLE elsewhere RENAME TO ms_snapshot"))
-    with pytest.raises(Refused, match="no dry run"):
+    with pytest.raises(Refused, match="not a finished dry run"):
         bench.finish(apply=True, approved_plan=bench.runs[0].name, **FEW)
 
 
