@@ -342,7 +342,7 @@ def test_a_record_that_cannot_be_completed_after_the_commit_is_completed_by_sett
     for words in (
         "The rows are written",
         "report.html could not be written",
-        f"settle {document['run_id']}` completes",
+        f"settle {document['run_id']}` to complete it",
     ):
         assert words in document["error"]["message"]
     assert "nothing" not in document["error"]["message"]
