@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from kpibackfill.archive.models import DriftRow, KpiRecord, Number, Receipt, Record
+from kpibackfill.archive.models import DriftRow, Keyed, KpiRecord, Number, Receipt, Record
 from kpibackfill.archive.run_record import open_record
 from kpibackfill.archive.runs import resolve_run
 from kpibackfill.database.image import RowKey
@@ -47,24 +47,15 @@ class KpiDifference(Record):
     why: str
 
 
-class RowDifference(Record):
+class RowDifference(Keyed):
     """A row that the two runs read or computed differently."""
 
-    snapshot_id: int
-    kpi_id: str
     year: int
     computed: tuple[Number | None, Number | None]
     stored: tuple[Number | None, Number | None]
     status: tuple[str, str]
     basis: tuple[int | None, int | None]
     why: str
-
-
-class SingleRow(Record):
-    """A row that only one of the runs has."""
-
-    snapshot_id: int
-    kpi_id: str
 
 
 class RunDifference(Record):
@@ -81,7 +72,8 @@ class RunDifference(Record):
     compared: int
     """How many rows both runs have."""
     rows: tuple[RowDifference, ...]
-    only: tuple[tuple[SingleRow, ...], tuple[SingleRow, ...]]
+    only: tuple[tuple[Keyed, ...], tuple[Keyed, ...]]
+    """The rows that only one of the runs has."""
     units: dict[str, Unit] = Field(exclude=True)
 
 
@@ -105,12 +97,9 @@ def compare_receipts(one: Receipt, other: Receipt) -> RunDifference:
     settings = _pairs(_settings(one), _settings(other))
     same_code = one.code.sources_sha256 == other.code.sources_sha256
     asked_same = not settings and all(name in _MARGINAL for name in parameters)
-    theirs = {entry.kpi_id: entry for entry in other.kpis}
-    kpis = {
-        entry.kpi_id: _kpi(entry, theirs[entry.kpi_id], same_code, asked_same)
-        for entry in one.kpis
-        if entry.kpi_id in theirs
-    }
+    theirs = {kpi.kpi_id: kpi for kpi in other.kpis}
+    shared_kpis = [kpi for kpi in one.kpis if kpi.kpi_id in theirs]
+    kpis = {kpi.kpi_id: _kpi(kpi, theirs[kpi.kpi_id], same_code, asked_same) for kpi in shared_kpis}
     rows = [{row.key: row for row in receipt.rows} for receipt in (one, other)]
     shared = [key for key in rows[0] if key in rows[1]]
     return RunDifference(
@@ -119,12 +108,7 @@ def compare_receipts(one: Receipt, other: Receipt) -> RunDifference:
         settings=settings,
         packages=_pairs(one.versions, other.versions),
         databases=_pairs(_databases(one), _databases(other)),
-        code=CodeDifference(
-            same=same_code,
-            git_commit=(one.code.git_commit, other.code.git_commit),
-            sources_sha256=(one.code.sources_sha256, other.code.sources_sha256),
-            modified=(one.code.modified, other.code.modified),
-        ),
+        code=CodeDifference(same=same_code, **_both(one.code, other.code, "git_commit", "sources_sha256", "modified")),
         kpis=kpis,
         compared=len(shared),
         rows=tuple(row for key in shared if (row := _row(rows[0][key], rows[1][key], kpis))),
@@ -133,8 +117,12 @@ def compare_receipts(one: Receipt, other: Receipt) -> RunDifference:
     )
 
 
-def _only(mine: Mapping[RowKey, DriftRow], theirs: Mapping[RowKey, DriftRow]) -> tuple[SingleRow, ...]:
-    return tuple(SingleRow(snapshot_id=key[0], kpi_id=key[1]) for key in mine if key not in theirs)
+def _only(mine: Mapping[RowKey, DriftRow], theirs: Mapping[RowKey, DriftRow]) -> tuple[Keyed, ...]:
+    return tuple(Keyed(snapshot_id=key[0], kpi_id=key[1]) for key in mine if key not in theirs)
+
+
+def _both(one: Record, other: Record, *names: str) -> Pairs:
+    return {name: (getattr(one, name), getattr(other, name)) for name in names}
 
 
 def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> Pairs:
@@ -165,17 +153,9 @@ def _kpi(one: KpiRecord, other: KpiRecord, same_code: bool, asked_same: bool) ->
         why = " and ".join(filter(None, ["" if result else DATA, ours])) or (UNKNOWN if asked_same else SETTINGS)
     else:
         why = UNKNOWN if ours or asked_same else SETTINGS
-    return KpiDifference(
-        definition=_word(definition),
-        sql=_word(sql),
-        bound_values=_word(bound),
-        result=_word(result) if sql and bound else "unknown",
-        why=why,
-    )
-
-
-def _word(equal: bool) -> Same:
-    return "same" if equal else "other"
+    words = {"definition": definition, "sql": sql, "bound_values": bound, "result": result}
+    same_or_other: dict[str, Any] = {name: "same" if equal else "other" for name, equal in words.items()}
+    return KpiDifference(**same_or_other | ({} if sql and bound else {"result": "unknown"}), why=why)
 
 
 def _row(one: DriftRow, other: DriftRow, kpis: Mapping[str, KpiDifference]) -> RowDifference | None:
@@ -191,10 +171,7 @@ def _row(one: DriftRow, other: DriftRow, kpis: Mapping[str, KpiDifference]) -> R
         snapshot_id=one.snapshot_id,
         kpi_id=one.kpi_id,
         year=one.year,
-        computed=(one.computed, other.computed),
-        stored=(one.stored, other.stored),
-        status=(one.status, other.status),
-        basis=(one.basis, other.basis),
+        **_both(one, other, "computed", "stored", "status", "basis"),
         why=" and ".join(why) or "the stored row's period",
     )
 

@@ -76,10 +76,6 @@ Number = Annotated[
 """A number; JSON has no NaN and no infinity, so there they are text."""
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class Record(BaseModel):
     """A part of a document: immutable, with values of exactly these types."""
 
@@ -128,29 +124,33 @@ def _read(validate: Callable[[bytes | str], T], content: bytes | str) -> T:
             text = json.dumps(json.loads(content), ensure_ascii=False)
             return validate(text.encode("utf-8", "replace"))
     except ValidationError as error:
-        raise ValueError(_problem(error)) from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else first["msg"]
-
-
-_Optional: Any = Field(default=None, exclude_if=_is_none)
+_Optional: Any = Field(default=None, exclude_if=lambda value: value is None)
 """A member that is left out if it has no value."""
 
 # --- rows and what is decided about them
 
 
-class Change(Record):
-    """A row that a run wrote: its value before and after, as 4-byte floats."""
+class Keyed(Record):
+    """A row, by its snapshot and its KPI id."""
 
     snapshot_id: int
     kpi_id: str
-    """As stored, with the site's prefix."""
+
+    @property
+    def key(self) -> RowKey:
+        return self.snapshot_id, self.kpi_id
+
+
+class Change(Keyed):
+    """A row that a run wrote, by its key as stored: its value before and after, as 4-byte floats."""
+
     year: int
     action: Action
     before: Number | None
@@ -163,17 +163,10 @@ class Change(Record):
     origin: Origin = "computed"
     """Where the value comes from: the sources, a decision, or a reverted run."""
 
-    @property
-    def key(self) -> RowKey:
-        return self.snapshot_id, self.kpi_id
 
+class Decision(Keyed):
+    """What a person decided about a row, by the registry's KPI id, without the site's prefix."""
 
-class Decision(Record):
-    """What a person decided about a row."""
-
-    snapshot_id: int
-    kpi_id: str
-    """As in the registry, without the site's prefix."""
     decision: DecisionWord
     value: Number | None = None
     numbers: str | None = None
@@ -262,15 +255,12 @@ StoredImage = Annotated[
 """An `Image`, stored as an `ImageDocument`."""
 
 
-class PlanRow(Record):
+class PlanRow(Keyed):
     """A row to write: its key as stored, the new value, its basis, and the whole row before and after.
 
     If the value comes from a person or a revert, ``basis`` and ``population`` are those of the value that it replaces.
     """
 
-    snapshot_id: int
-    kpi_id: str
-    """As stored, with the site's prefix."""
     year: int
     action: Action
     value: Number | None
@@ -284,10 +274,6 @@ class PlanRow(Record):
     """The row to restore, if the plan reverts another run."""
     origin: Origin = "computed"
     """Where the value comes from: the sources, a decision, or the reverted run."""
-
-    @property
-    def key(self) -> RowKey:
-        return self.snapshot_id, self.kpi_id
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -305,11 +291,9 @@ class PlanRow(Record):
         return given
 
 
-class ReviewRow(Record):
+class ReviewRow(Keyed):
     """A row that a person may decide about."""
 
-    snapshot_id: int
-    kpi_id: str
     year: int
     snapshot_date: str
     status: str
@@ -345,7 +329,6 @@ class DriftRow(Record):
     change: Number | None
     status: Literal["new", "changed", "unchanged", "no_data", "unsupported"]
     recorded: Number | None = None
-    """What the archive last recorded."""
     moved: str = ""
     """What differs from `recorded`: the source, the store or both; or the row is gone."""
     decided: str = ""
@@ -417,12 +400,10 @@ class AskedParameters(Record):
 
 
 class Guards(Record):
-    """What an apply to a target requires."""
+    """What an apply to a target requires: an approved plan, and that someone other than the operators approves it."""
 
     wants_approval: bool
-    """Whether an apply requires an approved plan."""
     four_eyes: bool
-    """Whether someone other than the operators must approve."""
 
 
 class AskedTarget(Guards):
@@ -449,12 +430,10 @@ class Code(Record):
 
 
 class ReadDatabase(DatabaseIdentity):
-    """A database as it was read."""
+    """A database as it was read: its URL without password and query, and its server's version."""
 
     url: str
-    """Without password and query."""
     server: str
-    """The server's version."""
     surrogate_id: bool | None = _Optional
 
 
@@ -540,10 +519,7 @@ class Receipt(Record):
         json_schema_serialization_defaults_required=False,
         json_schema_extra={
             "allOf": [
-                {
-                    "if": {"properties": {"state": {"enum": ["dry_run", "applied"]}}},
-                    "then": {"required": _REACHED},
-                },
+                {"if": {"properties": {"state": {"enum": ["dry_run", "applied"]}}}, "then": {"required": _REACHED}},
                 {"if": {"properties": {"state": {"const": "applied"}}}, "then": {"required": ["written"]}},
             ]
         },
@@ -565,7 +541,6 @@ class Receipt(Record):
     host: str
     target: AskedTarget
     site: dict[str, Any]
-    """The site's settings."""
     code: Code
     versions: dict[str, str]
     databases: ReadDatabases | None = None
@@ -601,16 +576,10 @@ class Receipt(Record):
 # --- settlement.json
 
 
-class SettledRow(Record):
-    snapshot_id: int
-    kpi_id: str
+class SettledRow(Keyed):
     action: Action
     found: Found
     stored: Number | None
-
-    @property
-    def key(self) -> RowKey:
-        return self.snapshot_id, self.kpi_id
 
 
 class Settlement(Record):
@@ -690,21 +659,18 @@ class _End(_Event):
     changes: tuple[Change, ...]
     """What was written; empty unless the run was applied."""
 
-    @property
-    def applied(self) -> bool:
-        raise NotImplementedError
-
-
-def _end_by(receipt: Receipt) -> dict[str, Any]:
-    names = Decision.model_fields
-    return {
-        "run_id": receipt.run_id,
-        "years": receipt.years,
-        "kpis": tuple(entry.kpi_id for entry in receipt.kpis),
-        "plan": receipt.plan,
-        "approved_run": (receipt.approval and receipt.approval.approved_run) or "",
-        "decisions": tuple(Decision(**{name: getattr(line, name) for name in names}) for line in receipt.decisions),
-    }
+    @classmethod
+    def _by(cls, receipt: Receipt, **own: Any) -> Self:
+        names = Decision.model_fields
+        return cls(
+            run_id=receipt.run_id,
+            years=receipt.years,
+            kpis=tuple(entry.kpi_id for entry in receipt.kpis),
+            plan=receipt.plan,
+            approved_run=(receipt.approval and receipt.approval.approved_run) or "",
+            decisions=tuple(Decision(**{name: getattr(line, name) for name in names}) for line in receipt.decisions),
+            **own,
+        )
 
 
 class Closed(_End):
@@ -719,7 +685,7 @@ class Closed(_End):
     def of(cls, receipt: Receipt) -> Self:
         """The line for a receipt."""
         changes = receipt.written.rows if receipt.state == "applied" else ()
-        return cls(**_end_by(receipt), state=receipt.state, changes=changes)  # type: ignore[arg-type]
+        return cls._by(receipt, state=receipt.state, changes=changes)
 
 
 class Settled(_End):
@@ -733,7 +699,7 @@ class Settled(_End):
     @classmethod
     def of(cls, receipt: Receipt, settlement: Settlement, changes: tuple[Change, ...]) -> Self:
         """The line for a receipt and a settlement."""
-        return cls(**_end_by(receipt), outcome=settlement.outcome, changes=changes)
+        return cls._by(receipt, outcome=settlement.outcome, changes=changes)
 
 
 class Archived(_Event):
@@ -783,30 +749,26 @@ class _Draft(GenerateJsonSchema):
 
 def schemas() -> dict[str, str]:
     """The text of each JSON Schema by file name, with one definition per line."""
-    documents: dict[str, TypeAdapter[Any]] = {
+    models: dict[str, type[Record]] = {"plan": PlanDocument, "receipt": Receipt, "settlement": Settlement}
+    adapters: dict[str, TypeAdapter[Any]] = {
         "ledger": _events(),
-        "plan": TypeAdapter(PlanDocument),
-        "receipt": TypeAdapter(Receipt),
-        "settlement": TypeAdapter(Settlement),
+        **{name: TypeAdapter(model) for name, model in models.items()},
     }
     found = {}
-    for name, adapter in documents.items():
+    for name, adapter in adapters.items():
         schema = adapter.json_schema(by_alias=True, mode="serialization", schema_generator=_Draft)
         head = {"$schema": _Draft.schema_dialect, "$id": f"urn:kpibackfill:{name}:1"}
-        found[f"{name}.schema.json"] = _lines(head | schema)
+        found[f"{name}.schema.json"] = _lines(head | schema, 1) + "\n"
     return found
 
 
-def _lines(schema: Mapping[str, Any]) -> str:
-    parts = [
-        f" {json.dumps(name)}: {{\n"
-        + ",\n".join(f"  {json.dumps(inner)}: {json.dumps(member)}" for inner, member in value.items())
-        + "\n }"
-        if isinstance(value, Mapping) and name in ("properties", "$defs")
-        else f" {json.dumps(name)}: {json.dumps(value)}"
-        for name, value in schema.items()
-    ]
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+def _lines(members: Mapping[str, Any], depth: int) -> str:
+    lines = (
+        f"\n{' ' * depth}{json.dumps(name)}: "
+        + (_lines(value, 2) if depth == 1 and name in ("properties", "$defs") else json.dumps(value))
+        for name, value in members.items()
+    )
+    return "{" + ",".join(lines) + "\n" + " " * (depth - 1) + "}"
 
 
 if __name__ == "__main__":

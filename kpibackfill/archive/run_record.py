@@ -38,16 +38,8 @@ from kpibackfill.config import Config, Target, masked_url, web_address
 from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.parameters import Parameters, system_user
 
-RECEIPT, PLAN, DECISIONS, SETTLEMENT, DRIFT, NOTEBOOK, REPORT, SUMS = (
-    "receipt.json",
-    "plan.json",
-    "decisions.csv",
-    "settlement.json",
-    "drift.csv",
-    "notebook.ipynb",
-    "report.html",
-    "SHA256SUMS",
-)
+RECEIPT, PLAN, DECISIONS, SETTLEMENT = "receipt.json", "plan.json", "decisions.csv", "settlement.json"
+DRIFT, NOTEBOOK, REPORT, SUMS = "drift.csv", "notebook.ipynb", "report.html", "SHA256SUMS"
 INDEX = "index.html"
 """In the folder of all runs; it is generated from the ledger, and is not evidence."""
 # The key of the run's id in the metadata of an output of its notebook.
@@ -171,9 +163,7 @@ class RunRecord:
     @property
     def altered(self) -> str:
         """Which file of the run differs from the ledger, in a few words; empty if none does."""
-        sealed: dict[str, str] = {}
-        for event in self.events():
-            sealed |= event.files
+        sealed = {name: digest for event in self.events() for name, digest in event.files.items()}
         documents = [name for name in (RECEIPT, PLAN) if (self.folder / name).exists()]
         for name in [*documents, *sealed]:
             path = self.folder / name
@@ -216,13 +206,10 @@ class RunRecord:
             existing = sorted(name for name in names if name != SUMS and name[0] != ".")
             added = {name: files.sha256(self.folder / name) for name in existing}
             added |= {name: files.write(self.folder / name, content) for name, content in adding.items()}
-            sums = {name: digest for digest, _, name in (line.partition("  ") for line in self._sum_lines())} | added
-            digest = files.write(self.folder / SUMS, sum_lines(sums))
+            path = self.folder / SUMS
+            sums = digests_of(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            digest = files.write(path, sum_lines(sums | added))
             book.append(event.changed(files={**added, SUMS: digest}))
-
-    def _sum_lines(self) -> list[str]:
-        path = self.folder / SUMS
-        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def guards(target: Target) -> Guards:
@@ -233,6 +220,11 @@ def guards(target: Target) -> Guards:
 def sum_lines(digests: Mapping[str, str]) -> str:
     """The text of ``SHA256SUMS``, as ``sha256sum -c`` reads it."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+
+
+def digests_of(sums: str) -> dict[str, str]:
+    """The digests in the text of ``SHA256SUMS``, by file name."""
+    return {name: digest for digest, _, name in (line.partition("  ") for line in sums.splitlines())}
 
 
 def is_run_id(text: str) -> bool:

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from kpibackfill.archive import ledger
-from kpibackfill.archive.models import Approved, Archived, Begun, Closed, End, Event, Receipt, Record, Settlement
+from kpibackfill.archive.models import (
+    Approved,
+    Archived,
+    Begun,
+    Closed,
+    End,
+    Event,
+    PlanSummary,
+    Receipt,
+    Record,
+    Settlement,
+)
 from kpibackfill.archive.run_record import SUMS, open_record, receipt_of
 from kpibackfill.config import Config
 from kpibackfill.errors import Refused
@@ -19,6 +30,8 @@ from kpibackfill.text import some
 UNSETTLED = "unsettled"
 STATES = ("planned", "dry_run", "applied", "refused", "failed", UNSETTLED)
 NOT_ARCHIVED = "not archived"
+# What a summary has from the run's first line.
+_BEGUN = ("run_id", "target", "years", "apply", "operator", "reason", "revert_of")
 
 
 class ApprovalNote(Record):
@@ -30,19 +43,17 @@ class ApprovalNote(Record):
 
 
 class RunSummary(Record):
-    """A run as the ledger has it."""
+    """A run as the ledger has it: the first and last of its years, its plan's fingerprint, the SHA-256 of its cells."""
 
     run_id: str
     target: str
     years: tuple[int, int]
-    """First and last."""
     apply: bool
     state: str
     """The receipt's; a run that was cut off while it was writing is ``unsettled``."""
     settled: bool = False
     """Whether the state comes from ``settle``."""
     started_at: str
-    """This and `ended_at`: ISO instants in UTC."""
     ended_at: str | None = None
     operator: str
     reason: str
@@ -52,16 +63,13 @@ class RunSummary(Record):
     """Number of rows, like `written`."""
     written: int = 0
     fingerprint: str | None = None
-    """Of the plan."""
     notebook: str = NOT_ARCHIVED
-    """``as shipped``, ``edited`` or ``not archived``."""
     cells: str | None = None
-    """SHA-256 of the executed cells' sources."""
     approvals: tuple[ApprovalNote, ...] = ()
 
 
 class RunDetails(RunSummary):
-    """Everything on record about one run."""
+    """Everything on record about one run: also the SHA-256 of its files and its lines, as in the ledger."""
 
     folder: str
     altered: str
@@ -69,9 +77,7 @@ class RunDetails(RunSummary):
     receipt: Receipt
     settlement: Settlement | None
     files: dict[str, str]
-    """SHA-256 by file name, as in the ledger."""
     events: tuple[Event, ...]
-    """The ledger's lines about the run, in order."""
 
     def as_json(self) -> dict[str, Any]:
         return super().as_json() | {"receipt": self.receipt.as_json()}
@@ -134,28 +140,18 @@ def _summary(events: list[Event], folder: Path) -> RunSummary:
     members: dict[str, Any] = {}
     for event in events:
         if isinstance(event, End):
-            members |= {
+            members |= _found(event.plan, event.kpis, len(event.changes)) | {
                 "state": event.state if isinstance(event, Closed) else event.outcome,
                 "settled": not isinstance(event, Closed),
                 "ended_at": event.at,
-                "kpis": event.kpis,
-                "planned": event.plan.rows if event.plan else 0,
-                "fingerprint": event.plan.fingerprint if event.plan else None,
-                "written": len(event.changes),
             }
         elif isinstance(event, Archived):
             members |= {"notebook": event.notebook, "cells": event.cells}
     if "state" not in members:
         members |= _cut_off(folder)
     return RunSummary(
-        run_id=begun.run_id,
-        target=begun.target,
-        years=begun.years,
-        apply=begun.apply,
+        **{name: getattr(begun, name) for name in _BEGUN},
         started_at=begun.at,
-        operator=begun.operator,
-        reason=begun.reason,
-        revert_of=begun.revert_of,
         approvals=tuple(
             ApprovalNote(by=event.by, at=event.at, note=event.note) for event in events if isinstance(event, Approved)
         ),
@@ -168,13 +164,14 @@ def _cut_off(folder: Path) -> dict[str, Any]:
     receipt = receipt_of(folder)
     if receipt is None:
         return {"state": "unknown"}
-    return {
-        "state": UNSETTLED if receipt.state == "applying" else receipt.state,
-        "kpis": tuple(entry.kpi_id for entry in receipt.kpis),
-        "planned": receipt.plan.rows if receipt.plan else 0,
-        "fingerprint": receipt.plan.fingerprint if receipt.plan else None,
-        "written": len(receipt.written.rows) if receipt.state == "applied" else 0,
-    }
+    written = len(receipt.written.rows) if receipt.state == "applied" else 0
+    state = UNSETTLED if receipt.state == "applying" else receipt.state
+    return {"state": state, **_found(receipt.plan, tuple(entry.kpi_id for entry in receipt.kpis), written)}
+
+
+def _found(plan: PlanSummary | None, kpis: tuple[str, ...], written: int) -> dict[str, Any]:
+    planned = {"planned": plan.rows, "fingerprint": plan.fingerprint} if plan else {}
+    return {"kpis": kpis, "written": written, **planned}
 
 
 def resolve_run(runs_dir: Path, text: str) -> str:
@@ -212,9 +209,7 @@ def show_run(runs_dir: Path, run_id: str) -> RunDetails:
         raise Refused(
             f"The ledger has no first line of {run_id}. Run `kpibackfill verify` for details.", code="unknown_run"
         )
-    added: dict[str, str] = {}
-    for event in events:
-        added |= event.files
+    added = {name: digest for event in events for name, digest in event.files.items()}
     problem = record.altered if record.sealed else ""
     return RunDetails(
         **dict(run),

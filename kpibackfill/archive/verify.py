@@ -11,9 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -24,7 +22,6 @@ from kpibackfill.archive.models import (
     End,
     Event,
     FinalState,
-    Header,
     Receipt,
     Record,
     Settled,
@@ -40,6 +37,7 @@ from kpibackfill.archive.run_record import (
     RECEIPT,
     SETTLEMENT,
     SUMS,
+    digests_of,
     is_run_id,
     receipt_of,
     sum_lines,
@@ -77,36 +75,30 @@ class Verdict:
     recorded: int | None = None
 
 
+# A finding, and whether it is only a note.
 _Found = tuple[IntegrityFinding, bool]
 _MODELS: dict[str, type[Record]] = {RECEIPT: Receipt, SETTLEMENT: Settlement}
 _LEFT_OVER = re.compile(r"\..+\.\d+")
 
 
-@dataclass(frozen=True)
+def _wrong(what: str, problem: str) -> _Found:
+    return _wrong(what, problem)
+
+
+def _note(what: str, remark: str) -> _Found:
+    return _note(what, remark)
+
+
 class Line:
-    number: int
-    raw: bytes
-    ended: bool
+    """A line of the ledger, and what can be read of it."""
 
-    @property
-    def name(self) -> str:
-        return f"{ledger.FILE_NAME} line {self.number}"
-
-    @cached_property
-    def digest(self) -> str:
-        return hashlib.sha256(self.raw).hexdigest()
-
-    @cached_property
-    def whole(self) -> bool:
-        return ledger.is_whole(self.raw)
-
-    @cached_property
-    def header(self) -> Header | None:
-        return ledger.header_of(self.raw)
-
-    @cached_property
-    def event(self) -> Event | None:
-        return ledger.event_of(self.raw)
+    def __init__(self, number: int, raw: bytes, ended: bool) -> None:
+        self.number, self.raw, self.ended = number, raw, ended
+        self.name = f"{ledger.FILE_NAME} line {number}"
+        self.digest = hashlib.sha256(raw).hexdigest()
+        self.whole = ledger.is_whole(raw)
+        self.header = ledger.header_of(raw)
+        self.event = ledger.event_of(raw)
 
 
 def verify(runs_dir: Path, head: str = "") -> Verdict:
@@ -139,18 +131,13 @@ def verify(runs_dir: Path, head: str = "") -> Verdict:
 
 def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
     lines = _lines(content)
-    findings, notes = _chain(lines)
     digests = {line.digest: line.number for line in lines}
+    found = list(_chain(lines, digests))
     if head and head not in digests:
-        findings.append(
-            IntegrityFinding(
-                ledger.FILE_NAME, f"has no line with the noted head {head}: lines were cut off or rewritten"
-            )
-        )
+        problem = f"has no line with the noted head {head}: lines were cut off or rewritten"
+        found.append(_wrong(ledger.FILE_NAME, problem))
     elif head:
-        notes.append(
-            IntegrityFinding(ledger.FILE_NAME, f"still has line {digests[head]} as it was when its digest was noted")
-        )
+        found.append(_note(ledger.FILE_NAME, f"still has line {digests[head]} as it was when its digest was noted"))
     listed: dict[str, dict[str, str]] = {}
     ended: set[str] = set()
     for line in lines:
@@ -160,21 +147,24 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
                 ended.add(line.header.run_id)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed in parallel: SHA-256 lets other threads run
         folders = pool.map(lambda run_id: list(_folder(runs_dir, run_id, listed[run_id], run_id in ended)), listed)
-        in_folders = [finding for found in folders for finding in found]
-    findings += [finding for finding, is_note in in_folders if not is_note]
-    notes += [finding for finding, is_note in in_folders if is_note]
+        found += [finding for in_folder in folders for finding in in_folder]
     events = [line.event for line in lines if line.event]
-    findings += list(_disagreeing(runs_dir, events, {finding.what for finding in findings}))
+    found += list(_disagreeing(runs_dir, events, {finding.what for finding, is_note in found if not is_note}))
     for path in sorted(runs_dir.iterdir()):
         if path.name in (ledger.FILE_NAME, INDEX, *listed):
             continue
         if _LEFT_OVER.fullmatch(path.name) or _never_began(path):
-            notes.append(IntegrityFinding(path.name, "was left over when writing was interrupted; no run began"))
+            found.append(_note(path.name, "was left over when writing was interrupted; no run began"))
         else:
-            findings.append(IntegrityFinding(path.name, "is not in the ledger"))
-    last = lines[-1].digest if lines else ""
-    count = sum(map(len, listed.values()))
-    return Verdict(last, len(lines), len(listed), count, tuple(findings), tuple(notes))
+            found.append(_wrong(path.name, "is not in the ledger"))
+    return Verdict(
+        head=lines[-1].digest if lines else "",
+        lines=len(lines),
+        runs=len(listed),
+        files=sum(map(len, listed.values())),
+        findings=tuple(finding for finding, is_note in found if not is_note),
+        notes=tuple(finding for finding, is_note in found if is_note),
+    )
 
 
 def _lines(content: bytes) -> list[Line]:
@@ -184,37 +174,28 @@ def _lines(content: bytes) -> list[Line]:
     return [*lines, Line(len(lines) + 1, rest, ended=False)] if rest else lines
 
 
-def _chain(lines: list[Line]) -> tuple[list[IntegrityFinding], list[IntegrityFinding]]:
-    """Check each line against its own digest and against the line before."""
-    findings: list[IntegrityFinding] = []
-    notes: list[IntegrityFinding] = []
-    places = {line.digest: line.number for line in lines}
+def _chain(lines: list[Line], places: dict[str, int]) -> Iterator[_Found]:
+    """Check each line against its own digest and against the line before; `places` has the lines' numbers by digest."""
     before: Line | None = None
     for line, after in zip(lines, [*lines[1:], None], strict=False):  # there may be no line at all
         vouched = after is not None and after.header is not None and after.header.previous == line.digest
         if not line.ended:
             problem = "has lost its end of line" if line.whole else "was cut off by a crash, a full disk or by hand"
-            findings.append(IntegrityFinding(line.name, f"is the last line and {problem}"))
+            yield _wrong(line.name, f"is the last line and {problem}")
         elif not line.whole and vouched:
-            notes.append(IntegrityFinding(line.name, "was cut off when it was written, as the line after it confirms"))
+            yield _note(line.name, "was cut off when it was written, as the line after it confirms")
         elif not line.whole:
-            findings.append(IntegrityFinding(line.name, "was altered"))
+            yield _wrong(line.name, "was altered")
         if line.whole and line.event is None:
-            findings.append(IntegrityFinding(line.name, f"is left out: {_unreadable(line)}"))
+            try:
+                read_event(line.raw)
+            except ValueError as error:
+                yield _wrong(line.name, f"is left out: {error}")
         if line.whole and line.header is not None:
             problem = _link(line.header.previous, before, places)
             if problem and (before is None or before.whole):
-                findings.append(IntegrityFinding(line.name, problem))
+                yield _wrong(line.name, problem)
         before = line
-    return findings, notes
-
-
-def _unreadable(line: Line) -> str:
-    try:
-        read_event(line.raw)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _link(previous: str, before: Line | None, places: dict[str, int]) -> str:
@@ -233,10 +214,10 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
     """Findings about one run's folder, each with whether it is only a note."""
     folder = runs_dir / run_id
     if folder.is_symlink():
-        yield IntegrityFinding(run_id, "its folder is a link, which may lead out of the archive"), False
+        yield _wrong(run_id, "its folder is a link, which may lead out of the archive")
         return
     if not is_run_id(run_id) or not folder.is_dir():
-        yield IntegrityFinding(run_id, "its folder is missing"), False
+        yield _wrong(run_id, "its folder is missing")
         return
     for name, digest in sorted(expected.items()):
         yield from _listed(folder / name, digest, expected)
@@ -250,37 +231,33 @@ def _folder(runs_dir: Path, run_id: str, expected: dict[str, str], ended: bool) 
         # Sums and settlement are written under the ledger's lock, together with the line that lists them.
         by = "its receipt" if closed else "the files in its folder"
         problem = f"has ended by {by}, but no line says so: lines were cut off, or there was a crash"
-        yield IntegrityFinding(run_id, problem), False
+        yield _wrong(run_id, problem)
     else:
-        yield IntegrityFinding(run_id, "has not ended: nothing vouches for its files yet"), True
+        yield _note(run_id, "has not ended: nothing vouches for its files yet")
 
 
 def _listed(path: Path, digest: str, expected: dict[str, str]) -> Iterator[_Found]:
     """Findings about a file that the ledger lists with this digest."""
     name = f"{path.parent.name}/{path.name}"
     if not path.is_file():
-        yield IntegrityFinding(name, "is missing"), False
+        yield _wrong(name, "is missing")
     elif path.is_symlink():
-        yield IntegrityFinding(name, "is a link, which may lead out of the archive"), False
+        yield _wrong(name, "is a link, which may lead out of the archive")
     elif files.sha256(path) != digest:
         ahead = path.name == SUMS and _runs_ahead(path, expected)
         problem = "lists more than the ledger: writing was interrupted" if ahead else "was altered"
         yield IntegrityFinding(name, problem), ahead
-    elif path.name == PLAN and not _is_itself(path):
-        yield IntegrityFinding(name, "has rows that do not match its fingerprint"), False
-
-
-def _is_itself(plan: Path) -> bool:
-    """Whether a plan's rows match its fingerprint."""
-    with suppress(Refused):
-        return bool(read_plan(plan))
-    return False
+    elif path.name == PLAN:
+        try:
+            read_plan(path)
+        except Refused:
+            yield _wrong(name, "has rows that do not match its fingerprint")
 
 
 def _runs_ahead(sums: Path, expected: dict[str, str]) -> bool:
     """Whether the sums list all that the ledger does, and more files: they are written before the ledger's line."""
     text = sums.read_bytes().decode(errors="replace")
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in text.splitlines())}
+    listed = digests_of(text)
     others = {name: digest for name, digest in expected.items() if name != SUMS}
     more = listed.keys() - others.keys()
     return (
@@ -308,13 +285,13 @@ def _never_began(path: Path) -> bool:
 def _unlisted(run_id: str, name: str) -> _Found:
     what = f"{run_id}/{name}"
     if _LEFT_OVER.fullmatch(name):
-        return IntegrityFinding(what, "was left over when writing was interrupted"), True
+        return _note(what, "was left over when writing was interrupted")
     if name == NOTEBOOK:
-        return IntegrityFinding(what, "is not archived yet, so nothing vouches for it"), True
-    return IntegrityFinding(what, "is not in the ledger"), False
+        return _note(what, "is not archived yet, so nothing vouches for it")
+    return _wrong(what, "is not in the ledger")
 
 
-def _disagreeing(runs_dir: Path, events: list[Event], found: Set[str]) -> Iterator[IntegrityFinding]:
+def _disagreeing(runs_dir: Path, events: list[Event], found: Set[str]) -> Iterator[_Found]:
     """Runs whose receipt or settlement disagrees with the ledger, from which the archive is read.
 
     A file that is in `found` already, such as an altered one, is not evidence.
@@ -331,15 +308,13 @@ def _disagreeing(runs_dir: Path, events: list[Event], found: Set[str]) -> Iterat
                 try:
                     documents[name] = read(model, path.read_bytes())
                 except ValueError as error:
-                    yield IntegrityFinding(f"{run_id}/{name}", f"is left out: {error}")
+                    yield _wrong(f"{run_id}/{name}", f"is left out: {error}")
         receipt, settlement = documents.get(RECEIPT), documents.get(SETTLEMENT)
         if isinstance(receipt, Receipt):
             yield from _contradicted(receipt, settlement if isinstance(settlement, Settlement) else None, lines)
 
 
-def _contradicted(
-    receipt: Receipt, settlement: Settlement | None, lines: list[Begun | End]
-) -> Iterator[IntegrityFinding]:
+def _contradicted(receipt: Receipt, settlement: Settlement | None, lines: list[Begun | End]) -> Iterator[_Found]:
     differing: dict[str, list[str]] = {}
     for event in lines:
         if isinstance(event, Begun):
@@ -355,4 +330,4 @@ def _contradicted(
             if getattr(event, name) != value:
                 differing.setdefault(SETTLEMENT if name == "outcome" else RECEIPT, []).append(name)
     for about, names in differing.items():
-        yield IntegrityFinding(f"{receipt.run_id}/{about}", f"disagrees with the ledger: {', '.join(names)}")
+        yield _wrong(f"{receipt.run_id}/{about}", f"disagrees with the ledger: {', '.join(names)}")
