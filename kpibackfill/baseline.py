@@ -36,24 +36,20 @@ def columns(
     prefix = run.site.kpi_id_prefix
     last = last_recorded(run.config.runs_dir, *names_of(run.config, run.target))
     decided = last_decided(run)
-    found = [last.get((snapshot_id, prefix + kpi_id)) for snapshot_id, kpi_id in keys] if last else []
-    if not found:
-        recorded, moved = np.full(len(keys), np.nan), np.full(len(keys), "", dtype=object)
-    else:
-        known = np.array([change is not None for change in found], dtype=bool)
-        kept = np.array([change is not None and change.after is not None for change in found], dtype=bool)
-        # A value that was set by hand or restored by a revert never came from the sources.
-        from_source = np.array([change is not None and change.origin == "computed" for change in found], dtype=bool)
-        values = (np.nan if change is None or change.after is None else change.after for change in found)
-        recorded = np.fromiter(values, dtype="float64", count=len(keys))
-        recorded_f4 = recorded.astype("float32")
-        source = kept & from_source & ~_equal(computed_f4, recorded_f4)
-        store = has_row & known & ~(kept & _equal(stored_f4, recorded_f4))
-        moved = np.select(
-            [kept & ~has_row, source & store, source, store], ["vanished", "both", "source", "store"], default=""
-        ).astype(object)
-    sentences = [decided.get(key, "") for key in keys]
-    return {"recorded": recorded, "moved": moved, "decided": sentences}
+    found = [last.get((snapshot_id, prefix + kpi_id)) for snapshot_id, kpi_id in keys]
+    known = np.array([change is not None for change in found], dtype=bool)
+    kept = np.array([change is not None and change.after is not None for change in found], dtype=bool)
+    # A value that was set by hand or restored by a revert never came from the sources.
+    from_source = np.array([change is not None and change.origin == "computed" for change in found], dtype=bool)
+    values = [np.nan if change is None or change.after is None else change.after for change in found]
+    recorded = np.array(values, dtype="float64")
+    recorded_f4 = recorded.astype("float32")
+    source = kept & from_source & ~_equal(computed_f4, recorded_f4)
+    store = has_row & known & ~(kept & _equal(stored_f4, recorded_f4))
+    moved = np.select(
+        [kept & ~has_row, source & store, source, store], ["vanished", "both", "source", "store"], default=""
+    ).astype(object)
+    return {"recorded": recorded, "moved": moved, "decided": [decided.get(key, "") for key in keys]}
 
 
 def recorded_snapshots(run: Run) -> Counter[int]:
@@ -61,11 +57,9 @@ def recorded_snapshots(run: Run) -> Counter[int]:
     years = range(run.parameters.from_year, run.parameters.to_year + 1)
     kpi_ids = {run.site.kpi_id_prefix + entry.kpi_id for entry in run.kpis}
     return Counter(
-        snapshot_id
-        for (snapshot_id, kpi_id), change in last_recorded(
-            run.config.runs_dir, *names_of(run.config, run.target)
-        ).items()
-        if change.after is not None and change.year in years and kpi_id in kpi_ids
+        change.snapshot_id
+        for change in last_recorded(run.config.runs_dir, *names_of(run.config, run.target)).values()
+        if change.after is not None and change.year in years and change.kpi_id in kpi_ids
     )
 
 
@@ -102,8 +96,6 @@ def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Any:
 
 def _sentence(decision: Decision, at: str) -> str:
     past = _PAST.get(decision.decision)
-    if past is None:
-        return ""
     by = f" by {decision.reviewer}" if decision.reviewer else ""
     why = f": {decision.reason}" if decision.reason else ""
-    return f"{past} on {at[:10]}{by}{why}"
+    return f"{past} on {at[:10]}{by}{why}" if past else ""

@@ -8,7 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -129,18 +129,14 @@ class Target(_Strict):
         install = f"; `pip install 'kpibackfill[{extra}]'` installs it" if extra else ""
         try:
             url = make_url(text)
-            url = url.set(
-                username=url.username and _expand(url.username, where),
-                password=str(url.password) and _expand(str(url.password), where) if url.password else None,
-                host=url.host and _expand(url.host, where),
-                database=url.database and _expand(url.database, where),
-                query={
-                    name: _expand(value, where) if isinstance(value, str) else tuple(_expand(v, where) for v in value)
-                    for name, value in url.query.items()
-                },
-            )
-            dialect = url.get_dialect()
-            dialect.import_dbapi()
+            given = {name: getattr(url, name) for name in ("username", "password", "host", "database")}
+            parts: dict[str, Any] = {name: _expand(str(part), where) for name, part in given.items() if part}
+            parts["query"] = {
+                name: _expand(value, where) if isinstance(value, str) else tuple(_expand(v, where) for v in value)
+                for name, value in url.query.items()
+            }
+            url = url.set(**parts)
+            url.get_dialect().import_dbapi()
         except NoSuchModuleError:
             raise _config_error(f"{where}: there is no database driver {scheme!r} here{install}") from None
         except (ArgumentError, ValueError):

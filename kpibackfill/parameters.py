@@ -61,11 +61,8 @@ class Parameters:
 
     def as_notebook(self) -> dict[str, Any]:
         """Return the same as plain values that papermill can write into a cell."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in DEFAULTS}
-        values["snapshot_types"] = ",".join(self.snapshot_types)
-        values["kpis"] = ",".join(self.kpis)
-        values["as_of"] = self.as_of.isoformat()
-        return values
+        texts = {"snapshot_types": ",".join(self.snapshot_types), "kpis": ",".join(self.kpis)}
+        return {name: getattr(self, name) for name in DEFAULTS} | texts | {"as_of": self.as_of.isoformat()}
 
 
 def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
@@ -95,6 +92,9 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
             raise _refused("snapshot_types", f"has {name!r}, which is not one of {', '.join(CADENCES)}")
     if not types:
         raise _refused("snapshot_types", "is empty; the default is annually,annual")
+    texts: dict[str, Any] = {
+        name: one_line(name, given[name]) for name in ("approved_plan", "decisions", "revert_of", "reason")
+    }
     return Parameters(
         target=target.name,
         from_year=from_year,
@@ -103,10 +103,7 @@ def resolve(values: Mapping[str, Any], target: Target) -> Parameters:
         kpis=tuple(dict.fromkeys(_names("kpis", given["kpis"]))),
         include_risky=_flag("include_risky", given["include_risky"]),
         apply=_flag("apply", given["apply"]),
-        approved_plan=one_line("approved_plan", given["approved_plan"]),
-        decisions=one_line("decisions", given["decisions"]),
-        revert_of=one_line("revert_of", given["revert_of"]),
-        reason=one_line("reason", given["reason"]),
+        **texts,
         operator=one_line("operator", given["operator"]) or system_user(),
         as_of=as_of,
         notes=tuple(notes),
@@ -160,14 +157,8 @@ def system_user() -> str:
 
 def command_options(parameters: Mapping[str, Any]) -> list[str]:
     """Return the command-line options for these parameters, without those at their default."""
-    options: list[str] = []
-    for name, default in DEFAULTS.items():
-        value = parameters[name]
-        flag = f"--{name.replace('_', '-')}"
-        if value == default:
-            continue
-        options += [flag] if value is True else [f"{flag}={value}"]
-    return options
+    given = {name: parameters[name] for name, default in DEFAULTS.items() if parameters[name] != default}
+    return [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in given.items()]
 
 
 def _refused(name: str, problem: str) -> Refused:

@@ -18,6 +18,9 @@ from kpibackfill.config import Config
 from kpibackfill.database.image import RowKey
 from kpibackfill.numbers import Unit, published, too_few
 
+# What a run wrote: its place in the ledger, when, the run's first line, the rows, the decisions.
+_Part = tuple[int, str, Begun, Sequence[Change], Sequence[Decision]]
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedChange:
@@ -102,15 +105,44 @@ def changes_of(events: Iterable[Event], runs_dir: Path) -> list[RecordedChange]:
             first, beginning = begun[event.run_id]
             if event.applied and isinstance(event, Settled):
                 # It wrote when it ran, not when it was settled.
-                parts.append(_Part(first, beginning.at, beginning, event.changes, event.decisions))
+                parts.append((first, beginning.at, beginning, event.changes, event.decisions))
             elif event.applied:
-                parts.append(_Part(place, event.at, beginning, event.changes, event.decisions))
+                parts.append((place, event.at, beginning, event.changes, event.decisions))
     for run_id, (first, beginning) in begun.items():
         receipt = None if run_id in ended else receipt_of(runs_dir / run_id)
         if receipt is not None and receipt.state == "applied":
-            parts.append(_Part(first, beginning.at, beginning, receipt.written.rows, receipt.decisions))
+            parts.append((first, beginning.at, beginning, receipt.written.rows, receipt.decisions))
+    return list(_recorded(sorted(parts, key=lambda part: part[0])))
+
+
+def _recorded(parts: Iterable[_Part]) -> Iterator[RecordedChange]:
     last: dict[tuple[str, RowKey], RecordedChange] = {}
-    return [change for part in sorted(parts, key=lambda part: part.place) for change in part.changes(last)]
+    for _, at, beginning, rows, decisions in parts:
+        decided: dict[int, list[Decision]] = {}
+        for decision in decisions:
+            decided.setdefault(decision.snapshot_id, []).append(decision)
+        for row in rows:
+            # A decision has the registry's id. The row's id adds the site's prefix, which is not in the ledger: if it
+            # ends with two decisions' ids, the longer one is meant.
+            on_row = max(
+                (decision for decision in decided.get(row.snapshot_id, []) if row.kpi_id.endswith(decision.kpi_id)),
+                key=lambda decision: len(decision.kpi_id),
+                default=None,
+            )
+            earlier = last.get((beginning.target, row.key))
+            last[beginning.target, row.key] = change = RecordedChange(
+                at=at,
+                run_id=beginning.run_id,
+                target=beginning.target,
+                **vars(row),
+                reverts=beginning.revert_of,
+                reviewer=on_row.reviewer if on_row else "",
+                decision_reason=on_row.reason if on_row else "",
+                reason=beginning.reason,
+                operator=beginning.operator,
+                basis_before=earlier.basis if earlier is not None and earlier.after == row.before else None,
+            )
+            yield change
 
 
 def last_recorded(runs_dir: Path, *targets: str) -> dict[RowKey, RecordedChange]:
@@ -147,43 +179,3 @@ def origin_sentence(origin: str, reverts: str, reviewer: str, decision_reason: s
 def origin_of(change: RecordedChange) -> str:
     """The `origin_sentence` of a change."""
     return origin_sentence(change.origin, change.reverts, change.reviewer, change.decision_reason)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What one run wrote, and its place in the order of the ledger."""
-
-    place: int
-    at: str
-    begun: Begun
-    rows: Sequence[Change]
-    decisions: Sequence[Decision]
-
-    def changes(self, last: dict[tuple[str, RowKey], RecordedChange]) -> Iterator[RecordedChange]:
-        """The changes; `last`, the newest change of each row so far, is brought up to date."""
-        decided: dict[int, list[Decision]] = {}
-        for decision in self.decisions:
-            decided.setdefault(decision.snapshot_id, []).append(decision)
-        begun = self.begun
-        for row in self.rows:
-            # A decision has the registry's id. The row's id adds the site's prefix, which is not in the ledger: if it
-            # ends with two decisions' ids, the longer one is meant.
-            on_row = max(
-                (decision for decision in decided.get(row.snapshot_id, []) if row.kpi_id.endswith(decision.kpi_id)),
-                key=lambda decision: len(decision.kpi_id),
-                default=None,
-            )
-            earlier = last.get((begun.target, row.key))
-            last[begun.target, row.key] = change = RecordedChange(
-                at=self.at,
-                run_id=begun.run_id,
-                target=begun.target,
-                **vars(row),
-                reverts=begun.revert_of,
-                reviewer=on_row.reviewer if on_row else "",
-                decision_reason=on_row.reason if on_row else "",
-                reason=begun.reason,
-                operator=begun.operator,
-                basis_before=earlier.basis if earlier is not None and earlier.after == row.before else None,
-            )
-            yield change

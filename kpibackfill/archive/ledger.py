@@ -37,7 +37,8 @@ class Book:
         line = with_digest(json.dumps({name: entry[name] for name in order} | entry, allow_nan=False).encode())
         end = self._file.seek(0, os.SEEK_END)
         # A line that a crash cut off stays as it is; the next one starts on a line of its own and vouches for it.
-        text = (b"\n" if last and not _ends_with_newline(self._file, end) else b"") + line + b"\n"
+        self._file.seek(max(0, end - 1))
+        text = (b"\n" if last and self._file.read(1) != b"\n" else b"") + line + b"\n"
         if self._file.write(text) != len(text):
             os.ftruncate(self._file.fileno(), end)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -129,8 +130,3 @@ def _last_line(file: IO[bytes]) -> bytes:
         found = file.read(end - start) + found
         end = start
     return bytes(found.rstrip(b"\n").rpartition(b"\n")[2])
-
-
-def _ends_with_newline(file: IO[bytes], end: int) -> bool:
-    file.seek(end - 1)
-    return bool(file.read(1) == b"\n")

@@ -44,7 +44,10 @@ def reconcile(config: Config, target: str, head: str = "") -> Verdict:
     claims = dict(_claims(stored, recorded, fingerprints))
     left = _left(config.runs_dir, {change.run_id for change in last.values()})
     found = [*claims.items(), *_recorded(stored, snapshots, last, left, claims.keys())]
-    ordered = [finding for _, finding in sorted(found, key=lambda pair: str(pair[0]))]
+    ordered = [
+        IntegrityFinding(f"snapshot {key[0]}, {key[1]}", problem)
+        for key, problem in sorted(found, key=lambda pair: str(pair[0]))
+    ]
     rows = sum(map(len, stored.values()))
     return replace(verdict, findings=(*verdict.findings, *ordered), target=target, rows=rows, recorded=len(last))
 
@@ -74,8 +77,8 @@ def _stored(target: Target) -> tuple[dict[RowKey, list[Image]], set[int]]:
 
 def _claims(
     stored: dict[RowKey, list[Image]], recorded: list[RecordedChange], fingerprints: dict[str, str | None]
-) -> Iterator[tuple[RowKey, IntegrityFinding]]:
-    """Findings about rows that name a run which did not write them, or wrote them differently."""
+) -> Iterator[tuple[RowKey, str]]:
+    """Problems of rows that name a run which did not write them, or wrote them differently."""
     written = {(change.run_id, change.key): change for change in recorded}
     for key, images in stored.items():
         for image in images:
@@ -96,7 +99,7 @@ def _claims(
                 problem = f"exists {len(images)} times"
             else:
                 continue
-            yield key, _finding(key, problem)
+            yield key, problem
 
 
 def _left(runs_dir: Path, run_ids: Iterable[str]) -> dict[tuple[str, RowKey], Image | None]:
@@ -116,8 +119,8 @@ def _recorded(
     last: dict[RowKey, RecordedChange],
     left: dict[tuple[str, RowKey], Image | None],
     known: Set[RowKey],
-) -> Iterator[tuple[RowKey, IntegrityFinding]]:
-    """Findings about rows that differ from what was last recorded of them; those in `known` have one already."""
+) -> Iterator[tuple[RowKey, str]]:
+    """Problems of rows that differ from what was last recorded of them; those in `known` have one already."""
     for key, change in last.items():
         images, run_id = stored.get(key, []), change.run_id
         named = any((php_serialize.loads(image.meta) or {}).get("run_id") == run_id for image in images)
@@ -135,7 +138,7 @@ def _recorded(
         elif key not in known:
             problem = _unlike(images, left.get((run_id, key)), run_id)
         if problem:
-            yield key, _finding(key, problem)
+            yield key, problem
 
 
 def _unlike(images: list[Image], image: Image | None, run_id: str) -> str:
@@ -148,7 +151,3 @@ def _unlike(images: list[Image], image: Image | None, run_id: str) -> str:
     if image.row_id is None and "row_id" in parts:
         parts.remove("row_id")  # the database chose it
     return f"differs from what {run_id} left: {', '.join(parts)}"
-
-
-def _finding(key: RowKey, problem: str) -> IntegrityFinding:
-    return IntegrityFinding(f"snapshot {key[0]}, {key[1]}", problem)

@@ -232,13 +232,7 @@ def is_run_id(text: str) -> bool:
 
 
 def _document(path: Path, model: type[Document]) -> Document:
-    """Read a JSON document of a run's folder.
-
-    Raises
-    ------
-    FileNotFoundError : it does not exist.
-    KpiBackfillError : it can't be read.
-    """
+    """Read a JSON document of a run's folder; raise FileNotFoundError if it does not exist."""
     try:
         return read(model, path.read_bytes())
     except FileNotFoundError:

@@ -82,11 +82,11 @@ _LEFT_OVER = re.compile(r"\..+\.\d+")
 
 
 def _wrong(what: str, problem: str) -> _Found:
-    return _wrong(what, problem)
+    return IntegrityFinding(what, problem), False
 
 
 def _note(what: str, remark: str) -> _Found:
-    return _note(what, remark)
+    return IntegrityFinding(what, remark), True
 
 
 class Line:

@@ -42,7 +42,7 @@ class Decision:
 
     line: int
     kpi_id: str
-    word: Word
+    decision: Word
     snapshot_id: int | None
     year: int | None
     value: float | None
@@ -51,7 +51,7 @@ class Decision:
     reviewer: str
 
     def same_as(self, other: Decision) -> bool:
-        return (self.word, self.value) == (other.word, other.value)
+        return (self.decision, self.value) == (other.decision, other.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,10 @@ def content(path: str | Path, *, new: bool = False) -> tuple[Path, bytes]:
 def parse(raw: bytes, name: str, units: Mapping[str, str]) -> Decisions:
     """Return the decisions in the bytes of a file called `name`. Raises Refused as ``read`` does."""
     header, lines, delimiter = _table(_text(raw, name), name)
-    found: list[Decision] = []
-    for line, cells in lines:
-        decision = _decision(line, {key: cells.get(key, "") for key in _KNOWN}, name, units, delimiter)
-        if decision is not None:
-            found.append(decision)
+    known = ((line, {key: cells.get(key, "") for key in _KNOWN}) for line, cells in lines)
+    found = list(filter(None, (_decision(line, cells, name, units, delimiter) for line, cells in known)))
     _refuse_contradictions(found, name)
-    decided = tuple(decision for decision in found if decision.word != "defer")
+    decided = tuple(decision for decision in found if decision.decision != "defer")
     return Decisions(name, raw, decided, tuple(column for column in header if column not in ("", *COLUMNS)))
 
 
@@ -127,11 +124,7 @@ def table(raw: bytes, name: str) -> tuple[list[str], list[dict[str, str]], str]:
 
 
 def _text(raw: bytes, name: str) -> str:
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings: tuple[str, ...] = ("utf-16",)
-    else:
-        encodings = ("utf-8-sig", "cp1252")
-    for encoding in encodings:
+    for encoding in ["utf-16"] if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]:
         try:
             text = raw.decode(encoding)
         except UnicodeDecodeError:
@@ -223,17 +216,8 @@ def _decision(
         _refuse_incomplete(word, cells)
     except ValueError as error:
         raise _refused(name, f"line {line}: {error}") from None
-    return Decision(
-        line,
-        cells["kpi_id"],
-        word,
-        snapshot_id,
-        year,
-        value,
-        cells["numbers"].lower(),
-        cells["reason"],
-        cells["reviewer"],
-    )
+    texts = cells["numbers"].lower(), cells["reason"], cells["reviewer"]
+    return Decision(line, cells["kpi_id"], word, snapshot_id, year, value, *texts)
 
 
 def _word(cells: Mapping[str, str]) -> Word:

@@ -37,17 +37,16 @@ def close_failed(record: RunRecord, error: BaseException) -> None:
     if receipt.ended_at is not None or receipt.state != "planned":
         return
     if isinstance(error, KpiBackfillError):
-        close(record, "refused" if isinstance(error, Refused) else "failed", error)
+        failure = error
     elif isinstance(error, KeyboardInterrupt):
-        close(record, "failed", KpiBackfillError("The run was interrupted; nothing was written.", code="interrupted"))
+        failure = KpiBackfillError("The run was interrupted; nothing was written.", code="interrupted")
     elif isinstance(error, SystemExit):  # papermill calls this a success
-        ended = KpiBackfillError(
-            "A cell ended the notebook before its last step; nothing was written.", code="incomplete"
-        )
-        close(record, "failed", ended)
+        message = "A cell ended the notebook before its last step; nothing was written."
+        failure = KpiBackfillError(message, code="incomplete")
     else:
         message = f"{type(error).__name__} in kpibackfill; nothing was written. The traceback is in the notebook."
-        close(record, "failed", KpiBackfillError(message, code="bug"))
+        failure = KpiBackfillError(message, code="bug")
+    close(record, "refused" if isinstance(failure, Refused) else "failed", failure)
 
 
 def finish(record: RunRecord) -> None:

@@ -92,17 +92,8 @@ def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Candidates:
             before=before,
             origin="computed" if supported else "remove",
         )
-        found.append(
-            Candidate(
-                row,
-                drifted.kpi_id,
-                drifted.status,
-                drifted.snapshot_date,
-                supported,
-                numbers_of(where, row),
-                drifted.warnings,
-            )
-        )
+        numbers, dated = numbers_of(where, row), drifted.snapshot_date
+        found.append(Candidate(row, drifted.kpi_id, drifted.status, dated, supported, numbers, drifted.warnings))
     unchanged = drift[drift["status"] == "unchanged"]
     return Candidates(
         (*found, *_kept_by_hand(run, readings)),
@@ -126,15 +117,11 @@ def _kept_by_hand(run: Run, readings: Readings) -> Iterator[Candidate]:
                 period_year=None,
                 period_month=None,
                 year=snapshot["year"],
-                basis=None,
-                population=None,
                 before=before,
                 origin="remove",
             )
-            remark = ("Kept by hand.",)
-            yield Candidate(
-                row, kpi_id, "unsupported", snapshot["snapshot_date"], False, numbers_of(where, row), remark
-            )
+            numbers, dated = numbers_of(where, row), snapshot["snapshot_date"]
+            yield Candidate(row, kpi_id, "unsupported", dated, False, numbers, ("Kept by hand.",))
 
 
 def of_revert(run: Run, reverted: Reverted) -> Candidates:

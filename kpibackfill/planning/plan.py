@@ -134,16 +134,11 @@ def plan_document(plan: Plan) -> PlanDocument:
 
 
 def _kpi_record(entry: Kpi, queries: Iterable[Query]) -> KpiRecord:
+    names = ("kpi_id", "label", "unit", "family", "risky", "description", "source_text")
     return KpiRecord(
-        kpi_id=entry.kpi_id,
-        label=entry.label,
-        unit=entry.unit,
-        family=entry.family,
-        risky=entry.risky,
-        description=entry.description,
+        **{name: getattr(entry, name) for name in names},
         sources=tuple(entry.sources),
         cadences=tuple(entry.cadences),
-        source_text=entry.source_text,
         source_sha256=hashlib.sha256(entry.source_text.encode()).hexdigest(),
         queries=tuple(QueryRecord(**asdict(query)) for query in queries),
     )

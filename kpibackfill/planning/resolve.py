@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from kpibackfill.compute import Readings
 from kpibackfill.database.image import Image, RowKey
 from kpibackfill.decisions.decisions_file import Decision, Decisions, contradiction, refuse_lines
 from kpibackfill.numbers import same
-from kpibackfill.planning.candidates import Candidate, Candidates
+from kpibackfill.planning.candidates import Candidates
 from kpibackfill.run import Run
 from kpibackfill.text import count, some
 
@@ -54,7 +54,7 @@ def choose(run: Run, readings: Readings, found: Candidates) -> Chosen:
                 row = resolver.row(decision, key)
                 if row is not None:
                     rows.append(row)
-                elif decision.word != "reject":
+                elif decision.decision != "reject":
                     already.append(decision.line)
         except _Unfit as unfit:
             problems.append((decision, str(unfit)))
@@ -73,16 +73,8 @@ class _DecisionResolver:
         self._run, self._readings = run, readings
         self._settled = found.settled
         self._by_key = {candidate.key: candidate for candidate in found.candidates}
-        snapshots = readings.snapshots
-        self._snapshots: dict[int, tuple[int, str]] = {
-            snapshot_id: (year, date)
-            for snapshot_id, year, date in zip(
-                snapshots["snapshot_id"].tolist(),
-                snapshots["year"].tolist(),
-                snapshots["snapshot_date"].tolist(),
-                strict=True,
-            )
-        }
+        ids, years, dates = (readings.snapshots[name].tolist() for name in ("snapshot_id", "year", "snapshot_date"))
+        self._snapshots = dict(zip(ids, zip(years, dates, strict=True), strict=True))
 
     def keys(self, decision: Decision) -> Iterator[RowKey]:
         if decision.snapshot_id is None:
@@ -102,8 +94,8 @@ class _DecisionResolver:
 
     def row(self, decision: Decision, key: RowKey) -> PlanRow | None:
         """The row that the decision puts into the plan; ``None`` where there is nothing to write."""
-        if self._run.parameters.revert_of and decision.word in ("set", "remove"):
-            raise _Unfit(f"a revert only restores rows; {decision.word} needs another run")
+        if self._run.parameters.revert_of and decision.decision in ("set", "remove"):
+            raise _Unfit(f"a revert only restores rows; {decision.decision} needs another run")
         if self._is_done(decision, key):
             return None
         candidate = self._by_key.get(key)
@@ -111,19 +103,21 @@ class _DecisionResolver:
             raise _Unfit("this run has nothing to decide there: the numbers have changed, or the KPI is not computed")
         if decision.numbers and candidate and candidate.numbers != decision.numbers:
             raise _Unfit("decided on numbers that have changed since; review a new dry run")
-        if decision.word == "set":
+        if decision.decision == "set":
             return self._set(decision, key)
         assert candidate is not None
-        if decision.word == "remove":
-            return self._removal(candidate)
-        if decision.word == "accept" and candidate.status == "unsupported":
+        if decision.decision == "remove":
+            return candidate.row.changed(
+                action="delete", value=None, period_year=None, period_month=None, origin="remove"
+            )
+        if decision.decision == "accept" and candidate.status == "unsupported":
             raise _Unfit("nothing was computed for that row, so there is nothing to accept; remove it, or set a value")
-        return candidate.row if decision.word == "accept" else None
+        return candidate.row if decision.decision == "accept" else None
 
     def _is_done(self, decision: Decision, key: RowKey) -> bool:
         """Whether the stored row is already as decided, for example because the decisions were applied."""
         before = self._readings.stored.get(key)
-        if decision.word == "set":
+        if decision.decision == "set":
             assert decision.value is not None
             period = self._period(key)
             return (
@@ -131,14 +125,9 @@ class _DecisionResolver:
                 and same(before.metric_value, decision.value)
                 and (before.period_year, before.period_month) == period
             )
-        if decision.word == "remove":
+        if decision.decision == "remove":
             return before is None
         return key in self._settled
-
-    @staticmethod
-    def _removal(candidate: Candidate) -> PlanRow:
-        row = candidate.row
-        return row.changed(action="delete", value=None, period_year=None, period_month=None, origin="remove")
 
     def _period(self, key: RowKey) -> tuple[int, int]:
         _, date = self._snapshots[key[0]]
@@ -170,23 +159,14 @@ class _DecisionResolver:
     def decided(self, first: Mapping[RowKey, Decision]) -> Iterator[DecisionLine]:
         for (snapshot_id, _), decision in first.items():
             candidate = self._by_key.get((snapshot_id, decision.kpi_id))
-            yield DecisionLine(
-                line=decision.line,
-                kpi_id=decision.kpi_id,
-                snapshot_id=snapshot_id,
-                year=candidate.row.year if candidate else self._snapshots[snapshot_id][0],
-                decision=decision.word,
-                value=decision.value,
-                numbers=decision.numbers,
-                reason=decision.reason,
-                reviewer=decision.reviewer,
-            )
+            year = candidate.row.year if candidate else self._snapshots[snapshot_id][0]
+            yield DecisionLine(**{**asdict(decision), "snapshot_id": snapshot_id, "year": year})
 
 
 def _decision_note(
     decisions: Decisions, rows: Sequence[PlanRow], first: Mapping[RowKey, Decision], already: Iterable[int]
 ) -> str:
-    words = [decision.word for decision in first.values()]
+    words = [decision.decision for decision in first.values()]
     past = {"accept": "accepted", "set": "set", "remove": "to remove", "reject": "rejected"}
     counts = ", ".join(f"{words.count(word)} {text}" for word, text in past.items() if word in words) or "none"
     lines = list(dict.fromkeys(already))

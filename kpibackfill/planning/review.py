@@ -190,9 +190,8 @@ def check_decisions(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     found: Decisions = decisions_file.read(path, decidable(load_config()))
-    names = [field.name for field in fields(Decision)]
+    names = [field.name for field in fields(Decision) if field.name != "numbers"]
     frame = pd.DataFrame([[getattr(line, name) for name in names] for line in found.lines], columns=names)
-    frame = frame.rename(columns={"word": "decision"}).drop(columns="numbers")
     return frame.astype({"line": "int64", "snapshot_id": "Int64", "year": "Int64", "value": "float64"})
 
 

@@ -79,7 +79,7 @@ def test_what_a_spreadsheet_writes_is_read_back(
         text.write(delimiter * 7 + newline + newline)
     raw = text.getvalue().encode(encoding)
     found = decisions_file.parse(raw, "d.csv", UNITS).lines
-    assert [(d.snapshot_id, d.word, d.value) for d in found] == [
+    assert [(d.snapshot_id, d.decision, d.value) for d in found] == [
         (snapshot_id, word, value if word == "set" else None) for snapshot_id, word, value, _ in rows
     ]
 
@@ -90,7 +90,7 @@ def test_what_a_spreadsheet_writes_is_read_back(
 def test_any_file_is_read_or_refused_in_one_line(raw: bytes) -> None:
     with suppress(Refused):
         for decision in decisions_file.parse(raw, "d.csv", UNITS).lines:
-            assert decision.word in decisions_file.WORDS
+            assert decision.decision in decisions_file.WORDS
             assert decision.kpi_id in UNITS
 
 
