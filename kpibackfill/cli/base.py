@@ -84,13 +84,10 @@ class Cli(click.Group):
         except click.UsageError as error:
             self._misused(ctx.obj, error)
         except KpiBackfillError as error:
-            _say(error.message)
-            self._print_failure(ctx.obj, error.code, error.message, error.state)
-            ctx.exit(error.exit_code)
+            _fail(ctx.obj, error.code, error.message, error.state, error.exit_code)
         except KeyboardInterrupt:
-            _say("interrupted. The run's record says what was done.")
-            self._print_failure(ctx.obj, "interrupted", "The run was interrupted.", "failed")
-            ctx.exit(130)
+            said = "interrupted. The run's record says what was done."
+            _fail(ctx.obj, "interrupted", "The run was interrupted.", status=130, said=said)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except Exception as error:  # noqa: BLE001  the last resort: a bug, printed with its traceback
@@ -99,14 +96,11 @@ class Cli(click.Group):
             if isinstance(error, PermissionError) and error.filename is not None:
                 # The archive belongs to another account; that is not a bug.
                 message = f"{error.filename}: this account may not read or write it. Use its owner's account."
-                _say(message)
-                self._print_failure(ctx.obj, "rights", message, "failed")
-                ctx.exit(2)
+                _fail(ctx.obj, "rights", message)
             text = str(error) if isinstance(error, Bug) else traceback.format_exc()
             click.echo(printable(click.unstyle(text)), err=True)
-            _say("this is a bug; please report it with the lines above.")
-            self._print_failure(ctx.obj, "bug", type(error).__name__, "failed")
-            ctx.exit(70)
+            said = "this is a bug; please report it with the lines above."
+            _fail(ctx.obj, "bug", type(error).__name__, status=70, said=said)
 
     def _misused(self, command_state: CommandState, error: click.UsageError) -> NoReturn:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -115,26 +109,28 @@ class Cli(click.Group):
         problem = error.format_message().rstrip(".")
         problem = problem if len(problem) <= 300 else f"{problem[:200]} … {problem[-60:]}"
         message = f"{problem}. Nothing was read or written. For usage, see `{command} --help`."
-        _say(message)
-        self._print_failure(command_state, "usage", message, "refused")
-        raise click.exceptions.Exit(2)
+        _fail(command_state, "usage", message, "refused")
 
-    def _print_failure(self, command_state: CommandState, code: str, message: str, state: str) -> None:
-        """Print a failure as JSON if requested; if the receipt says how the run ended, that is its state."""
-        if not command_state.json:
-            return
-        record, run_id = command_state.record, None
-        if record is not None:
-            from kpibackfill.archive.run_record import receipt_of
 
-            receipt, run_id = receipt_of(record.folder), record.run_id
-            recorded = receipt.state if receipt else "planned"
-            state = {"planned": state, "applying": "unknown"}.get(recorded, recorded)
-        try:
+def _fail(
+    command: CommandState, code: str, message: str, state: str = "failed", status: int = 2, said: str = ""
+) -> NoReturn:
+    """Say what failed, as JSON too if requested, and exit; if the receipt says how the run ended, that is its state."""
+    _say(said or message)
+    record, run_id = command.record, None
+    if record is not None:
+        from kpibackfill.archive.run_record import receipt_of
+
+        receipt, run_id = receipt_of(record.folder), record.run_id
+        recorded = receipt.state if receipt else "planned"
+        state = {"planned": state, "applying": "unknown"}.get(recorded, recorded)
+    try:
+        if command.json:
             print_json({"run_id": run_id, "state": state, "error": {"code": code, "message": message}})
-        except OSError as error:
-            if not _unheard(error):
-                raise
+    except OSError as error:
+        if not _unheard(error):
+            raise
+    raise click.exceptions.Exit(status)
 
 
 def _say(message: str) -> None:
