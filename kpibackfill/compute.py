@@ -272,22 +272,15 @@ def _count(value: Any) -> int | None:
 
 def _frame(snapshots: pd.DataFrame, kpis: Sequence[Kpi], values: Mapping[str, Mapping[int, Value]]) -> pd.DataFrame:
     nothing = Value(-1, None)
-    parts = []
-    for order, entry in enumerate(kpis):
-        found = [values[entry.kpi_id].get(window_id, nothing) for window_id in snapshots["window_id"]]
-        parts.append(
-            snapshots.drop(columns="window_id").assign(
-                order=order,
-                kpi_id=entry.kpi_id,
-                computed=np.array([np.nan if v.value is None else float(v.value) for v in found], dtype="float64"),
-                basis=pd.array([v.basis for v in found], dtype="Int64"),
-                population=pd.array([v.population for v in found], dtype="Int64"),
-                warnings=pd.Series([tuple(v.warnings) for v in found], dtype=object, index=snapshots.index),
-                snapshot_order=range(len(snapshots)),
-            )
-        )
-    frame = pd.concat(parts).sort_values(["snapshot_order", "order"], kind="stable")
-    return frame.drop(columns=["order", "snapshot_order"]).reset_index(drop=True)
+    found = [values[entry.kpi_id].get(window_id, nothing) for window_id in snapshots["window_id"] for entry in kpis]
+    rows = snapshots.drop(columns="window_id").loc[snapshots.index.repeat(len(kpis))].reset_index(drop=True)
+    return rows.assign(
+        kpi_id=pd.Series([entry.kpi_id for entry in kpis] * len(snapshots), dtype="str"),
+        computed=np.array([np.nan if v.value is None else float(v.value) for v in found], dtype="float64"),
+        basis=pd.array([v.basis for v in found], dtype="Int64"),
+        population=pd.array([v.population for v in found], dtype="Int64"),
+        warnings=pd.Series([tuple(v.warnings) for v in found], dtype=object),
+    )
 
 
 def _described(connection: Connection, url: sa.URL, surrogate_id: bool | None = None) -> ReadDatabase:
