@@ -12,6 +12,8 @@ from kpibackfill.archive.models import Databases, PlanDocument, PlanRow, read
 from kpibackfill.database.image import Image, bytes_of
 from kpibackfill.errors import Refused
 
+_COUNTED = ("snapshot_id", "kpi_id", "action", "period_year", "period_month", "basis", "population")
+
 
 def fingerprint(databases: Databases, rows: Sequence[PlanRow]) -> str:
     """SHA-256 over the canonical JSON of the databases and the plan's rows.
@@ -21,14 +23,8 @@ def fingerprint(databases: Databases, rows: Sequence[PlanRow]) -> str:
     """
     counted = [
         {
-            "snapshot_id": row.snapshot_id,
-            "kpi_id": row.kpi_id,
-            "action": row.action,
+            **{name: getattr(row, name) for name in _COUNTED},
             "value_f4": files.number(row.value_f4),
-            "period_year": row.period_year,
-            "period_month": row.period_month,
-            "basis": row.basis,
-            "population": row.population,
             "before": None if row.before is None else _without_content(row.before),
         }
         for row in rows

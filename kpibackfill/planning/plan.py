@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -102,12 +101,14 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     else:
         found = candidates.of_revert(run, readings.reverted)
     chosen = resolve.choose(run, readings, found)
-    notes = (*found.notes, *chosen.notes)
-    plan = build_plan(run, chosen.rows, candidates=found.candidates, decided=chosen.decided, notes=notes)
+    rows = tuple(sorted(chosen.rows, key=lambda row: row.key))
+    where, notes = databases(run.target), (*found.notes, *chosen.notes)
+    plan = Plan(rows, where, fingerprint(where, rows), run, found.candidates, chosen.decided, notes)
     if run.record is not None:
         years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
         run.record.add(DRIFT, drift_csv(drift))
-        run.record.write(PLAN, plan_document(plan))
+        document = PlanDocument(run_id=run.run_id, fingerprint=plan.fingerprint, databases=where, rows=rows)
+        run.record.write(PLAN, document)
         run.record.update(
             databases=readings.databases,
             notes=(*run.parameters.notes, *readings.notes, *plan.notes),
@@ -120,17 +121,6 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
             decisions=plan.decided,
         )
     return plan
-
-
-def build_plan(run: Run, rows: Iterable[PlanRow], **more: Any) -> Plan:
-    ordered = tuple(sorted(rows, key=lambda row: (row.snapshot_id, row.kpi_id)))
-    where = databases(run.target)
-    return Plan(ordered, where, fingerprint(where, ordered), run, **more)
-
-
-def plan_document(plan: Plan) -> PlanDocument:
-    """``plan.json``: every row with its whole before-image, ``meta`` in base64."""
-    return PlanDocument(run_id=plan.run.run_id, fingerprint=plan.fingerprint, databases=plan.databases, rows=plan.rows)
 
 
 def _kpi_record(entry: Kpi, queries: Iterable[Query]) -> KpiRecord:
