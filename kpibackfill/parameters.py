@@ -7,6 +7,7 @@ import getpass
 import operator as operators
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -219,10 +220,8 @@ def _instant(given: Any, target: Target) -> datetime:
     if value is None:
         return datetime.now(target.zone).replace(microsecond=0)
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             value = datetime.fromisoformat(value)
-        except ValueError:
-            raise _refused("as_of", f"must be an instant such as 2026-01-15T09:00, not {shown(value)}") from None
     elif isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):

@@ -728,12 +728,7 @@ def _events() -> TypeAdapter[Event]:
 
 
 def read_event(line: bytes) -> Event:
-    """Read the event of a line of the ledger.
-
-    Raises
-    ------
-    ValueError : it is not such a line; the message says in one line what is wrong.
-    """
+    """Read the event of a line of the ledger; a line that is not one raises as in `read`."""
     return _read(lambda text: _events().validate_json(text, extra="ignore"), line)
 
 

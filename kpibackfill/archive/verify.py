@@ -168,8 +168,7 @@ def _look(runs_dir: Path, content: bytes, head: str) -> Verdict:
 
 
 def _lines(content: bytes) -> list[Line]:
-    parts = content.split(b"\n")
-    rest = parts.pop()
+    *parts, rest = content.split(b"\n")
     lines = [Line(number, raw, ended=True) for number, raw in enumerate(parts, 1)]
     return [*lines, Line(len(lines) + 1, rest, ended=False)] if rest else lines
 
@@ -259,18 +258,10 @@ def _runs_ahead(sums: Path, expected: dict[str, str]) -> bool:
     text = sums.read_bytes().decode(errors="replace")
     listed = digests_of(text)
     others = {name: digest for name, digest in expected.items() if name != SUMS}
-    more = listed.keys() - others.keys()
-    return (
-        bool(more)
-        and text == sum_lines(listed)
-        and listed == {**others, **{name: listed[name] for name in more}}
-        and all(
-            name == Path(name).name
-            and (sums.parent / name).is_file()
-            and files.sha256(sums.parent / name) == listed[name]
-            for name in more
-        )
-    )
+    more = {sums.parent / name: digest for name, digest in listed.items() if name not in others}
+    inside = all(path.parent == sums.parent and path.is_file() for path in more)
+    same = inside and all(files.sha256(path) == digest for path, digest in more.items())
+    return bool(more) and same and text == sum_lines(listed) and others.items() <= listed.items()
 
 
 def _never_began(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -72,6 +73,29 @@ def numbers_of(where: Databases, row: PlanRow) -> str:
     return "n" + fingerprint(where, [row])[:15]
 
 
+def row_to_write(
+    key: RowKey,
+    year: int,
+    value: float | None,
+    before: Image | None,
+    *,
+    period: tuple[int | None, int | None] = (None, None),
+    **more: Any,
+) -> PlanRow:
+    """The row that writes a value under a stored key, or that deletes what is stored there."""
+    return PlanRow(
+        snapshot_id=key[0],
+        kpi_id=key[1],
+        year=year,
+        action="delete" if value is None else "insert" if before is None else "update",
+        value=value,
+        period_year=period[0],
+        period_month=period[1],
+        before=before,
+        **more,
+    )
+
+
 def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Candidates:
     """The new and changed rows, and those unsupported or kept by hand, which only a decision touches."""
     prefix, where = run.site.kpi_id_prefix, databases(run.target)
@@ -79,17 +103,14 @@ def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Candidates:
     for drifted in rows_of(drift[drift["status"].isin(["new", "changed", "unsupported"])]):
         before = readings.stored.get(drifted.key)
         supported = drifted.status != "unsupported"
-        row = PlanRow(
-            snapshot_id=drifted.snapshot_id,
-            kpi_id=prefix + drifted.kpi_id,
-            action="delete" if not supported else "insert" if before is None else "update",
-            value=drifted.computed,
-            period_year=drifted.period_year if supported else None,
-            period_month=drifted.period_month if supported else None,
-            year=drifted.year,
+        row = row_to_write(
+            (drifted.snapshot_id, prefix + drifted.kpi_id),
+            drifted.year,
+            drifted.computed,
+            before,
+            period=(drifted.period_year, drifted.period_month) if supported else (None, None),
             basis=drifted.basis,
             population=drifted.population,
-            before=before,
             origin="computed" if supported else "remove",
         )
         numbers, dated = numbers_of(where, row), drifted.snapshot_date
@@ -109,17 +130,8 @@ def _kept_by_hand(run: Run, readings: Readings) -> Iterator[Candidate]:
             before = readings.stored.get((snapshot["snapshot_id"], kpi_id))
             if before is None:
                 continue
-            row = PlanRow(
-                snapshot_id=snapshot["snapshot_id"],
-                kpi_id=run.site.kpi_id_prefix + kpi_id,
-                action="delete",
-                value=None,
-                period_year=None,
-                period_month=None,
-                year=snapshot["year"],
-                before=before,
-                origin="remove",
-            )
+            key = snapshot["snapshot_id"], run.site.kpi_id_prefix + kpi_id
+            row = row_to_write(key, snapshot["year"], None, before, origin="remove")
             numbers, dated = numbers_of(where, row), snapshot["snapshot_date"]
             yield Candidate(row, kpi_id, "unsupported", dated, False, numbers, ("Kept by hand.",))
 
@@ -159,20 +171,10 @@ def _candidate(run: Run, where: Databases, row: PlanRow, found: Image | None, un
     restore = row.before
     if restore is not None and found is not None:
         restore = replace(restore, row_id=found.row_id)  # an existing row keeps its own surrogate id
-    back = PlanRow(
-        snapshot_id=row.snapshot_id,
-        kpi_id=row.kpi_id,
-        action="delete" if restore is None else "insert" if found is None else "update",
-        value=None if restore is None else restore.metric_value,
-        period_year=None if restore is None else restore.period_year,
-        period_month=None if restore is None else restore.period_month,
-        year=row.year,
-        basis=row.basis,
-        population=row.population,
-        before=found,
-        restore=restore,
-        origin="revert",
-    )
+    value = None if restore is None else restore.metric_value
+    period = (None, None) if restore is None else (restore.period_year, restore.period_month)
+    kept = {"basis": row.basis, "population": row.population}
+    back = row_to_write(row.key, row.year, value, found, period=period, restore=restore, origin="revert", **kept)
     kpi_id = row.kpi_id.removeprefix(run.site.kpi_id_prefix)
     status = "put back" if untouched else "changed since"
     return Candidate(back, kpi_id, status, "", untouched, numbers_of(where, back))

@@ -12,7 +12,7 @@ from kpibackfill.compute import Readings
 from kpibackfill.database.image import Image, RowKey
 from kpibackfill.decisions.decisions_file import Decision, Decisions, contradiction, refuse_lines
 from kpibackfill.numbers import same
-from kpibackfill.planning.candidates import Candidates
+from kpibackfill.planning.candidates import Candidates, row_to_write
 from kpibackfill.run import Run
 from kpibackfill.text import count, some
 
@@ -135,26 +135,15 @@ class _DecisionResolver:
 
     def _set(self, decision: Decision, key: RowKey) -> PlanRow:
         before: Image | None = self._readings.stored.get(key)
-        year, month = self._period(key)
         computed = self._readings.computed
         rows = computed[(computed["snapshot_id"] == key[0]) & (computed["kpi_id"] == key[1])]
         basis, population = (
             None if rows.empty or pd.isna(rows[name].iloc[0]) else int(rows[name].iloc[0])
             for name in ("basis", "population")
         )
-        return PlanRow(
-            snapshot_id=key[0],
-            kpi_id=self._run.site.kpi_id_prefix + key[1],
-            action="insert" if before is None else "update",
-            value=decision.value,
-            period_year=year,
-            period_month=month,
-            year=self._snapshots[key[0]][0],
-            basis=basis,
-            population=population,
-            before=before,
-            origin="set",
-        )
+        kept = {"basis": basis, "population": population}
+        stored_key, year = (key[0], self._run.site.kpi_id_prefix + key[1]), self._snapshots[key[0]][0]
+        return row_to_write(stored_key, year, decision.value, before, period=self._period(key), origin="set", **kept)
 
     def decided(self, first: Mapping[RowKey, Decision]) -> Iterator[DecisionLine]:
         for (snapshot_id, _), decision in first.items():
