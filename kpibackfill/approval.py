@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from kpibackfill.archive import ledger
@@ -21,23 +20,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def approve(config: Config, run_id: str, *, note: str, by: str = "") -> dict[str, Any]:
-    """Record that someone has reviewed a dry run and approves its plan.
-
-    Parameters
-    ----------
-    run_id : the full id of a closed dry run.
-    note : why, in a sentence.
-    by : who; by default the system's user.
-
-    Returns
-    -------
-    dict : the approval: `run_id`, `by`, `note`, `plan` (its fingerprint), `system_user` and `rows`.
-
-    Raises
-    ------
-    Refused : it is not a finished dry run, its plan is empty, its files were altered, or `by` is the run's operator
-        and the target requires four eyes; nothing was changed.
-    """
+    """Record that someone has reviewed a dry run and approves its plan, as `notebook_api.approve` documents it."""
     note, by = one_line("note", note), one_line("by", by) or system_user()
     if not note.strip("… "):
         raise Refused("An approval needs a note that says why; nothing was changed. Give --note.", code="approval")
@@ -124,33 +107,24 @@ def needs_approval(run: Run, plan: Plan) -> bool:
 
 def _reviewed(run: Run, wanted: str) -> PlanDocument | None:
     """The reviewed plan: that of the run with this id, or of the newest dry run with this fingerprint."""
-    for record in _candidates(run, wanted):
-        receipt = record.receipt
-        if receipt.state != "dry_run" or not record.closed:
-            raise Refused(f"{record.run_id} is not a finished dry run; nothing was written.", code="stale_plan")
-        if receipt.parameters.revert_of != run.parameters.revert_of:
-            raise Refused(
-                f"{record.run_id} is not about the same revert; nothing was written. Review a new dry run.",
-                code="stale_plan",
-            )
-        record.require_unaltered()
-        return read_plan(record.folder / PLAN)
-    return None
-
-
-def _candidates(run: Run, wanted: str) -> Iterator[RunRecord]:
-    runs_dir = run.config.runs_dir
-    if not _FINGERPRINT.fullmatch(wanted):
-        yield RunRecord(runs_dir, wanted)
-        return
-    for event in reversed(list(ledger.events(runs_dir))):
-        if (
-            isinstance(event, Closed)
-            and event.state == "dry_run"
-            and event.plan is not None
-            and event.plan.fingerprint == wanted
-        ):
-            yield RunRecord(runs_dir, event.run_id)
+    run_ids = [wanted]
+    if _FINGERPRINT.fullmatch(wanted):
+        closed = [event for event in ledger.events(run.config.runs_dir) if isinstance(event, Closed)]
+        dry_runs = [(event.run_id, event.plan) for event in closed if event.state == "dry_run"]
+        run_ids = [run_id for run_id, plan in dry_runs if plan is not None and plan.fingerprint == wanted]
+    if not run_ids:
+        return None
+    record = RunRecord(run.config.runs_dir, run_ids[-1])
+    receipt = record.receipt
+    if receipt.state != "dry_run" or not record.closed:
+        raise Refused(f"{record.run_id} is not a finished dry run; nothing was written.", code="stale_plan")
+    if receipt.parameters.revert_of != run.parameters.revert_of:
+        raise Refused(
+            f"{record.run_id} is not about the same revert; nothing was written. Review a new dry run.",
+            code="stale_plan",
+        )
+    record.require_unaltered()
+    return read_plan(record.folder / PLAN)
 
 
 def _compare(plan: Plan, reviewed: PlanDocument) -> None:

@@ -150,13 +150,10 @@ def history(
         | dict.fromkeys(("snapshot_id", "year"), "int64")
     )
     frame["when"] = pd.to_datetime(frame["when"], utc=True)
-    known = {config.site.kpi_id_prefix + name: entry for name, entry in registry.load(config.site.kpi_modules).items()}
+    kpis = registry.load(config.site.kpi_modules)
+    labels = {config.site.kpi_id_prefix + kpi_id: entry.label for kpi_id, entry in kpis.items()}
     frame.attrs["kpis"] = {
-        change.kpi_id: {
-            "label": known[change.kpi_id].label if change.kpi_id in known else change.kpi_id,
-            "unit": change.unit,
-        }
-        for change in found
+        change.kpi_id: {"label": labels.get(change.kpi_id, change.kpi_id), "unit": change.unit} for change in found
     }
     return frame
 
@@ -246,21 +243,14 @@ def _differences(found: RunDifference) -> Iterator[tuple[object, ...]]:
     for row in found.rows:
         name = f"{row.year}, snapshot {row.snapshot_id}, {row.kpi_id}"
         few = any(too_few(found.units.get(row.kpi_id), basis) for basis in row.basis)
-        numbers = {"computed": row.computed, "stored": row.stored}
-        for about, pair in numbers.items():
+        for about, pair in (("computed", row.computed), ("stored", row.stored)):
             if pair[0] != pair[1]:
                 shown = [FEW if few and value is not None else value for value in pair]
                 yield about, name, *shown, row.why if about == "computed" else ""
         if row.status[0] != row.status[1]:
             yield "status", name, *row.status, ""
-    named = {
-        "parameter": found.parameters,
-        "setting": found.settings,
-        "database": found.databases,
-        "package": found.packages,
-    }
-    for about, pairs in named.items():
-        yield from ((about, name, *pair, "") for name, pair in pairs.items())
+    for about in ("parameter", "setting", "database", "package"):
+        yield from ((about, name, *pair, "") for name, pair in getattr(found, f"{about}s").items())
     if not found.code.same:
         yield "code", "git_commit", *found.code.git_commit, ""
         yield "code", "sources_sha256", *found.code.sources_sha256, ""

@@ -39,16 +39,8 @@ def settle(config: Config, run_id: str) -> Settlement | State:
     """Find out how a run that was cut off while it was writing ended, and record it as ``settlement.json``.
 
     The receipt is not changed: it still says ``applying``, and the settlement says what is true.
-    A run that was cut off later, while it was being closed, only gets its last line in the ledger.
-
-    Returns
-    -------
-    The settlement, from an earlier call if there is one; or the run's state, if only the ledger's line was added.
-
-    Raises
-    ------
-    Refused : the run is still running, or nothing about it is unknown.
-    KpiBackfillError : the database can't be reached now; nothing was changed.
+    A run that was cut off later, while it was being closed, only gets its last line in the ledger, and its state is
+    returned. What it refuses is in `notebook_api.settle`.
     """
     record = RunRecord(config.runs_dir, run_id)
     receipt, settlement, sealed = record.receipt, record.settlement, record.sealed
@@ -58,11 +50,8 @@ def settle(config: Config, run_id: str) -> Settlement | State:
         closing.finish(record)
         return receipt.state
     if receipt.ended_at is not None or receipt.state not in ("applying", "applied"):
-        known = (
-            receipt.state.replace("_", " ")
-            if receipt.ended_at
-            else "planned (it ended before it began to write, or has not got that far)"
-        )
+        planned = "planned (it ended before it began to write, or has not got that far)"
+        known = receipt.state.replace("_", " ") if receipt.ended_at else planned
         raise Refused(f"There is nothing to settle: {run_id} is {known}. Nothing was changed.", code="nothing_unknown")
     target = config.target(receipt.target.name)
     document = read_plan(record.folder / PLAN)
