@@ -12,6 +12,9 @@ from kpibackfill.database.engine import identity
 from kpibackfill.database.image import Image
 from kpibackfill.numbers import Unit, float4
 
+# What a change has from its planned row.
+_SAME = ("snapshot_id", "kpi_id", "year", "action", "basis", "origin")
+
 
 def after_image(row: PlanRow, run_id: str, plan_fingerprint: str) -> Image | None:
     """The row after the write; the database chooses the surrogate id of an inserted row."""
@@ -42,15 +45,10 @@ def changes(rows: Iterable[PlanRow], units: Mapping[str, Unit]) -> tuple[Change,
     """The planned rows as changes, for the receipt and the ledger, with what a reader needs to render their values."""
     return tuple(
         Change(
-            snapshot_id=row.snapshot_id,
-            kpi_id=row.kpi_id,
-            year=row.year,
-            action=row.action,
+            **{name: getattr(row, name) for name in _SAME},
             before=None if row.before is None else float4(row.before.metric_value),
             after=None if row.value is None else float4(row.value),
-            basis=row.basis,
             unit=units.get(row.kpi_id),
-            origin=row.origin,
         )
         for row in rows
     )

@@ -154,9 +154,8 @@ class Change(Keyed):
     year: int
     action: Action
     before: Number | None
-    """Null where there was no row."""
     after: Number | None
-    """Null where there is no row."""
+    """Null, like the value before, where there is no row."""
     basis: int | None = None
     """How many observations the value after is based on."""
     unit: Unit | None = None
@@ -183,8 +182,6 @@ class DecisionLine(Decision):
 
 
 class PlanSummary(Record):
-    """A plan's fingerprint and its number of rows."""
-
     fingerprint: Sha256
     rows: int
 
@@ -444,8 +441,6 @@ class ReadDatabases(Record):
 
 
 class QueryRecord(Record):
-    """An executed statement."""
-
     sql: str
     parameters: Any
     """The bound values."""

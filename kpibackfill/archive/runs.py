@@ -35,8 +35,6 @@ _BEGUN = ("run_id", "target", "years", "apply", "operator", "reason", "revert_of
 
 
 class ApprovalNote(Record):
-    """Who approved a dry run, when, and why."""
-
     by: str
     at: str
     note: str

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from kpibackfill.archive import files, ledger
 from kpibackfill.archive.models import (
@@ -292,7 +292,7 @@ def _disagreeing(runs_dir: Path, events: list[Event], found: Set[str]) -> Iterat
         if isinstance(event, Begun | End):
             by_run.setdefault(event.run_id, []).append(event)
     for run_id, lines in by_run.items():
-        documents: dict[str, Record] = {}
+        documents: dict[str, Any] = {}
         for name, model in _MODELS.items():
             path = runs_dir / run_id / name
             if not {run_id, f"{run_id}/{name}"} & found and path.is_file():
@@ -300,9 +300,8 @@ def _disagreeing(runs_dir: Path, events: list[Event], found: Set[str]) -> Iterat
                     documents[name] = read(model, path.read_bytes())
                 except ValueError as error:
                     yield _wrong(f"{run_id}/{name}", f"is left out: {error}")
-        receipt, settlement = documents.get(RECEIPT), documents.get(SETTLEMENT)
-        if isinstance(receipt, Receipt):
-            yield from _contradicted(receipt, settlement if isinstance(settlement, Settlement) else None, lines)
+        if RECEIPT in documents:
+            yield from _contradicted(documents[RECEIPT], documents.get(SETTLEMENT), lines)
 
 
 def _contradicted(receipt: Receipt, settlement: Settlement | None, lines: list[Begun | End]) -> Iterator[_Found]:

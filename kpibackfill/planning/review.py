@@ -150,13 +150,8 @@ def decide(
         and (snapshot_id is not None or decisions_file.same_whole(line.get("year", ""), year))
     ]
     known = decidable(config)
-    if (
-        decision.lower() in decisions_file.ON_NUMBERS
-        and raw
-        and not meant
-        and kpi_id in known
-        and snapshot_id is not None
-    ):
+    on_a_row = decision.lower() in decisions_file.ON_NUMBERS and kpi_id in known and snapshot_id is not None
+    if on_a_row and raw and not meant:
         warnings.warn(
             f"{path.name} has no row of snapshot {snapshot_id}, {kpi_id}: there is nothing to decide, "
             "and the file was left unchanged.",
