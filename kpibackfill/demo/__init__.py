@@ -29,14 +29,13 @@ import datetime as dt
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from kpibackfill.demo.inserts import Insert, source_inserts, store_inserts
 from kpibackfill.demo.people import FIRST_YEAR, invent
+from kpibackfill.demo.rows import Tables, source_tables, store_tables
 from kpibackfill.demo.stored import kpi_rows_of, snapshots_of
 from kpibackfill.errors import KpiBackfillError
 
@@ -75,7 +74,7 @@ def build_demo(path: Path, *, until_year: int | None = None, replace: bool = Fal
     space = invent(range(FIRST_YEAR, until + 1))
     snapshots = snapshots_of(space)
     kpi_rows = kpi_rows_of(space, snapshots)
-    image = _database([*source_inserts(space), *store_inserts(snapshots, kpi_rows)])
+    image = _database(source_tables(space) | store_tables(snapshots, kpi_rows))
     try:
         _place(image, path, replace)
     except OSError as error:
@@ -113,13 +112,14 @@ def _is_demo(path: Path) -> bool:
         return file.read(72)[68:] == MARK
 
 
-def _database(inserts: Iterable[Insert]) -> bytes:
+def _database(tables: Tables) -> bytes:
     """The whole database, built in memory so that a build that is killed leaves nothing on the disk."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.executescript(resources.files("kpibackfill").joinpath("demo", "schema.sql").read_text("utf-8"))
         connection.execute("BEGIN")
-        for statement, rows in inserts:
-            connection.executemany(statement, rows)
+        for table, rows in tables.items():
+            marks = ", ".join("?" * len(rows[0]))
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608  these tables are ours
         connection.execute("COMMIT")
         return connection.serialize()
 

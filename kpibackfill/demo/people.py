@@ -21,16 +21,9 @@ JOINS = (150, 190, 230, 260, 290, 110, 210, 280, 310, 330, 345)
 SEASON = (11, 10, 10, 9, 8, 6, 5, 5, 10, 11, 9, 6)
 SEASON_OF_2020 = (11, 10, 5, 0, 0, 0, 1, 1, 2, 2, 2, 1)
 
-TOUR, TICKETED, SERIES, PROGRAM, MEETUP, PRIVATE, RETIRED = range(1, 8)
-LABELS = {
-    TOUR: "Tour",
-    TICKETED: "Ticketed Workshop",
-    SERIES: "Workshop Series",
-    PROGRAM: "Program",
-    MEETUP: "Meetup",
-    PRIVATE: "Private workshop",
-    RETIRED: "Beginner Workshop",
-}
+TYPES = ("Tour", "Ticketed Workshop", "Workshop Series", "Program", "Meetup", "Private workshop", "Beginner Workshop")
+LABELS = dict(enumerate(TYPES, 1))
+TOUR, TICKETED, _, PROGRAM, MEETUP, _, RETIRED = LABELS
 KIND_WEIGHTS = (12, 58, 9, 10, 7, 4)  # of all but RETIRED, which replaces a fifth of the ticketed ones until 2017
 RETIRED_IN = 2018
 TOPICS = ("Laser cutting", "Wood turning", "Welding", "Screen printing", "3D printing", "Sewing", "Pottery", "CNC")

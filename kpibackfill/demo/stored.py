@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
@@ -47,27 +47,24 @@ class KpiRow(NamedTuple):
 
 def snapshots_of(space: Makerspace) -> list[Snapshot]:
     """Monthly snapshots on the first of the month, annual ones on New Year's Eve, in order of date."""
-    drafts: list[tuple[dt.date, str, str, str, Month | None]] = []
+    drafts: list[tuple[str, str, dt.date, str, Month | None]] = []
     for month in space.months:
         first = dt.date(month.year, month.month, 1)
-        drafts.append((first, "plan_levels", "monthly", "system", None))
+        drafts.append(("plan_levels", "monthly", first, "system", None))
         if (month.year, month.month) not in LOST_MONTHS:
-            drafts.append((first, "membership_totals", "monthly", "system", month))
+            drafts.append(("membership_totals", "monthly", first, "system", month))
         if (month.year, month.month) in DOUBLE_MONTHS:
-            drafts.append((first, "membership_totals", "monthly", "manual_import", month))
+            drafts.append(("membership_totals", "monthly", first, "manual_import", month))
     for year in space.years:
         months = [month for month in space.months if month.year == year]
         facts = months[-1]._replace(joins=sum(m.joins for m in months), cancels=sum(m.cancels for m in months))
         end = dt.date(year, 12, 31)
-        drafts.append((end, "plan_levels", "annually", "system", None))
-        drafts.append((end, "membership_totals", "annually", "system", facts))
+        drafts.append(("plan_levels", "annually", end, "system", None))
+        drafts.append(("membership_totals", "annually", end, "system", facts))
         if year == IMPORTED_YEAR:
-            drafts.append((end, "membership_totals", "annual", "manual_import", facts))
-    drafts.sort(key=lambda draft: draft[:4])
-    return [
-        Snapshot(number, definition, kind, date, source, facts)
-        for number, (date, definition, kind, source, facts) in enumerate(drafts, 1)
-    ]
+            drafts.append(("membership_totals", "annual", end, "manual_import", facts))
+    drafts.sort(key=lambda draft: (draft[2], *draft[:2], draft[3]))
+    return [Snapshot(number, *draft) for number, draft in enumerate(drafts, 1)]
 
 
 def kpi_rows_of(space: Makerspace, snapshots: list[Snapshot]) -> list[KpiRow]:
@@ -107,13 +104,6 @@ def _float32(value: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
-def _by_year(registrations: Iterable[Registration]) -> dict[int, list[Registration]]:
-    years: dict[int, list[Registration]] = defaultdict(list)
-    for row in registrations:
-        years[row.event.start.year].append(row)
-    return years
-
-
 def _first_timers(registrations: list[Registration]) -> dict[int, int]:
     """First-timers per year, each counted once for every different workshop label at their very first moment."""
     first: dict[int, dt.datetime] = {}
@@ -124,10 +114,7 @@ def _first_timers(registrations: list[Registration]) -> dict[int, int]:
         for row in registrations
         if row.event.is_workshop and row.event.start == first[row.contact]
     }
-    counts: dict[int, int] = defaultdict(int)
-    for contact, _ in found:
-        counts[first[contact].year] += 1
-    return counts
+    return Counter(first[contact].year for contact, _ in found)
 
 
 def _nps(evaluations: list[Evaluation], year: int) -> float:
@@ -154,7 +141,8 @@ def _stored(space: Makerspace) -> dict[int, dict[str, float]]:
     first_timers = _first_timers(counted)
     last = space.years[-1]
     stored: dict[int, dict[str, float]] = {}
-    for year, rows in _by_year(counted).items():
+    for year in space.years:
+        rows = [row for row in counted if row.event.start.year == year]
         workshops = [row for row in rows if row.event.is_workshop]
         ticketed = [row for row in rows if row.event.kind == people.TICKETED]
         participants = (row.contact for row in workshops if row.event.is_active and not row.is_test)
