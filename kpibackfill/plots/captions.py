@@ -27,10 +27,10 @@ def finding(arranged: Arranged) -> str:
         if both == 1:
             return f"The one stored value differs: {named}"
         return f"{differ:,} of {both:,} stored values {verb}{'; the largest drift' if differ > 1 else ''}: {named}"
+    if both == 1:
+        return "The one stored value agrees"
     if both:
-        return (
-            f"{every(both)} stored values agree with the computed ones" if both > 1 else "The one stored value agrees"
-        )
+        return f"{every(both)} stored values agree with the computed ones"
     if new:
         return f"Nothing is stored yet: {count(new, 'new value')}"
     if arranged.places.empty:
@@ -118,11 +118,8 @@ def series_alternative(arranged: Arranged) -> str:
         f"{series_title(arranged)}.",
     ]
     for name in ("stored", "computed"):
-        said += _listed(
-            f"No {name} value",
-            {entry.kpi_id: arranged.without(entry.kpi_id, name) for entry in arranged.entries},
-            arranged,
-        )
+        without = {entry.kpi_id: arranged.without(entry.kpi_id, name) for entry in arranged.entries}
+        said += _listed(f"No {name} value", without, arranged)
     for words, kind in (
         ("Stored, but nothing to compute from", "unsupported"),
         ("Withheld, fewer than five people", "withheld"),

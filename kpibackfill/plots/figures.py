@@ -66,11 +66,7 @@ class Figures:
         return len(self.drawings)
 
     def __getitem__(self, name: str) -> Drawing:
-        """The drawing with that name."""
-        for drawing in self.drawings:
-            if drawing.name == name:
-                return drawing
-        raise KeyError(name)
+        return {drawing.name: drawing for drawing in self.drawings}[name]
 
     def __repr__(self) -> str:
         return "\n".join(drawing.alt for drawing in self.drawings)

@@ -13,31 +13,11 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
 from kpibackfill.numbers import FEW, Unit, amount
+from kpibackfill.plots import style
 from kpibackfill.plots.captions import WITHHELD, finding, heatmap_alternative, tally, thinned_note
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.layout import Arranged, drift_text, rows
-from kpibackfill.plots.style import (
-    COLUMN,
-    DIVERGING,
-    GAP,
-    HALO,
-    INK,
-    MARGIN,
-    MUTED,
-    PAPER,
-    ROW,
-    RULE,
-    STORED,
-    WIDTH,
-    drawable,
-    extent,
-    fit,
-    ink_on,
-    sheet,
-    shortened,
-    styled,
-    write,
-)
+from kpibackfill.plots.style import drawable, extent, fit, ink_on, sheet, shortened, styled, write
 
 MEASURES: dict[Unit, str] = {"count": "percent", "points": "points", "fraction": "percentage points"}
 # What a cell without drift says, with enough room and with little.
@@ -59,21 +39,21 @@ MEANINGS = {
 }
 # Kinds can be told apart without color: plain, dashed, gray, hatched, framed.
 LOOKS: dict[str, dict[str, Any]] = {
-    "agrees": {"facecolor": PAPER, "edgecolor": RULE, "linewidth": 0.6},
-    "period": {"facecolor": PAPER, "edgecolor": INK, "linewidth": 0.8},
-    "new": {"facecolor": PAPER, "edgecolor": STORED, "linewidth": 1.0, "linestyle": (0, (2, 1.5))},
-    "no_data": {"facecolor": GAP, "edgecolor": GAP, "linewidth": 0},
-    "unsupported": {"facecolor": PAPER, "edgecolor": "#a9b0b7", "hatch": "////", "linewidth": 0.8},
-    "withheld": {"facecolor": GAP, "edgecolor": MUTED, "linewidth": 0.8},
+    "agrees": {"facecolor": style.PAPER, "edgecolor": style.RULE, "linewidth": 0.6},
+    "period": {"facecolor": style.PAPER, "edgecolor": style.INK, "linewidth": 0.8},
+    "new": {"facecolor": style.PAPER, "edgecolor": style.STORED, "linewidth": 1.0, "linestyle": (0, (2, 1.5))},
+    "no_data": {"facecolor": style.GAP, "edgecolor": style.GAP, "linewidth": 0},
+    "unsupported": {"facecolor": style.PAPER, "edgecolor": "#a9b0b7", "hatch": "////", "linewidth": 0.8},
+    "withheld": {"facecolor": style.GAP, "edgecolor": style.MUTED, "linewidth": 0.8},
 }
 # For cells too narrow for words.
 TINTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "agrees": ("pale gray", {"facecolor": GAP, "linewidth": 0}),
-    "period": ("framed", {"facecolor": GAP, "edgecolor": INK, "linewidth": 0.5}),
+    "agrees": ("pale gray", {"facecolor": style.GAP, "linewidth": 0}),
+    "period": ("framed", {"facecolor": style.GAP, "edgecolor": style.INK, "linewidth": 0.5}),
     "new": ("blue", {"facecolor": "#8fb0cc", "linewidth": 0}),
     "no_data": ("dark gray", {"facecolor": "#c3c8ce", "linewidth": 0}),
-    "unsupported": ("hatched", {"facecolor": GAP, "edgecolor": MUTED, "hatch": "//////", "linewidth": 0}),
-    "withheld": ("dotted", {"facecolor": GAP, "edgecolor": MUTED, "hatch": "......", "linewidth": 0}),
+    "unsupported": ("hatched", {"facecolor": style.GAP, "edgecolor": style.MUTED, "hatch": "//////", "linewidth": 0}),
+    "withheld": ("dotted", {"facecolor": style.GAP, "edgecolor": style.MUTED, "hatch": "......", "linewidth": 0}),
 }
 NAMES = 2.35  # inches for the KPIs' names
 LEAST = 0.05  # the color scale ends at 5 percent or points or more, so that a tiny drift is pale
@@ -128,10 +108,8 @@ def draw_heatmap(arranged: Arranged) -> Drawing:
     """Draw a cell per KPI and snapshot: the drift and its color, or a word and a pattern if there is none."""
     whole, arranged = arranged, arranged.thinned()
     columns, limits = _columns(arranged), _limits(arranged)
-    cell = _Cell(
-        width=min(2.8, (WIDTH - NAMES - MARGIN) / len(columns)),
-        height=0.34 if len(arranged.entries) <= 24 else 0.3,
-    )
+    width = min(2.8, (style.WIDTH - NAMES - style.MARGIN) / len(columns))
+    cell = _Cell(width, 0.34 if len(arranged.entries) <= 24 else 0.3)
     height = cell.height * len(arranged.entries)
     detailed = not cell.slim and bool((columns["detail"] != "").any())
     head = 0.16 + (0.28 if cell.upright else 0.06) + (0.28 if not cell.upright else 0.6) * detailed
@@ -193,9 +171,8 @@ def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[U
         axes.add_collection(PatchCollection(found, zorder=3, label=kind, **look), autolim=False)
     edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(arranged.entries) + 1) - 0.5
     gap = 3.0 if not cell.narrow else 0.3 if cell.slim else 1.2
-    axes.pcolormesh(
-        *edges, np.ma.masked_invalid(colors), cmap=DIVERGING, vmin=-1, vmax=1, edgecolors=PAPER, linewidth=gap
-    )
+    shares = np.ma.masked_invalid(colors)
+    axes.pcolormesh(*edges, shares, cmap=style.DIVERGING, vmin=-1, vmax=1, edgecolors=style.PAPER, linewidth=gap)
     if cell.slim:
         return
     for number in np.flatnonzero(columns["snapshot_id"].isna()).tolist():
@@ -203,19 +180,20 @@ def _cells(axes: Axes, arranged: Arranged, columns: pd.DataFrame, limits: dict[U
         axes.text(
             number, (len(arranged.entries) - 1) / 2,
             "no snapshot" if upright else "none" if cell.narrow else "no\nsnapshot",
-            rotation=90 if upright or cell.narrow else 0, ha="center", va="center", color=MUTED, size=cell.text_size,
+            rotation=90 if upright or cell.narrow else 0, color=style.MUTED, size=cell.text_size,
+            ha="center", va="center",
         )  # fmt: skip
 
 
 def _word(axes: Axes, at: tuple[int, int], place: Any, unit: Unit, limits: dict[Unit, float], cell: _Cell) -> None:
     """Write the drift, or the word for its kind, into a cell."""
-    look: dict[str, Any] = {"color": MUTED if place.kind in ("agrees", "no_data") else INK}
+    look: dict[str, Any] = {"color": style.MUTED if place.kind in ("agrees", "no_data") else style.INK}
     if place.kind == "differs":
         text = _drift(place, unit, cell)
         look["color"] = ink_on(1 if np.isnan(place.size) else place.size / limits[unit])
     else:
         text = _kind(place, unit, cell)
-        look |= {"path_effects": HALO} if place.kind == "unsupported" else {}
+        look |= {"path_effects": style.HALO} if place.kind == "unsupported" else {}
     if cell.turned and len(text) > 1:
         look |= {"rotation": 90, "rotation_mode": "anchor"}
     axes.text(
@@ -255,12 +233,12 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(arranged.entries) - 0.5, -0.5)
     axes.set_axis_off()
-    left: dict[str, Any] = {"scale": ROW, "ha": "right", "va": "center"}
-    names = shortened([entry.label for entry in arranged.entries], NAMES - MARGIN - 0.1, 8)
+    left: dict[str, Any] = {"scale": style.ROW, "ha": "right", "va": "center"}
+    names = shortened([entry.label for entry in arranged.entries], NAMES - style.MARGIN - 0.1, 8)
     for line, (entry, name) in enumerate(zip(arranged.entries, names, strict=True)):
         write(axes, name, (0, line), (-6, 4.5), size=8, **left)
-        write(axes, MEASURES[entry.unit], (0, line), (-6, -5), size=6.5, color=MUTED, **left)
-    above: dict[str, Any] = {"scale": COLUMN, "ha": "center", "va": "bottom"}
+        write(axes, MEASURES[entry.unit], (0, line), (-6, -5), size=6.5, color=style.MUTED, **left)
+    above: dict[str, Any] = {"scale": style.COLUMN, "ha": "center", "va": "bottom"}
     if cell.slim:
         years = columns["period"].str.slice(0, 4)
         begins = np.flatnonzero(years.ne(years.shift()))
@@ -276,7 +254,7 @@ def _names(axes: Axes, arranged: Arranged, columns: pd.DataFrame, cell: _Cell) -
             continue
         write(axes, label, (number, 1), (0, 4), size=8, **above)
         detail = fit(detail, cell.width - 0.02, 5.5, lines=3)
-        write(axes, detail, (number, 1), (0, 16), size=5.5, color=MUTED, linespacing=0.95, **above)
+        write(axes, detail, (number, 1), (0, 16), size=5.5, color=style.MUTED, linespacing=0.95, **above)
 
 
 def _notes(arranged: Arranged, limits: dict[Unit, float], cell: _Cell) -> list[str]:

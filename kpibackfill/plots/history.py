@@ -13,27 +13,11 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
 from kpibackfill.errors import Refused
 from kpibackfill.numbers import FEW, Unit, amount, too_few
+from kpibackfill.plots import style
 from kpibackfill.plots.captions import WITHHELD
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.layout import rows
-from kpibackfill.plots.style import (
-    COLUMN,
-    COMPUTED,
-    HALO,
-    MARGIN,
-    MUTED,
-    RULE,
-    STORED,
-    WHOLE,
-    WIDTH,
-    clean,
-    drawable,
-    extent,
-    fit,
-    sheet,
-    styled,
-    write,
-)
+from kpibackfill.plots.style import clean, drawable, extent, fit, sheet, styled, write
 from kpibackfill.text import count, some
 
 NAMES, END, ROW, FOOT = 1.1, 0.75, 0.62, 0.36  # inches: the rows' names, the last values, a row, the dates
@@ -77,10 +61,10 @@ def plot_history(history: pd.DataFrame) -> Figures:
         )
         span = _span(written, in_order)
         for number, ((year, snapshot_id), writes) in enumerate(lines):
-            axes = page.axes(NAMES, number * ROW, WIDTH - NAMES - END, ROW)
+            axes = page.axes(NAMES, number * ROW, style.WIDTH - NAMES - END, ROW)
             twice = sum(year == other for (other, _), _ in lines) > 1
             name = f"{year}, snapshot {snapshot_id}" if twice else f"{year}"
-            _line(axes, writes, fit(name, NAMES - MARGIN - 0.1, 8, lines=2), span)
+            _line(axes, writes, fit(name, NAMES - style.MARGIN - 0.1, 8, lines=2), span)
             _dates(axes, written if in_order else None, last=number == len(lines) - 1)
     counts = f" {_counts(written)}." if len(written) else ""
     alternative = f"{_title(written, clean(label))}.{counts}"
@@ -121,7 +105,7 @@ def _in_order(written: pd.DataFrame) -> bool:
     if written.empty:
         return False
     shortest, whole = written.groupby(["year", "snapshot_id"])["x"].diff().min(), np.ptp(written["x"])
-    return bool(whole == 0 or shortest / whole * (WIDTH - NAMES - END) < APART)
+    return bool(whole == 0 or shortest / whole * (style.WIDTH - NAMES - END) < APART)
 
 
 def _span(written: pd.DataFrame, in_order: bool) -> tuple[float, float]:
@@ -143,39 +127,39 @@ def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float]
         start = before if number else row.before
         kept = start == row.before
         axes.plot(
-            [before_x, row.x], [start, row.before], "--" if kept else ":", color=STORED if kept else MUTED,
+            [before_x, row.x], [start, row.before], "--" if kept else ":", color=style.STORED if kept else style.MUTED,
             linewidth=1.0, zorder=2, label="kept" if kept else "changed in between",
         )  # fmt: skip
-        axes.plot([row.x] * 2, [row.before, row.value], color=MUTED, linewidth=0.8, zorder=2, label="written")
+        axes.plot([row.x] * 2, [row.before, row.value], color=style.MUTED, linewidth=0.8, zorder=2, label="written")
         before_x, before = row.x, row.value
-    axes.plot([before_x, span[1]], [before] * 2, "--", color=STORED, linewidth=1.0, zorder=2, label="kept")
+    axes.plot([before_x, span[1]], [before] * 2, "--", color=style.STORED, linewidth=1.0, zorder=2, label="kept")
     axes.plot(
-        writes["x"], writes["before"], "o", color=STORED, markersize=5.5, markerfacecolor="white", zorder=3,
+        writes["x"], writes["before"], "o", color=style.STORED, markersize=5.5, markerfacecolor="white", zorder=3,
         markeredgewidth=1.2, label="before",
     )  # fmt: skip
-    axes.plot(writes["x"], writes["value"], "o", color=COMPUTED, markersize=3.6, zorder=4, label="value")
+    axes.plot(writes["x"], writes["value"], "o", color=style.COMPUTED, markersize=3.6, zorder=4, label="value")
     _words(axes, writes, span)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    look: dict[str, Any] = {"scale": WHOLE, "va": "center", "size": 8}
+    look: dict[str, Any] = {"scale": style.WHOLE, "va": "center", "size": 8}
     write(axes, name, (0, 0.4), (-6, 0), ha="right", **look)
     write(axes, str(writes["value_words"].iloc[-1]), (1, 0.4), (4, 0), weight="bold", **look)
-    axes.axhline(axes.get_ylim()[0], color=RULE, linewidth=0.6)
+    axes.axhline(axes.get_ylim()[0], color=style.RULE, linewidth=0.6)
 
 
 def _dates(axes: Axes, in_order: pd.DataFrame | None, *, last: bool) -> None:
     """The dates below the last row: a time scale, or each run's date if runs are shown in order."""
     axes.spines["bottom"].set_visible(last)
-    axes.tick_params(axis="x", color=MUTED, length=4 if last else 0, labelbottom=last)
+    axes.tick_params(axis="x", color=style.MUTED, length=4 if last else 0, labelbottom=last)
     if in_order is not None:
         moments = in_order.drop_duplicates("x")
-        every = math.ceil(0.75 * len(moments) / (WIDTH - NAMES - END))  # inches per date
+        every = math.ceil(0.75 * len(moments) / (style.WIDTH - NAMES - END))  # inches per date
         axes.set_xticks(moments["x"][::every], _moments(moments["when"])[::every])
         return
     locator = AutoDateLocator(minticks=2, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.xaxis.get_offset_text().set(color=MUTED, size=7.5, visible=last)
+    axes.xaxis.get_offset_text().set(color=style.MUTED, size=7.5, visible=last)
 
 
 def _moments(when: pd.Series) -> list[str]:
@@ -189,15 +173,15 @@ def _moments(when: pd.Series) -> list[str]:
 
 def _words(axes: Axes, writes: pd.DataFrame, span: tuple[float, float]) -> None:
     """``100 → 69`` above each write, as long as they don't overlap; the newest first."""
-    inch = (span[1] - span[0]) / (WIDTH - NAMES - END)
+    inch = (span[1] - span[0]) / (style.WIDTH - NAMES - END)
     free = span[1] + END * inch
     for row in list(rows(writes))[::-1]:
         text = f"{row.before_words} → {row.value_words}"
         half = extent(text, 7.5) / 2 * inch
         centre = max(row.x, span[0] + half)
         if centre + half < free:
-            look = {"ha": "center", "va": "top", "size": 7.5, "path_effects": HALO, "zorder": 5}
-            write(axes, text, (centre, 1), (0, -2), scale=COLUMN, **look)
+            look = {"ha": "center", "va": "top", "size": 7.5, "path_effects": style.HALO, "zorder": 5}
+            write(axes, text, (centre, 1), (0, -2), scale=style.COLUMN, **look)
             free = centre - half - 0.05 * inch
 
 
@@ -240,7 +224,7 @@ def _notes(written: pd.DataFrame, in_order: bool) -> list[str]:
     runs = written.drop_duplicates("run_id").iloc[::-1]
     for run in rows(runs.head(LISTED)):
         reason = drawable(run.reason) if run.reason else "no reason given"
-        notes.append(fit(f"{run.when:%Y-%m-%d} {drawable(run.run_id)}: {reason}", WIDTH - 2 * MARGIN, 7.5))
+        notes.append(fit(f"{run.when:%Y-%m-%d} {drawable(run.run_id)}: {reason}", style.WIDTH - 2 * style.MARGIN, 7.5))
     if len(runs) > LISTED:
         notes.append(f"and {count(len(runs) - LISTED, 'earlier run')}")
     return notes

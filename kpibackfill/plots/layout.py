@@ -59,11 +59,9 @@ class Arranged:
         return replace(self, places=self.places[self.places["rank"] == 0])
 
     def count(self, *kinds: str) -> int:
-        """How many values are of these kinds."""
         return int(self.places["kind"].isin(kinds).sum())
 
     def of(self, kpi_id: str) -> pd.DataFrame:
-        """The places of one KPI."""
         return self.places[self.places["kpi_id"] == kpi_id]
 
     def without(self, kpi_id: str, name: str) -> set[int]:

@@ -12,41 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from kpibackfill.numbers import FEW, Unit, amount
-from kpibackfill.plots.captions import (
-    COMPARED,
-    every,
-    ordered,
-    series_alternative,
-    series_notes,
-    series_title,
-    tally,
-    thinned_note,
-)
+from kpibackfill.plots import captions, style
 from kpibackfill.plots.figures import Drawing
 from kpibackfill.plots.layout import Arranged, Entry, drift_text, rows
-from kpibackfill.plots.style import (
-    COLUMN,
-    COMPUTED,
-    GAP,
-    HALO,
-    INK,
-    MARGIN,
-    MUTED,
-    ROW,
-    RULE,
-    STORED,
-    WHOLE,
-    WIDTH,
-    extent,
-    fit,
-    sheet,
-    size_for,
-    styled,
-    write,
-)
+from kpibackfill.plots.style import extent, fit, sheet, size_for, styled, write
 
 UNITS: dict[Unit, str] = {"count": "count", "points": "points", "fraction": "percent"}
-COLOR = {"stored": STORED, "computed": COMPUTED}
+COLOR = {"stored": style.STORED, "computed": style.COMPUTED}
 LEFT, RIGHT, HEAD, FOOT = 0.46, 0.78, 0.46, 0.36  # inches around a panel's axes: ticks, end labels, title, years
 RING = 5.5  # points; a dot of half that size fits into it
 
@@ -56,19 +28,19 @@ def draw_series(arranged: Arranged) -> Drawing:
     whole, arranged = arranged, arranged.thinned()
     columns, height = _grid(arranged)
     rows = math.ceil(len(arranged.entries) / columns)
-    room = WIDTH / columns
+    room = style.WIDTH / columns
     # In a narrow panel, a KPI's name may take two lines.
     head = HEAD + 0.15 * any("\n" in _named(entry, room) for entry in arranged.entries)
     width = min(room - LEFT - RIGHT, 0.9 * len(arranged.slots))
     with styled():
-        notes = [*series_notes(arranged), *thinned_note(whole, arranged)]
-        page = sheet(series_title(whole), tally(whole), notes, body=rows * (head + height + FOOT))
+        notes = [*captions.series_notes(arranged), *captions.thinned_note(whole, arranged)]
+        page = sheet(captions.series_title(whole), captions.tally(whole), notes, body=rows * (head + height + FOOT))
         for number, entry in enumerate(arranged.entries):
             row, column = divmod(number, columns)
             axes = page.axes(column * room + LEFT, row * (head + height + FOOT) + head, width, height)
             _panel(axes, arranged, entry, width, height)
             _heading(axes, arranged, entry, room)
-    return Drawing("series", page.figure, series_alternative(whole))
+    return Drawing("series", page.figure, captions.series_alternative(whole))
 
 
 def _grid(arranged: Arranged) -> tuple[int, float]:
@@ -89,18 +61,20 @@ def _panel(axes: Axes, arranged: Arranged, entry: Entry, width: float, height: f
     _years(axes, arranged, width)
     _scale(axes, places, entry)
     for x in xs[sorted(arranged.gaps(entry.kpi_id))]:
-        axes.axvspan(x - arranged.step / 2, x + arranged.step / 2, color=GAP, linewidth=0, zorder=0)
+        axes.axvspan(x - arranged.step / 2, x + arranged.step / 2, color=style.GAP, linewidth=0, zorder=0)
     for place in rows(places[places["kind"] == "differs"]):
-        axes.plot([place.x] * 2, [place.stored, place.computed], color=MUTED, linewidth=0.8, zorder=2, label="drift")
-    axes.plot(xs, lead["stored"], "--", color=STORED, linewidth=1.1, zorder=3, label="stored")
-    axes.plot(xs, lead["computed"], "-", color=COMPUTED, linewidth=1.3, zorder=4, label="computed")
+        axes.plot(
+            [place.x] * 2, [place.stored, place.computed], color=style.MUTED, linewidth=0.8, zorder=2, label="drift"
+        )
+    axes.plot(xs, lead["stored"], "--", color=style.STORED, linewidth=1.1, zorder=3, label="stored")
+    axes.plot(xs, lead["computed"], "-", color=style.COMPUTED, linewidth=1.3, zorder=4, label="computed")
     _marks(axes, places, size=min(RING, max(2.8, 0.8 * 72 * width / (len(xs) + 0.5))))
     written_at = -math.inf
     for place in rows(places[places["kind"] == "withheld"].drop_duplicates("slot")):
         if (place.x - written_at) * width / np.ptp(axes.get_xlim()) >= extent(FEW, 7):  # else it would overprint
             written_at = place.x
-            look = {"ha": "center", "size": 7, "color": COMPUTED, "path_effects": HALO, "zorder": 8}
-            write(axes, FEW, (place.x, 0), (0, 4), scale=COLUMN, **look)
+            look = {"ha": "center", "size": 7, "color": style.COMPUTED, "path_effects": style.HALO, "zorder": 8}
+            write(axes, FEW, (place.x, 0), (0, 4), scale=style.COLUMN, **look)
     _largest_drift(axes, arranged, entry, height)
     _ends(axes, lead, arranged, entry, height)
 
@@ -111,33 +85,33 @@ def _marks(axes: Axes, places: pd.DataFrame, size: float) -> None:
         chosen = places[(places["rank"] > 0) == further]
         label = " of additional snapshots" if further else ""
         axes.plot(
-            chosen["x"], chosen["stored"], shape, color=STORED, markersize=size * scale, markerfacecolor="white",
+            chosen["x"], chosen["stored"], shape, color=style.STORED, markersize=size * scale, markerfacecolor="white",
             markeredgewidth=1.2 if size > 4 else 0.9, clip_on=False, zorder=5, label=f"stored values{label}",
         )  # fmt: skip
         axes.plot(
-            chosen["x"], chosen["computed"], shape, color=COMPUTED, markersize=max(1.8, size * scale * 0.52),
+            chosen["x"], chosen["computed"], shape, color=style.COMPUTED, markersize=max(1.8, size * scale * 0.52),
             markeredgewidth=0, clip_on=False, zorder=6, label=f"computed values{label}",
         )  # fmt: skip
     crossed = places[places["kind"] == "unsupported"]
     axes.plot(
-        crossed["x"], crossed["stored"], "x", color=INK, markersize=size * 1.7, markeredgewidth=1.2, clip_on=False,
-        zorder=7, label="unsupported",
+        crossed["x"], crossed["stored"], "x", color=style.INK, markersize=size * 1.7, markeredgewidth=1.2,
+        clip_on=False, zorder=7, label="unsupported",
     )  # fmt: skip
 
 
 def _heading(axes: Axes, arranged: Arranged, entry: Entry, room: float) -> None:
     kinds = arranged.of(entry.kpi_id)["kind"].value_counts()
-    compared = int(sum(kinds.get(kind, 0) for kind in COMPARED))
+    compared = int(sum(kinds.get(kind, 0) for kind in captions.COMPARED))
     if differ := int(kinds.get("differs", 0)):
         said = "differs" if compared == 1 else f"{differ:,} of {compared:,} differ{'s' * (differ == 1)}"
     elif compared:
-        said = f"{every(compared).lower()} agree" if compared > 1 else "agrees"
+        said = f"{captions.every(compared).lower()} agree" if compared > 1 else "agrees"
     else:
         new = int(kinds.get("new", 0))
         said = f"{new:,} new" if new > 1 else "new" if new else "nothing to compare"
-    left = 72 * (MARGIN - LEFT)
-    write(axes, _named(entry, room), (0, 1), (left, 16), scale=WHOLE, size=9, weight="bold", va="bottom")
-    write(axes, f"{UNITS[entry.unit]} · {said}", (0, 1), (left, 7), scale=WHOLE, size=7.5, color=MUTED)
+    left = 72 * (style.MARGIN - LEFT)
+    write(axes, _named(entry, room), (0, 1), (left, 16), scale=style.WHOLE, size=9, weight="bold", va="bottom")
+    write(axes, f"{UNITS[entry.unit]} · {said}", (0, 1), (left, 7), scale=style.WHOLE, size=7.5, color=style.MUTED)
 
 
 def _named(entry: Entry, room: float) -> str:
@@ -156,15 +130,15 @@ def _scale(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
     shown = [float(tick) for tick in ticks if low - 0.1 * reach <= tick <= high * 1.1]
     axes.yaxis.set_major_locator(FixedLocator(shown))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value, entry.unit, shown)))
-    axes.grid(axis="y", color=RULE, linewidth=0.5, alpha=0.7)
+    axes.grid(axis="y", color=style.RULE, linewidth=0.5, alpha=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0, pad=3)
     axes.spines["left"].set_visible(False)
     if low < 0:
-        axes.axhline(0, color=MUTED, linewidth=0.7, zorder=1)
+        axes.axhline(0, color=style.MUTED, linewidth=0.7, zorder=1)
     if not values.size:
         said = "withheld" if (places["kind"] == "withheld").any() else "no data"
-        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=MUTED, size=9)
+        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=style.MUTED, size=9)
 
 
 def _years(axes: Axes, arranged: Arranged, width: float) -> None:
@@ -177,14 +151,14 @@ def _years(axes: Axes, arranged: Arranged, width: float) -> None:
     axes.xaxis.set_major_locator(FixedLocator(named))
     axes.xaxis.set_minor_locator(FixedLocator(xs.tolist()))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    axes.tick_params(axis="x", which="major", length=4, color=MUTED, pad=2)
-    axes.tick_params(axis="x", which="minor", length=2, color=MUTED)
-    axes.spines["bottom"].set_color(MUTED)
+    axes.tick_params(axis="x", which="major", length=4, color=style.MUTED, pad=2)
+    axes.tick_params(axis="x", which="minor", length=2, color=style.MUTED)
+    axes.spines["bottom"].set_color(style.MUTED)
 
 
 def _largest_drift(axes: Axes, arranged: Arranged, entry: Entry, height: float) -> None:
     """The text of the largest drift above its place, with a thin line down to it."""
-    differing = ordered(arranged, entry.kpi_id)
+    differing = captions.ordered(arranged, entry.kpi_id)
     if differing.empty:
         return
     place = next(rows(differing))
@@ -192,10 +166,10 @@ def _largest_drift(axes: Axes, arranged: Arranged, entry: Entry, height: float) 
     below = high - (high - low) * 0.16 / height
     left, right = axes.get_xlim()
     across = (place.x - left) / (right - left)
-    axes.plot([place.x] * 2, [np.fmax(place.stored, place.computed), below], color=RULE, linewidth=0.8, zorder=1)
+    axes.plot([place.x] * 2, [np.fmax(place.stored, place.computed), below], color=style.RULE, linewidth=0.8, zorder=1)
     side = "center" if 0.25 < across < 0.75 or right - left < 3 else "left" if across < 0.5 else "right"
-    look = {"ha": side, "va": "top", "size": 7.5, "path_effects": HALO, "zorder": 9}
-    write(axes, drift_text(place, entry.unit), (place.x, 1), (0, -1), scale=COLUMN, **look)
+    look = {"ha": side, "va": "top", "size": 7.5, "path_effects": style.HALO, "zorder": 9}
+    write(axes, drift_text(place, entry.unit), (place.x, 1), (0, -1), scale=style.COLUMN, **look)
 
 
 def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, height: float) -> None:
@@ -220,8 +194,8 @@ def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, heig
         heights = {lower: bottom, upper: max(bottom + apart, values[upper] + missing / 2)}
     for name, label in labels.items():
         size = min(size_for(line, RIGHT - 0.14, 7.5, least=6.5) for line in label.split("\n"))
-        look = {"va": "center", "size": size, "color": COLOR.get(name, INK), "linespacing": 1.05}
-        write(axes, label, (1, heights[name]), (4, 0), scale=ROW, **look)
+        look = {"va": "center", "size": size, "color": COLOR.get(name, style.INK), "linespacing": 1.05}
+        write(axes, label, (1, heights[name]), (4, 0), scale=style.ROW, **look)
 
 
 def _end(name: str, value: float, slot: int, arranged: Arranged, unit: Unit) -> str:
