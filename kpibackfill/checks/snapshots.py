@@ -71,9 +71,8 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
         yield wrong(
             f"Some snapshots have dates that don't exist: {some(map(repr, sorted(odd)))}. Fix them in ms_snapshot."
         )
-    yield _counts(
-        site, target, [one for one in found if one.cadence == "annual"], Counter(row.type.lower() for row in rows)
-    )
+    annual = [one for one in found if one.cadence == "annual"]
+    yield _counts(site, target, annual, Counter(row.type.lower() for row in rows))
     yield from _dated(site, found)
 
 
@@ -86,8 +85,7 @@ def _counts(site: Site, target: Target, annual: Sequence[_Snapshot], types: Coun
     years = ", ".join(f"{year}: {per_year[year]}" for year in range(min(per_year), max(per_year) + 1))
     over = [year for year in per_year if year < datetime.now(target.zone).year] or list(per_year)
     return ok(
-        f"Annual snapshots by year: {years}.{also}",
-        f"kpibackfill run --target {target.name} --from-year {max(over)}",
+        f"Annual snapshots by year: {years}.{also}", f"kpibackfill run --target {target.name} --from-year {max(over)}"
     )
 
 

@@ -7,27 +7,16 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from kpibackfill import tables
 from kpibackfill.checks.finding import Finding, note, ok, wrong
 from kpibackfill.config import Site
 from kpibackfill.database import inspection
-from kpibackfill.database.expressions import exact, same_text
+from kpibackfill.database.expressions import event_options, same_text
 from kpibackfill.kpis.registry import Kpi
-from kpibackfill.tables import (
-    CIVICRM,
-    civicrm,
-    demographics,
-    drupal,
-    option_group,
-    option_value,
-    participant,
-    store,
-    submission,
-    submission_data,
-    user_role,
-)
+from kpibackfill.tables import option_group, option_value, participant, submission, submission_data, user_role
 from kpibackfill.text import count
 
-_TABLES = {table.name: table for part in (civicrm, drupal) for table in part.tables.values()}
+_TABLES = {table.name: table for part in (tables.civicrm, tables.drupal) for table in part.tables.values()}
 DEMOGRAPHICS = Site().demographics_table
 LARGE = 200_000
 """From this many rows on, a missing index costs more than a few seconds."""
@@ -44,7 +33,7 @@ def check_sources(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> It
             readers.setdefault(name, []).append(entry)
     readable = set()
     for name, entries in readers.items():
-        if name in store.tables or name == DEMOGRAPHICS:
+        if name in tables.store.tables or name == DEMOGRAPHICS:
             continue
         reason = _refused(connection, name)
         if not reason:
@@ -64,7 +53,7 @@ def _refused(connection: Connection, name: str) -> str:
     if name in _TABLES:
         return inspection.reading_refused(connection, _TABLES[name], _TABLES[name].c.keys())
     # A table that only the site's own KPIs read, in Drupal's schema or CiviCRM's.
-    places = [sa.table(name, sa.column("*", is_literal=True), schema=schema) for schema in (None, CIVICRM)]
+    places = [sa.table(name, sa.column("*", is_literal=True), schema=schema) for schema in (None, tables.CIVICRM)]
     reasons = [
         inspection.refusal(connection, sa.select(sa.text("*")).select_from(place).where(sa.false())) for place in places
     ]
@@ -73,11 +62,11 @@ def _refused(connection: Connection, name: str) -> str:
 
 def _demographics(connection: Connection, site: Site) -> Finding:
     name = site.demographics_table
-    reason = inspection.reading_refused(connection, demographics(name), ["entity_id"])
+    reason = inspection.reading_refused(connection, tables.demographics(name), ["entity_id"])
     if reason:
         return note(f"{name} (demographics_table) can't be used: {reason}. Rates by ethnicity will have no data.")
     for column in site.ethnicity_columns:
-        if inspection.has_column(connection, demographics(name, column), column):
+        if inspection.has_column(connection, tables.demographics(name, column), column):
             return ok(f"Ethnicity is read from {name}.{column}.")
     columns = ", ".join(site.ethnicity_columns)
     return note(
@@ -102,13 +91,8 @@ def _names(connection: Connection, site: Site, readable: set[str]) -> Iterator[F
 
 
 def _labels(connection: Connection, site: Site) -> Iterator[str]:
-    statement = (
-        sa.select(exact(option_value.c.label))
-        .join_from(option_value, option_group, option_group.c.id == option_value.c.option_group_id)
-        .where(same_text(option_group.c.name, "event_type"), option_value.c.label.is_not(None))
-        .distinct()
-    )
-    labels = {bytes(label).decode("utf-8", "replace") for label in connection.scalars(statement)}
+    labeled = sa.select(event_options(option_value.c.label.is_not(None)).c.label)
+    labels = {bytes(label).decode("utf-8", "replace") for label in connection.scalars(labeled)}
     lower = {label.lower() for label in labels}
     there = f"labels in use: {', '.join(sorted(map(repr, labels))) or 'none'}."
     if site.attendance_label not in labels:
@@ -141,9 +125,8 @@ def _indexes(connection: Connection, readable: set[str]) -> Iterator[Finding]:
         if table.name not in readable or connection.dialect.name not in (*inspection.SERVERS, "sqlite"):
             continue
         rows = inspection.rows_about(connection, table)
-        served = any(
-            found[:1] == [columns[0]] and set(columns) <= set(found) for found in inspection.indexes(connection, table)
-        )
+        found = [index for index, _ in inspection.indexes(connection, table)]
+        served = any(index[:1] == [columns[0]] and set(columns) <= set(index) for index in found)
         if rows >= LARGE and not served:
             yield note(
                 f"{table.name} has about {rows:,} rows and no index on ({', '.join(columns)}): {why}. "

@@ -281,11 +281,7 @@ _spell(local_time, "CAST({0} AS TIMESTAMP WITHOUT TIME ZONE)", "duckdb")
 _spell(local_time, "CAST({0} AS TIMESTAMP_NTZ)", "spark")
 _spell(one_spelling, "{0}")
 # A date becomes midnight, and a time without seconds gets 0 seconds.
-_spell(
-    one_spelling,
-    "replace(substr({0} || substr(' 00:00:00', max(length({0}) - 9, 1)), 1, 19), 'T', ' ')",
-    "sqlite",
-)
+_spell(one_spelling, "replace(substr({0} || substr(' 00:00:00', max(length({0}) - 9, 1)), 1, 19), 'T', ' ')", "sqlite")
 _spell(flag, "{0}")
 _spell(flag, "CAST({0} AS INT)", "spark")
 _spell(unindexed, "({0} + 0)")

@@ -63,7 +63,7 @@ def reading_refused(connection: Connection, table: sa.Table, columns: Iterable[s
 def columns_of(connection: Connection, name: str, schema: str | None = None) -> set[str]:
     """The names of a table's columns; empty where the table doesn't exist or the account may not know of it."""
     try:
-        return {column["name"] for column in _inspector(connection).get_columns(name, schema)}
+        return {column["name"] for column in sa.inspect(connection).get_columns(name, schema)}
     except NoSuchTableError:
         return set()
     except DBAPIError as error:
@@ -108,25 +108,20 @@ def is_replica(connection: Connection) -> bool:
 
 def unique_key(connection: Connection, table: sa.Table, columns: Iterable[str]) -> bool:
     """Whether the database itself prevents two rows with the same values in these columns."""
-    return any(key and set(key) <= set(columns) for key, unique in _indexes(connection, table) if unique)
+    return any(key and set(key) <= set(columns) for key, unique in indexes(connection, table) if unique)
 
 
 def text_length(connection: Connection, table: sa.Table, column: str) -> int | None:
     """How many characters a column holds; None if unlimited."""
-    for found in _inspector(connection).get_columns(table.name, schema_of(connection, table)):
+    for found in sa.inspect(connection).get_columns(table.name, schema_of(connection, table)):
         if found["name"] == column:
             return getattr(found["type"], "length", None)
     return None
 
 
-def indexes(connection: Connection, table: sa.Table) -> list[list[str]]:
-    """The columns of each index, including the primary key, in index order."""
-    return [columns for columns, _ in _indexes(connection, table)]
-
-
-def _indexes(connection: Connection, table: sa.Table) -> list[tuple[list[str], bool]]:
-    """The columns of each index, and whether it is unique."""
-    inspector, schema = _inspector(connection), schema_of(connection, table)
+def indexes(connection: Connection, table: sa.Table) -> list[tuple[list[str], bool]]:
+    """The columns of each index, including the primary key, in index order, and whether it is unique."""
+    inspector, schema = sa.inspect(connection), schema_of(connection, table)
     found = [(inspector.get_pk_constraint(table.name, schema)["constrained_columns"], True)]
     found += [(entry["column_names"], True) for entry in inspector.get_unique_constraints(table.name, schema)]
     for entry in inspector.get_indexes(table.name, schema):
@@ -182,12 +177,8 @@ def _may_count_on(connection: Connection, table: sa.Table) -> bool:
     """Whether the account may use the sequence that numbers the rows, which PostgreSQL grants separately."""
     if connection.dialect.name != "postgresql":
         return True
-    defaults = {column["name"]: column.get("default") for column in _inspector(connection).get_columns(table.name)}
+    defaults = {column["name"]: column.get("default") for column in sa.inspect(connection).get_columns(table.name)}
     if not str(defaults.get("id") or "").startswith("nextval"):
         return True
     sequence = sa.func.pg_get_serial_sequence(table.name, "id")
     return bool(connection.scalar(sa.select(sa.func.has_sequence_privilege(sequence, "USAGE"))))
-
-
-def _inspector(connection: Connection) -> Any:
-    return sa.inspect(connection)
