@@ -9,14 +9,13 @@ import pandas as pd
 import sqlalchemy as sa
 
 from kpibackfill.config import Config
-from kpibackfill.database.expressions import flag, same_text, windowed
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.membership import joins
 from kpibackfill.explaining.reading import opened
-from kpibackfill.explaining.registrations import registrations
-from kpibackfill.explaining.windows import month_name, month_number, month_windows, unix_spans
+from kpibackfill.explaining.registrations import numbers, registrations
+from kpibackfill.explaining.windows import month_name, month_number, month_windows
+from kpibackfill.kpis.evaluations import FINAL, evaluations, unix_spans
 from kpibackfill.kpis.registry import SiteAt, Window
-from kpibackfill.tables import submission
 
 
 def coverage(
@@ -53,31 +52,19 @@ def coverage(
         last = min(datetime(max(years), 12, 31), found.site.current_month)
         months = month_windows(range(min(years) * 12, month_number(last) + 1))
         sources = RecordedConnection(found.sources_connection)
-        registered = Counter[int]()
-        for group in registrations(sources, months):
-            registered[group.window_id] += group.number
+        registered = numbers(registrations(sources, months), lambda group: group.window_id)
         submissions = _submissions(sources, found.site, months)
         snapshots = _snapshots(RecordedConnection(found.store_connection), found.site, months)
-    return pd.DataFrame(
-        [
-            (month_name(month), registered[month], submissions[month], snapshots[month])
-            for month in (window.window_id for window in months)
-        ],
-        columns=["month", "registrations", "submissions", "snapshots"],
-    )
+    numbered = [month.window_id for month in months]
+    rows = [(month_name(month), registered[month], submissions[month], snapshots[month]) for month in numbered]
+    return pd.DataFrame(rows, columns=["month", "registrations", "submissions", "snapshots"])
 
 
 def _submissions(connection: RecordedConnection, site: SiteAt, months: list[Window]) -> Counter[int]:
     spans = unix_spans(months, site)
     if not spans:
         return Counter()
-    inside = windowed(
-        [submission.c.sid],
-        submission.c.created,
-        spans,
-        same_text(submission.c.webform_id, site.settings.evaluation_webform),
-        flag(submission.c.in_draft) == 0,
-    )
+    inside = evaluations(site, spans, FINAL)
     rows = connection.execute(sa.select(inside.c.window_id, sa.func.count()).group_by(inside.c.window_id))
     return Counter({month: int(number) for month, number in rows})
 

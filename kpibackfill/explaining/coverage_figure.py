@@ -6,24 +6,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from kpibackfill.plots import style
 from kpibackfill.plots.figures import Drawing, Figures
 from kpibackfill.plots.layout import runs
-from kpibackfill.plots.style import (
-    COLUMN,
-    GAP,
-    MARGIN,
-    RULE,
-    WHOLE,
-    WIDTH,
-    extent,
-    sheet,
-    styled,
-    write,
-)
+from kpibackfill.plots.style import extent, sheet, styled, write
 from kpibackfill.text import count
 
 SOURCES = {"registrations": "Registrations", "submissions": "Evaluations", "snapshots": "Monthly snapshots"}
 NAMES, PANEL, BETWEEN = 2.0, 0.85, 0.24  # inches
+NOTES = ["Gray under red: nothing in that month. Evaluations: submissions without drafts."]
 SLATE = "#64707c"
 MISSING = "#b3261e"
 
@@ -44,9 +35,9 @@ def plot_coverage(coverage: pd.DataFrame) -> Figures:
     gaps = {name: coverage[name] == 0 for name in SOURCES}
     body = len(SOURCES) * (PANEL + BETWEEN) + 0.25
     with styled():
-        page = sheet(_title(gaps, months), _subtitle(coverage), _notes(), body=body)
+        page = sheet(_title(gaps, months), _subtitle(coverage), NOTES, body=body)
         for number, (name, label) in enumerate(SOURCES.items()):
-            axes = page.axes(NAMES, number * (PANEL + BETWEEN), WIDTH - NAMES - MARGIN - 0.1, PANEL)
+            axes = page.axes(NAMES, number * (PANEL + BETWEEN), style.WIDTH - NAMES - style.MARGIN - 0.1, PANEL)
             _panel(axes, coverage, name, label, last=number == len(SOURCES) - 1)
     return Figures((Drawing("coverage", page.figure, _alternative(coverage, gaps)),))
 
@@ -56,18 +47,19 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
     at = np.arange(len(values))
     top = max(values.max(initial=0), 1) * 1.12
     none = values == 0
-    axes.bar(at[none], top, width=1.0, color=GAP, linewidth=0)
+    axes.bar(at[none], top, width=1.0, color=style.GAP, linewidth=0)
     _missing(axes, coverage["month"].tolist(), none, 1.07 * top)
     axes.bar(at[~none], values[~none], width=0.8 if len(values) <= 120 else 1.0, color=SLATE, linewidth=0)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.set_ylim(0, top)
     largest = int(values.max(initial=0))
-    axes.set_yticks([0, largest] if largest else [0], [f"{tick:,}" for tick in ([0, largest] if largest else [0])])
+    ticks = [0, largest] if largest else [0]
+    axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.tick_params(length=0)
-    write(axes, label, (0, 0.5), ((MARGIN - NAMES) * 72, 0), scale=WHOLE, ha="left", va="center", size=8.5)
+    write(axes, label, (0, 0.5), ((style.MARGIN - NAMES) * 72, 0), scale=style.WHOLE, ha="left", va="center", size=8.5)
     starts = [number for number, month in enumerate(coverage["month"]) if month.endswith("-01")]
     for start in starts[1:] if starts[:1] == [0] else starts:
-        axes.axvline(start - 0.5, color=RULE, linewidth=0.6, zorder=0)
+        axes.axvline(start - 0.5, color=style.RULE, linewidth=0.6, zorder=0)
     if len(values) <= 24:
         names = [month[5:] if month[5:] != "01" else f"01\n{month[:4]}" for month in coverage["month"]]
         axes.set_xticks(at, names if last else [])
@@ -80,7 +72,7 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
 
 def _missing(axes: Axes, months: list[str], none: np.ndarray, height: float) -> None:
     """A mark over each empty month; over three or more in a row one line, labeled where there is room."""
-    inch = len(months) / (WIDTH - NAMES - MARGIN - 0.1)
+    inch = len(months) / (style.WIDTH - NAMES - style.MARGIN - 0.1)
     size = float(np.clip(1800 / max(len(months), 1), 8, 30))
     marked: list[int] = []
     for run in runs(np.flatnonzero(none).tolist()):
@@ -92,7 +84,7 @@ def _missing(axes: Axes, months: list[str], none: np.ndarray, height: float) -> 
                   solid_capstyle="butt", label="none")  # fmt: skip
         said = next((text for text in _none(months[first], months[last]) if extent(text, 7) * inch <= len(run)), "")
         centre = ((first + last) / 2, 0.5)
-        write(axes, said, centre, (0, 0), scale=COLUMN, ha="center", va="center", size=7, color=MISSING)
+        write(axes, said, centre, (0, 0), scale=style.COLUMN, ha="center", va="center", size=7, color=MISSING)
     axes.scatter(marked, [height] * len(marked), marker="v", s=size, color=MISSING, linewidth=0, clip_on=False)
 
 
@@ -120,10 +112,6 @@ def _title(gaps: dict[str, pd.Series], months: int) -> str:
 def _subtitle(coverage: pd.DataFrame) -> str:
     twice = _spans(coverage, coverage["snapshots"] > 1)
     return f"More than one monthly snapshot: {twice}" if twice else ""
-
-
-def _notes() -> list[str]:
-    return ["Gray under red: nothing in that month. Evaluations: submissions without drafts."]
 
 
 def _alternative(coverage: pd.DataFrame, gaps: dict[str, pd.Series]) -> str:

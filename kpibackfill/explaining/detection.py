@@ -76,12 +76,7 @@ class Detection:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rows = self.matrix.astype(object).where(self.matrix.notna(), None).to_dict("records")
-        return {
-            "target": self.target,
-            "as_of": self.as_of.isoformat(),
-            "sentences": self.sentences,
-            "matrix": rows,
-        }
+        return {"target": self.target, "as_of": self.as_of.isoformat(), "sentences": self.sentences, "matrix": rows}
 
     def __repr__(self) -> str:
         return "\n".join(self.sentences.values())
@@ -157,11 +152,8 @@ def _compared(found: Opened, entry: Kpi) -> list[MatrixRow]:
             if number == 0 and match:
                 fits.add(row.snapshot_id)
             of_definition.append(
-                MatrixRow(
-                    entry.kpi_id, row.year, row.snapshot_id, row.snapshot_date, row.source, row.value,
-                    words, number == 0, value, detail, match, row.year in few,
-                )
-            )  # fmt: skip
+                MatrixRow(entry.kpi_id, *row, words, number == 0, value, detail, match, row.year in few)
+            )
         if number == 0 or any(row.value is not None for row in of_definition):
             rows += of_definition
     return rows

@@ -9,23 +9,14 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import exact, flag, same_text, windowed
+from kpibackfill.database.expressions import exact, same_text
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.explaining.alternatives import (
-    DECEMBER,
-    UNTIL,
-    Alternatives,
-    Rule,
-    by_months,
-    compares,
-    grid,
-    until,
-)
+from kpibackfill.explaining.alternatives import DECEMBER, UNTIL, Alternatives, Rule, by_months, compares, grid, until
 from kpibackfill.explaining.parts import Explained, Parts, explains
-from kpibackfill.explaining.windows import month_name, month_windows, months_of, unix_spans
-from kpibackfill.kpis.evaluations import nps, score
+from kpibackfill.explaining.windows import month_name, month_windows, months_of
+from kpibackfill.kpis.evaluations import FINAL, evaluations, nps, score, unix_spans
 from kpibackfill.kpis.registry import SiteAt, Window
-from kpibackfill.tables import submission, submission_data
+from kpibackfill.tables import submission_data
 from kpibackfill.text import count
 
 MOST = 99
@@ -49,13 +40,8 @@ def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Windo
     spans = unix_spans(windows, site)
     if not spans:
         return []
-    draft = sa.case((flag(submission.c.in_draft) == 0, 0), else_=1).label("draft")
-    submissions = windowed(
-        [submission.c.sid, draft],
-        submission.c.created,
-        spans,
-        same_text(submission.c.webform_id, site.settings.evaluation_webform),
-    )
+    draft = sa.case((FINAL, 0), else_=1).label("draft")
+    submissions = evaluations(site, spans, columns=[draft])
     answer = exact(submission_data.c.value)
     rows = connection.execute(
         sa.select(submissions.c.window_id, submissions.c.draft, answer, sa.func.count())
@@ -82,13 +68,15 @@ def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) 
     for answer in counts:
         by_month[answer.window_id] += answer.number
         by_score[answer.score] += answer.number
-    result = nps(*tally(by_score))
+    promoters, detractors, every = tally(by_score)
+    kinds = {"promoters": promoters, "passives": every - promoters - detractors, "detractors": detractors}
+    result = nps(promoters, detractors, every)
     odd = _number(answer for answer in counts if not answer.plain)
     notes = [f"{count(odd, 'score')} {'was' if odd == 1 else 'were'} read from the digits in a longer text."]
     return Explained(
         [
             Parts("score", _labelled(by_score), result=result),
-            Parts("kind of score", _kinds(by_score), result=result),
+            Parts("kind of score", kinds, result=result),
             Parts("month", {month_name(month.window_id): by_month[month.window_id] for month in months}, "basis"),
         ],
         {
@@ -109,11 +97,6 @@ def tally(by_score: Counter[int], promoter: int = 5, detractor: int = 3) -> tupl
     """The numbers of promoters, of detractors, and of all scores."""
     promoters = sum(number for value, number in by_score.items() if value >= promoter)
     return promoters, sum(number for value, number in by_score.items() if value <= detractor), by_score.total()
-
-
-def _kinds(by_score: Counter[int]) -> dict[str, float]:
-    promoters, detractors, every = tally(by_score)
-    return {"promoters": promoters, "passives": every - promoters - detractors, "detractors": detractors}
 
 
 def _labelled(by_score: Counter[int]) -> dict[str, float]:

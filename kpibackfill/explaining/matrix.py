@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,43 +12,18 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from kpibackfill.explaining.sentences import EXACT, ROUNDED, quoted
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import FEW, amount
+from kpibackfill.plots import style
 from kpibackfill.plots.captions import WITHHELD
 from kpibackfill.plots.figures import Drawing, Figures
-from kpibackfill.plots.style import (
-    COLUMN,
-    COMPUTED,
-    GAP,
-    INK,
-    MARGIN,
-    MUTED,
-    PAPER,
-    ROW,
-    RULE,
-    STORED,
-    WHOLE,
-    WIDTH,
-    drawable,
-    fit,
-    sheet,
-    size_for,
-    styled,
-    write,
-)
+from kpibackfill.plots.style import drawable, fit, sheet, size_for, styled, write
 from kpibackfill.text import count
 
 LINE, WIDEST, NAMES = 0.27, 0.8, 3.1  # inches: a definition, a year at its widest, the definitions' names
 MIDDLE = 0.52  # of a row
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """One stored value, or a year without one."""
-
-    year: int
-    source: str
-    snapshot_id: int | None
-    stored: float | None
-    withheld: bool
+_Column = tuple[int, Any | None]
+"""A year and a stored value in it, as a row of the matrix; ``None`` for a year without one."""
 
 
 def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping[str, str]) -> Figures:
@@ -63,19 +37,15 @@ def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping
     -------
     Figures with one drawing per KPI, named by its id. A rate based on fewer than five people shows "< 5".
     """
-    drawings = []
-    for entry in kpis:
-        rows = matrix[matrix["kpi_id"] == entry.kpi_id]
-        if not rows.empty:
-            drawings.append(_draw(entry, rows, sentences[entry.kpi_id]))
-    return Figures(tuple(drawings))
+    found = ((entry, matrix[matrix["kpi_id"] == entry.kpi_id]) for entry in kpis)
+    return Figures(tuple(_draw(entry, rows, sentences[entry.kpi_id]) for entry, rows in found if not rows.empty))
 
 
 def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
     columns = _columns(rows)
     names = list(dict.fromkeys(rows["definition"]))
-    width = min(WIDEST, (WIDTH - NAMES - MARGIN) / len(columns))
-    crowded = len({column.year for column in columns}) < len(columns)
+    width = min(WIDEST, (style.WIDTH - NAMES - style.MARGIN) / len(columns))
+    crowded = len({year for year, _ in columns}) < len(columns)
     head = (0.85 if width < 0.42 else 0.42) + 0.16 * (crowded and width >= 0.42)
     title, subtitle = _title(entry, rows, drawable(quoted(sentence)))
     with styled():
@@ -86,21 +56,20 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
         own = str(rows.loc[rows["own"], "definition"].iloc[0])
         for line, name in enumerate(names):
             mine = name == own
-            room = NAMES - MARGIN - 0.18
+            room = NAMES - style.MARGIN - 0.18
             size = size_for(drawable(name), room, 8.5, least=7, bold=mine)
             label = fit(drawable(name), room, size, bold=mine)
             write(
-                axes, label, (0, line + MIDDLE), (-7, 0), scale=ROW, ha="right", va="center_baseline", size=size,
-                color=COMPUTED if mine else INK, weight="bold" if mine else "normal",
+                axes, label, (0, line + MIDDLE), (-7, 0), scale=style.ROW, ha="right", va="center_baseline", size=size,
+                color=style.COMPUTED if mine else style.INK, weight="bold" if mine else "normal",
             )  # fmt: skip
-            for number, column in enumerate(columns):
-                if column.snapshot_id is not None:
-                    _cell(axes, entry, number, line, cells[name, column.snapshot_id], width)
-        for number, column in enumerate(columns):
-            if column.snapshot_id is None:
-                axes.add_patch(
-                    Rectangle((number - 0.5 + 0.04, 0), 0.92, len(names) + 0.3, color=GAP, linewidth=0, zorder=0)
-                )
+            for number, (_, stored) in enumerate(columns):
+                if stored is not None:
+                    _cell(axes, entry, number, line, cells[name, stored.snapshot_id], width)
+        for number, (_, stored) in enumerate(columns):
+            if stored is None:
+                high = len(names) + 0.3
+                axes.add_patch(Rectangle((number - 0.5 + 0.04, 0), 0.92, high, color=style.GAP, linewidth=0, zorder=0))
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(names) + 0.4, 0)
         axes.set_axis_off()
@@ -112,7 +81,7 @@ def _title(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
     label = drawable(entry.label, instead=entry.kpi_id)
     finding, _, remark = sentence.partition(". ")
     title = f"{label}: {finding.removesuffix('.')}"
-    if not fit(title, WIDTH - 2 * MARGIN, 13, lines=3, bold=True).endswith("…"):
+    if not fit(title, style.WIDTH - 2 * style.MARGIN, 13, lines=3, bold=True).endswith("…"):
         return title, remark
     own = rows[rows["own"]]
     fits = int((own["match"] == EXACT).sum())
@@ -123,54 +92,49 @@ def _title(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
 def _columns(rows: pd.DataFrame) -> list[_Column]:
     """The stored values by year, and the years in between that have none."""
     stored = rows.drop_duplicates("snapshot_id").sort_values(["year", "snapshot_id"])
-    found = []
+    found: list[_Column] = []
     for year in range(int(stored["year"].min()), int(stored["year"].max()) + 1):
-        of_year = stored[stored["year"] == year]
-        if of_year.empty:
-            found.append(_Column(year, "", None, None, False))
-        found += [
-            _Column(year, str(row.source), int(row.snapshot_id), float(row.stored), bool(row.withheld))
-            for row in of_year.itertuples()
-        ]
+        of_year = list(stored[stored["year"] == year].itertuples())
+        found += [(year, row) for row in of_year or [None]]
     return found
 
 
 def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
     """The years and the stored values, above the definitions."""
     upright = width < 0.42
-    above: dict[str, Any] = {"scale": COLUMN, "ha": "center", "va": "bottom"}
-    several = [column.year for column in columns]
-    for number, column in enumerate(columns):
-        stored = "" if column.stored is None else FEW if column.withheld else amount(column.stored, entry.unit)
+    above: dict[str, Any] = {"scale": style.COLUMN, "ha": "center", "va": "bottom"}
+    years = [year for year, _ in columns]
+    for number, (year, row) in enumerate(columns):
+        stored = "" if row is None else FEW if row.withheld else amount(row.stored, entry.unit)
         if upright:
-            text = f"{column.year}   {stored}"
-            write(axes, text, (number, 1), (0, 3), size=7, rotation=90, color=STORED, **above)
+            text = f"{year}   {stored}"
+            write(axes, text, (number, 1), (0, 3), size=7, rotation=90, color=style.STORED, **above)
             continue
         size = size_for(stored, width - 0.06, 8.5, bold=True)
-        write(axes, stored, (number, 1), (0, 4), size=size, color=STORED, weight="bold", **above)
-        write(axes, str(column.year), (number, 1), (0, 18), size=8, color=MUTED, **above)
-        if several.count(column.year) > 1:
-            source = fit(drawable(column.source.replace("_", " ")), width - 0.02, 5.5, lines=2)
-            write(axes, source, (number, 1), (0, 29), size=5.5, color=MUTED, linespacing=0.95, **above)
-    look = {"size": 8.5, "color": STORED, "weight": "bold"}
-    write(axes, "stored", (0, 1), (-7, 4), scale=WHOLE, ha="right", va="bottom", **look)
-    axes.plot([0, 1], [1, 1], transform=axes.transAxes, color=RULE, linewidth=0.8, clip_on=False)
+        write(axes, stored, (number, 1), (0, 4), size=size, color=style.STORED, weight="bold", **above)
+        write(axes, str(year), (number, 1), (0, 18), size=8, color=style.MUTED, **above)
+        if row is not None and years.count(year) > 1:
+            source = fit(drawable(row.source.replace("_", " ")), width - 0.02, 5.5, lines=2)
+            write(axes, source, (number, 1), (0, 29), size=5.5, color=style.MUTED, linespacing=0.95, **above)
+    look = {"size": 8.5, "color": style.STORED, "weight": "bold"}
+    write(axes, "stored", (0, 1), (-7, 4), scale=style.WHOLE, ha="right", va="bottom", **look)
+    axes.plot([0, 1], [1, 1], transform=axes.transAxes, color=style.RULE, linewidth=0.8, clip_on=False)
 
 
 def _cell(axes: Axes, entry: Kpi, number: int, line: int, row: Any, width: float) -> None:
     """What the definition yields: filled if it equals the stored value, framed if it does when rounded."""
     text = FEW if row.withheld and row.value == row.value else amount(row.value, entry.unit)
-    look: dict[str, Any] = {"color": MUTED}
+    look: dict[str, Any] = {"color": style.MUTED}
     if row.match:
         inset = min(0.025 / width, 0.08)
         exact = row.match == EXACT
         box = FancyBboxPatch(
             (number - 0.5 + inset, line + MIDDLE - 0.41), 1 - 2 * inset, 0.82,
-            boxstyle="square,pad=0", facecolor=STORED if exact else PAPER, edgecolor=STORED, linewidth=1.0,
-            linestyle="-" if exact else (0, (2, 1.5)), zorder=2,
+            boxstyle="square,pad=0", facecolor=style.STORED if exact else style.PAPER, edgecolor=style.STORED,
+            linewidth=1.0, linestyle="-" if exact else (0, (2, 1.5)), zorder=2,
         )  # fmt: skip
         axes.add_patch(box)
-        look = {"color": PAPER, "weight": "bold"} if exact else {"color": STORED}
+        look = {"color": style.PAPER, "weight": "bold"} if exact else {"color": style.STORED}
     if width < 0.3:
         text = {EXACT: "", ROUNDED: "≈"}.get(row.match, "·")
     elif row.match == EXACT and row.detail and width > 0.6:
@@ -184,15 +148,13 @@ def _notes(rows: pd.DataFrame, columns: list[_Column], width: float) -> list[str
     if (rows["match"] == ROUNDED).any():
         said.append("Dashed: only when rounded.")
     said.append("Orange: what is computed here.")
-    if any(column.snapshot_id is None for column in columns):
+    if any(row is None for _, row in columns):
         said.append("Gray years: nothing stored.")
     if width < 0.3:
         said.append("Dot: a different value.")
     details = rows[(rows["match"] == EXACT) & (rows["detail"] != "")].drop_duplicates("year")
     if len(details):
-        said.append(
-            "Up to the end of: " + ", ".join(f"{row.detail} ({row.year})" for row in details.itertuples()) + "."
-        )
+        said.append(f"Up to the end of: {', '.join(f'{row.detail} ({row.year})' for row in details.itertuples())}.")
     if rows["withheld"].any():
         said.append(f"{FEW}: {WITHHELD}.")
     return [" ".join(said)]

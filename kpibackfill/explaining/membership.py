@@ -56,15 +56,9 @@ def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -
     found = []
     for day, kind, source, number, joined in rows:
         named = MONTH.match(day)
-        found.append(
-            Joins(
-                int(named[1]) * 12 + int(named[2]) - 1 if named else UNDATED,
-                kind.decode("utf-8", "replace").lower(),
-                text_of(source or b""),
-                int(number),
-                None if joined is None else int(joined),
-            )
-        )
+        month = int(named[1]) * 12 + int(named[2]) - 1 if named else UNDATED
+        kind, source = kind.decode("utf-8", "replace").lower(), text_of(source or b"")
+        found.append(Joins(month, kind, source, int(number), None if joined is None else int(joined)))
     return found
 
 

@@ -112,14 +112,13 @@ def explains(kpi_id: str) -> Callable[[Explain], Explain]:
 
 
 def explanation_of(kpi_id: str) -> Explain | None:
-    """The function that explains the KPI, if one is registered."""
     load_built_in()
     return _explains.get(kpi_id)
 
 
 def load_built_in() -> None:
     """Have the built-in explanations and comparisons registered."""
-    for name in ("membership", "workshops", "workshop_definitions", "evaluations", "rates"):
+    for name in ("membership", "workshops", "evaluations", "rates"):
         importlib.import_module(f"kpibackfill.explaining.{name}")
 
 

@@ -9,25 +9,17 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from kpibackfill import tables
 from kpibackfill.database.expressions import exact, flag, same_text, start, windowed
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.alternatives import DECEMBER, Alternatives, compares, shifted
 from kpibackfill.explaining.parts import Explained, Parts, explains
-from kpibackfill.explaining.registrations import EventTypes, counts
+from kpibackfill.explaining.registrations import EventTypes, counts, registered
 from kpibackfill.explaining.windows import local_spans
 from kpibackfill.kpis import ethnicity, instructors
 from kpibackfill.kpis.ethnicity import Answers, is_bipoc
 from kpibackfill.kpis.registry import SiteAt, Window
-from kpibackfill.tables import (
-    contact,
-    event,
-    event_instructor,
-    participant,
-    participant_status,
-    uf_match,
-    user,
-    user_role,
-)
+from kpibackfill.tables import contact, event, event_instructor, participant
 
 _WHITE_TOO = re.compile(rb"white|caucasian", re.IGNORECASE)
 
@@ -115,23 +107,21 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
         "ticketed counted no test active": ticketed & counted & no_test & is_active,
         "any counted no test active": counted & no_test & is_active,
     }
-    registered = (
-        sa.select(events.c.window_id, participant.c.contact_id, *_flags(conditions))
-        .join_from(participant, events, events.c.id == participant.c.event_id)
-        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
+    people = (
+        registered(events, events.c.window_id, participant.c.contact_id, *_flags(conditions))
         .group_by(events.c.window_id, participant.c.contact_id)
         .subquery("registered")
     )
     answer = _greatest(answers)
     person = (
         sa.select(
-            *(column for column in registered.c if column.name != "contact_id"),
+            *(column for column in people.c if column.name != "contact_id"),
             sa.case((flag(contact.c.is_deleted) == 0, 1), else_=0).label("here"),
             answer.c.answer,
         )
-        .select_from(registered)
-        .outerjoin(contact, contact.c.id == registered.c.contact_id)
-        .outerjoin(answer, answer.c.entity_id == registered.c.contact_id)
+        .select_from(people)
+        .outerjoin(contact, contact.c.id == people.c.contact_id)
+        .outerjoin(answer, answer.c.entity_id == people.c.contact_id)
         .subquery("person")
     )
     return _people(connection, person, ethnicity.SEPARATORS)
@@ -161,8 +151,8 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         .subquery("named")
     )
     roles = (
-        sa.select(user_role.c.entity_id)
-        .where(same_text(user_role.c.roles_target_id, site.settings.instructor_role))
+        sa.select(tables.user_role.c.entity_id)
+        .where(same_text(tables.user_role.c.roles_target_id, site.settings.instructor_role))
         .distinct()
         .subquery("roles")
     )
@@ -170,20 +160,20 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
     known = sa.case((flag(contact.c.is_deleted) == 0, answer.c.answer))
     held = [named.c[name] for name in conditions]
     states = {
-        "account": user.c.uid.is_not(None),
-        "enabled": flag(user.c.status) == 1,
+        "account": tables.user.c.uid.is_not(None),
+        "enabled": flag(tables.user.c.status) == 1,
         "role": roles.c.entity_id.is_not(None),
         "here": flag(contact.c.is_deleted) == 0,
     }
     person = (
         sa.select(named.c.window_id, *held, *_flags(states), sa.func.max(known, type_=exact.type).label("answer"))
         .select_from(named)
-        .outerjoin(user, user.c.uid == named.c.uid)
-        .outerjoin(roles, roles.c.entity_id == user.c.uid)
-        .outerjoin(uf_match, uf_match.c.uf_id == user.c.uid)
-        .outerjoin(contact, contact.c.id == uf_match.c.contact_id)
+        .outerjoin(tables.user, tables.user.c.uid == named.c.uid)
+        .outerjoin(roles, roles.c.entity_id == tables.user.c.uid)
+        .outerjoin(tables.uf_match, tables.uf_match.c.uf_id == tables.user.c.uid)
+        .outerjoin(contact, contact.c.id == tables.uf_match.c.contact_id)
         .outerjoin(answer, answer.c.entity_id == contact.c.id)
-        .group_by(named.c.window_id, named.c.uid, *held, exact(user.c.name), exact(contact.c.display_name))
+        .group_by(named.c.window_id, named.c.uid, *held, exact(tables.user.c.name), exact(contact.c.display_name))
         .subquery("person")
     )
     return _people(connection, person, instructors.SEPARATORS)

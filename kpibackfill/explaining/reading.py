@@ -27,11 +27,11 @@ FIRST_YEAR, LAST_YEAR = 1000, 9998
 class Stored(NamedTuple):
     """A stored value with its snapshot."""
 
+    year: int
     snapshot_id: int
     snapshot_date: str
     source: str
     value: float
-    year: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,6 @@ class Opened:
     sources_connection: Connection
 
     def connection(self, entry: Kpi) -> RecordedConnection:
-        """The connection that the KPI reads from."""
         return RecordedConnection(self.store_connection if entry.reads_store else self.sources_connection)
 
     def values(self, entry: Kpi, windows: Sequence[Window]) -> dict[int, Value]:
@@ -56,7 +55,7 @@ class Opened:
     def stored_rows(self, kpi_id: str) -> list[Stored]:
         """The stored values of a KPI, in the order of their snapshots."""
         return [
-            Stored(row.snapshot_id, row.snapshot_date, one_line(row.source), float(image.metric_value), row.year)
+            Stored(row.year, row.snapshot_id, row.snapshot_date, one_line(row.source), float(image.metric_value))
             for row in self.snapshots.itertuples()
             if (image := self.stored.get((row.snapshot_id, kpi_id))) is not None
         ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -13,6 +15,8 @@ from kpibackfill.explaining.windows import local_spans
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import event, option_value, participant, participant_status
 from kpibackfill.text import one_line
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +39,24 @@ def counts() -> sa.ColumnElement[int]:
     return sa.case((flag(participant_status.c.is_counted) == 1, 1), else_=0)
 
 
+def registered(events: sa.FromClause, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """A SELECT from the registrations for these events, with their statuses."""
+    return (
+        sa.select(*columns)
+        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
+    )
+
+
 def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> list[Group]:
     """The registrations for events that start in the windows, of any status and type."""
     if not windows:
         return []
     active = sa.case((flag(event.c.is_active) == 1, 1), else_=0).label("active")
     events = windowed([event.c.id, event.c.event_type_id, active], start(), local_spans(windows))
-    single = (
-        sa.select(
-            events.c.window_id,
-            events.c.event_type_id,
-            counts().label("counted"),
-            sa.case((flag(participant.c.is_test) == 0, 0), else_=1).label("test"),
-            events.c.active,
-        )
-        .join_from(participant, events, events.c.id == participant.c.event_id)
-        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
-        .subquery("single")
-    )
+    test = sa.case((flag(participant.c.is_test) == 0, 0), else_=1).label("test")
+    columns = (events.c.window_id, events.c.event_type_id, counts().label("counted"), test, events.c.active)
+    single = registered(events, *columns).subquery("single")
     rows = connection.execute(sa.select(*single.c, sa.func.count()).group_by(*single.c))
     return [Group(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), int(row[5])) for row in rows]
 
@@ -83,7 +87,6 @@ class EventTypes:
         return self._having(lambda label: _folded(label) in self._instructors)
 
     def name(self, type_id: int | None) -> str:
-        """The type's name for people."""
         if type_id is None:
             return "no type"
         labels = sorted(self._labels.get(type_id, ()))
@@ -100,6 +103,14 @@ def text_of(label: bytes) -> str:
 
 def total(groups: Iterable[Group]) -> int:
     return sum(group.number for group in groups)
+
+
+def numbers(groups: Iterable[Group], key: Callable[[Group], K]) -> Counter[K]:
+    """The registrations, summed by a key."""
+    found = Counter[K]()
+    for group in groups:
+        found[key(group)] += group.number
+    return found
 
 
 def _folded(text: bytes) -> bytes:

@@ -7,38 +7,21 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from kpibackfill.explaining.account import NO_PARTS, Account, Step
+from kpibackfill.explaining.explanation import NO_PARTS, Explanation, Step
 from kpibackfill.explaining.parts import Explained, Parts
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount
+from kpibackfill.plots import style
 from kpibackfill.plots.figures import Drawing, Figures
-from kpibackfill.plots.style import (
-    COMPUTED,
-    GAP,
-    INK,
-    MARGIN,
-    MUTED,
-    PAPER,
-    ROW,
-    STORED,
-    WHOLE,
-    WIDTH,
-    Sheet,
-    drawable,
-    fit,
-    sheet,
-    size_for,
-    styled,
-    write,
-)
+from kpibackfill.plots.style import Sheet, drawable, fit, sheet, size_for, styled, write
 from kpibackfill.text import count
 
 NAMES, BAR, PANEL, MOST = 3.3, 0.26, 1.15, 14  # inches: reasons, a bar, a panel of parts; bars that a panel names
-ACROSS, GAP_ABOVE = WIDTH - NAMES - MARGIN - 0.9, 0.42
+ACROSS, GAP_ABOVE = style.WIDTH - NAMES - style.MARGIN - 0.9, 0.42
 TINT = "#d98a5c"  # of what is computed: a part of it
 MONTHS = ("J", "F", "M", "A", "M", "J", "J", "A", "S", "O", "N", "D")
 
 
-def plot_explanation(explanation: Account) -> Figures:
+def plot_explanation(explanation: Explanation) -> Figures:
     """Draw how the value comes about, and its parts below.
 
     Parameters
@@ -62,7 +45,7 @@ def plot_explanation(explanation: Account) -> Figures:
             _draw_steps(axes, steps, explanation.stored["value"].tolist() if explained.arrives_at == "value" else [])
         top = BAR * len(steps) - (0 if steps else 0.15)
         for parts, tall in zip(panels, heights, strict=True):
-            _draw_panel(page, parts, top, tall, NAMES if steps or not all(map(_is_months, panels)) else MARGIN)
+            _draw_panel(page, parts, top, tall, NAMES if steps or not all(map(_is_months, panels)) else style.MARGIN)
             top += tall
     return Figures((Drawing("waterfall", page.figure, _alternative(explanation, entry.label)),))
 
@@ -75,9 +58,9 @@ def _panels(explained: Explained) -> list[Parts]:
 
 LOOKS: Mapping[str, dict[str, Any]] = {
     "considered": {"facecolor": "#8b939b", "edgecolor": "#8b939b"},
-    "out": {"facecolor": PAPER, "edgecolor": "#8b939b", "hatch": "////"},
-    "in": {"facecolor": PAPER, "edgecolor": COMPUTED},
-    "remains": {"facecolor": COMPUTED, "edgecolor": COMPUTED},
+    "out": {"facecolor": style.PAPER, "edgecolor": "#8b939b", "hatch": "////"},
+    "in": {"facecolor": style.PAPER, "edgecolor": style.COMPUTED},
+    "remains": {"facecolor": style.COMPUTED, "edgecolor": style.COMPUTED},
 }
 
 
@@ -87,20 +70,18 @@ def _draw_steps(axes: Axes, steps: list[Step], stored: list[float]) -> None:
         low, high = sorted((step.start, step.end))
         axes.barh(line, high - low, left=low, height=0.68, linewidth=0.8, **LOOKS[step.kind])
         if line + 1 < len(steps):
-            axes.plot([step.end, step.end], [line + 0.34, line + 0.66], color=MUTED, linewidth=0.8)
+            axes.plot([step.end, step.end], [line + 0.34, line + 0.66], color=style.MUTED, linewidth=0.8)
         bold = step.kind in ("considered", "remains")
         side = (max(high, *stored), 12) if step.kind == "remains" and stored else (high, 5)
-        look = {
-            "color": COMPUTED if step.kind == "remains" else INK,
-            "weight": "bold" if bold else "normal",
-            "va": "center_baseline",
-        }
+        color = style.COMPUTED if step.kind == "remains" else style.INK
+        look = {"color": color, "weight": "bold" if bold else "normal", "va": "center_baseline"}
         write(axes, step.text, (side[0], line), (side[1], 0), size=8.5, **look)
-        label, room = drawable(step.label), NAMES - MARGIN - 0.15
+        label, room = drawable(step.label), NAMES - style.MARGIN - 0.15
         size = size_for(label, room, 8.5, least=7, bold=bold)
-        write(axes, fit(label, room, size, bold=bold), (0, line), (-7, 0), scale=ROW, ha="right", size=size, **look)
+        name = fit(label, room, size, bold=bold)
+        write(axes, name, (0, line), (-7, 0), scale=style.ROW, ha="right", size=size, **look)
     axes.scatter(
-        stored, [len(steps) - 1] * len(stored), s=70, facecolor="none", edgecolor=STORED, linewidth=1.6, zorder=4,
+        stored, [len(steps) - 1] * len(stored), s=70, facecolor="none", edgecolor=style.STORED, linewidth=1.6, zorder=4,
         clip_on=False,
     )  # fmt: skip
     axes.set_xlim(0, largest)
@@ -124,7 +105,7 @@ def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float, left: float)
     else:
         axes = page.axes(left, top + GAP_ABOVE, ACROSS, tall - GAP_ABOVE)
         _bars(axes, parts)
-    write(axes, parts.title, (0, 1), (0, 6), scale=WHOLE, size=8.5, color=MUTED, va="bottom")
+    write(axes, parts.title, (0, 1), (0, 6), scale=style.WHOLE, size=8.5, color=style.MUTED, va="bottom")
 
 
 def _columns(axes: Axes, parts: Parts) -> None:
@@ -133,8 +114,8 @@ def _columns(axes: Axes, parts: Parts) -> None:
     largest = max(numbers.values(), default=0) or 1
     for month in range(1, 13):
         if month not in numbers:
-            axes.bar(month, largest * 1.02, width=0.86, color=GAP)
-            axes.text(month, largest * 0.5, "none", rotation=90, ha="center", va="center", size=7.5, color=MUTED)
+            axes.bar(month, largest * 1.02, width=0.86, color=style.GAP)
+            axes.text(month, largest * 0.5, "none", rotation=90, ha="center", va="center", size=7.5, color=style.MUTED)
             continue
         axes.bar(month, numbers[month], width=0.72, color=TINT)
         at = (month, numbers[month])
@@ -158,14 +139,14 @@ def _bars(axes: Axes, parts: Parts) -> None:
         axes.barh(line, value, height=0.66, color=TINT)
         share = f"  ({value / whole * 100:.0f} %)" if whole and len(items) > 1 else ""
         write(axes, f"{value:,.0f}{share}", (value, line), (5, 0), va="center_baseline", size=8)
-        name = fit(drawable(label), NAMES - MARGIN - 0.12, 8)
-        write(axes, name, (0, line), (-7, 0), scale=ROW, ha="right", va="center_baseline", size=8)
+        name = fit(drawable(label), NAMES - style.MARGIN - 0.12, 8)
+        write(axes, name, (0, line), (-7, 0), scale=style.ROW, ha="right", va="center_baseline", size=8)
     axes.set_xlim(0, largest)
     axes.set_ylim(len(items) - 0.5, -0.5)
     axes.set_axis_off()
 
 
-def _title(explanation: Account) -> str:
+def _title(explanation: Explanation) -> str:
     label = drawable(explanation.kpi.label, instead=explanation.kpi.kpi_id)
     if explanation.withheld:
         return f"{label} {explanation.year}: {FEW} people reported, {NOT_FOR_PUBLICATION}"
@@ -175,7 +156,7 @@ def _title(explanation: Account) -> str:
     return f"{label} {explanation.year}: {value}{_rule(explanation)}"
 
 
-def _rule(explanation: Account) -> str:
+def _rule(explanation: Explanation) -> str:
     """How the value follows from its parts, in a few words."""
     explained = explanation.explained or Explained()
     kinds = {parts.by: parts.values for parts in explained.parts}
@@ -193,7 +174,7 @@ def _rule(explanation: Account) -> str:
     return ""
 
 
-def _subtitle(explanation: Account) -> str:
+def _subtitle(explanation: Explanation) -> str:
     if explanation.withheld:
         return ""
     stored = [
@@ -202,7 +183,7 @@ def _subtitle(explanation: Account) -> str:
     return f"Stored: {', '.join(stored)}" if stored else "Nothing is stored."
 
 
-def _notes(explanation: Account, steps: list[Step]) -> list[str]:
+def _notes(explanation: Explanation, steps: list[Step]) -> list[str]:
     said = []
     if any(step.kind == "out" for step in steps):
         said.append("Hatched: left out, for the first reason that applies.")
@@ -214,7 +195,7 @@ def _notes(explanation: Account, steps: list[Step]) -> list[str]:
     return [" ".join(said), *explanation.problems, *(drawable(text) for text in (*explanation.warnings, *notes))]
 
 
-def _alternative(explanation: Account, label: str) -> str:
+def _alternative(explanation: Explanation, label: str) -> str:
     said = [f"Waterfall. {_title(explanation)}. {_subtitle(explanation)}"]
     explained = explanation.explained
     if explained is not None and not explanation.withheld:

@@ -1,4 +1,4 @@
-"""The windows that explanations work with: years, their months, and where both lie in a column of times."""
+"""The windows that explanations work with: years and their months."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from kpibackfill.database.expressions import Span, after
-from kpibackfill.kpis.registry import Cadence, SiteAt, Window
+from kpibackfill.kpis.registry import Cadence, Window
 
 
 def year_window(year: int) -> Window:
@@ -45,9 +45,3 @@ def month_name(number: int) -> str:
 def local_spans(windows: Iterable[Window]) -> list[Span]:
     """The windows over a column of local times."""
     return [(window.window_id, window.start, after(window.end)) for window in windows]
-
-
-def unix_spans(windows: Iterable[Window], site: SiteAt) -> list[Span]:
-    """The windows over a column of unix times."""
-    spans = [(window.window_id, site.unix(window.start), site.unix(after(window.end))) for window in windows]
-    return [span for span in spans if span[1] < span[2]]

@@ -1,28 +1,32 @@
-"""How attendees and first-timers come about."""
+"""Attendees and first-timers: how they come about, and their alternative definitions."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import (
-    Span,
-    counted,
-    event_options,
-    has_word,
-    is_option,
-    one_spelling,
-    start,
-    windowed,
-)
+from kpibackfill.database import expressions
+from kpibackfill.database.expressions import Span, counted, flag, one_spelling, start, windowed
 from kpibackfill.database.query_log import RecordedConnection
+from kpibackfill.explaining.alternatives import DECEMBER, UNTIL, Alternatives, Rule, by_months, compares, grid, until
 from kpibackfill.explaining.parts import Explained, Parts, explains
-from kpibackfill.explaining.registrations import EventTypes, Group, counts, registrations, text_of, total
+from kpibackfill.explaining.registrations import (
+    EventTypes,
+    Group,
+    counts,
+    numbers,
+    registered,
+    registrations,
+    text_of,
+    total,
+)
 from kpibackfill.explaining.windows import month_name, month_windows, months_of
 from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.kpis.workshops import finished
-from kpibackfill.tables import event, option_value, participant, participant_status
+from kpibackfill.tables import event, option_value, participant
 from kpibackfill.text import count
 
 MOST_TYPES = 8
@@ -43,18 +47,14 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
     left_out = {"current month and later": total(groups) - total(in_time)} if len(done) < len(months) else {}
     left_out |= _other_types([group for group in in_time if group.event_type_id not in ticketed], types)
     left_out["not counted, by status"] = total(of_type) - total(counting)
-    by_month = Counter[int]()
-    by_type = Counter({types.name(type_id): 0 for type_id in sorted(ticketed)})
-    by_kind = Counter({"ordinary": 0})
-    for group in counting:
-        by_month[group.window_id] += group.number
-        by_type[types.name(group.event_type_id)] += group.number
-        by_kind[_kind(group)] += group.number
+    by_month = numbers(counting, lambda group: group.window_id)
+    by_type = dict.fromkeys(map(types.name, sorted(ticketed)), 0)
+    by_type |= numbers(counting, lambda group: types.name(group.event_type_id))
     return Explained(
         [
             Parts("month", {month_name(number): by_month[number] for number in sorted(done)}),
             Parts("event type", by_type),
-            Parts("registration", by_kind),
+            Parts("registration", {"ordinary": 0} | numbers(counting, _kind)),
         ],
         left_out,
         considered=total(groups),
@@ -65,13 +65,11 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
 
 def _other_types(groups: list[Group], types: EventTypes) -> dict[str, int]:
     """Registrations of other types, by type; the smallest types together."""
-    numbers = Counter[str]()
-    for group in groups:
-        numbers[types.name(group.event_type_id)] += group.number
-    named = numbers.most_common(MOST_TYPES if len(numbers) > MOST_TYPES + 1 else None)
+    by_type = numbers(groups, lambda group: types.name(group.event_type_id))
+    named = by_type.most_common(MOST_TYPES if len(by_type) > MOST_TYPES + 1 else None)
     found = {f"event type: {name}": number for name, number in named}
-    if rest := numbers.total() - sum(found.values()):
-        found[f"event type: {count(len(numbers) - len(named), 'other')}"] = rest
+    if rest := by_type.total() - sum(found.values()):
+        found[f"event type: {count(len(by_type) - len(named), 'other')}"] = rest
     return found
 
 
@@ -125,13 +123,12 @@ def _registered(connection: RecordedConnection, span: Span) -> tuple[int, int, i
     first = _first_registration()
     events = windowed([event.c.id], start(), [span])
     person = (
-        sa.select(
+        registered(
+            events,
             participant.c.contact_id,
             sa.func.max(counts()).label("counts"),
             sa.func.min(first.c.start, type_=start().type).label("start"),
         )
-        .join_from(participant, events, events.c.id == participant.c.event_id)
-        .outerjoin(participant_status, participant_status.c.id == participant.c.status_id)
         .outerjoin(first, first.c.contact_id == participant.c.contact_id)
         .group_by(participant.c.contact_id)
         .subquery("person")
@@ -161,11 +158,11 @@ def _first_registration() -> sa.Subquery:
 def _began(first: sa.Subquery, site: SiteAt, months: list[Span]) -> sa.Subquery:
     """The people whose first registration was in one of the months, once for each kind of workshop they began with, or
     once without a label: ``window_id, contact_id, label``."""
-    options = event_options(has_word(option_value.c.label, site.settings.workshop_word))
+    options = expressions.event_options(expressions.has_word(option_value.c.label, site.settings.workshop_word))
     types = sa.select(event.c.event_type_id).distinct().subquery()
     labels = (
         sa.select(types.c.event_type_id, options.c.label)
-        .join_from(types, options, is_option(types.c.event_type_id, options))
+        .join_from(types, options, expressions.is_option(types.c.event_type_id, options))
         .subquery("labels")
     )
     workshops = (
@@ -178,12 +175,138 @@ def _began(first: sa.Subquery, site: SiteAt, months: list[Span]) -> sa.Subquery:
     inside = windowed([first.c.contact_id, first.c.start], first.c.start, months)
     return (
         sa.select(inside.c.window_id, inside.c.contact_id, workshops.c.label)
-        .join_from(
-            inside,
-            workshops,
-            (workshops.c.contact_id == inside.c.contact_id) & (workshops.c.start == inside.c.start),
-            isouter=True,
-        )
+        .select_from(inside)
+        .outerjoin(workshops, (workshops.c.contact_id == inside.c.contact_id) & (workshops.c.start == inside.c.start))
         .distinct()
         .subquery("began")
     )
+
+
+@compares("workshop_attendees", own="ticketed")
+def other_attendees(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Other events, other registrations, people instead, or other months."""
+    types = EventTypes(connection, site)
+    ticketed, workshops = set(types.ticketed()), set(types.workshops())
+    months = grid(windows)
+    done = {span[0] for span in finished(site, months)}
+    groups = registrations(connection, [month for month in months if month.window_id in done])
+    people = _people_by_window(connection, site, windows, types)
+
+    def number(of_types: set[int] | None, *, every_status: bool = False, regular: bool = False) -> Rule:
+        wanted = [group for group in groups if of_types is None or group.event_type_id in of_types]
+        wanted = [group for group in wanted if every_status or group.counted]
+        wanted = [group for group in wanted if not regular or (group.active and not group.test)]
+        by_month = numbers(wanted, lambda group: group.window_id)
+        return lambda months: float(sum(by_month[month] for month in months))
+
+    own, every = number(ticketed), number(workshops)
+    rules = {
+        "all workshops": every,
+        "events of every type": number(None),
+        "without tests and inactive events": number(ticketed, regular=True),
+        "all workshops, without tests and inactive events": number(workshops, regular=True),
+        "every status": number(ticketed, every_status=True),
+        "all workshops, every status": number(workshops, every_status=True),
+    }
+    return {
+        **{words: by_months(windows, rule) for words, rule in rules.items()},
+        "people, not registrations": {window.window_id: people[window.window_id][0] for window in windows},
+        "all workshops, people": {window.window_id: people[window.window_id][1] for window in windows},
+        DECEMBER: by_months(windows, own, -1),
+        f"all workshops, {DECEMBER}": by_months(windows, every, -1),
+        UNTIL: until(windows, own),
+    }
+
+
+def _people_by_window(
+    connection: RecordedConnection, site: SiteAt, windows: Sequence[Window], types: EventTypes
+) -> dict[int, tuple[int, int]]:
+    """The different people with a counted registration for a ticketed workshop, and for any workshop."""
+    found = {window.window_id: (0, 0) for window in windows}
+    spans = finished(site, windows)
+    if not spans:
+        return found
+    events = windowed([event.c.id, event.c.event_type_id], start(), spans)
+    ticketed, workshops = (events.c.event_type_id.in_(ids) for ids in (types.ticketed(), types.workshops()))
+    rows = connection.execute(
+        sa.select(
+            events.c.window_id,
+            sa.func.count(sa.case((ticketed, participant.c.contact_id)).distinct()),
+            sa.func.count(sa.case((workshops, participant.c.contact_id)).distinct()),
+        )
+        .join_from(participant, events, events.c.id == participant.c.event_id)
+        .where(counted())
+        .group_by(events.c.window_id)
+    )
+    return found | {window_id: (int(of_ticketed), int(of_workshops)) for window_id, of_ticketed, of_workshops in rows}
+
+
+@compares("total_first_time_workshop_participants", own="first registration for a workshop, once per kind")
+def other_first_timers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
+    """Other first registrations, or other months."""
+
+    def number(by_month: Mapping[int, int]) -> Rule:
+        return lambda months: float(sum(by_month.get(month, 0) for month in months))
+
+    rules = {words: number(by_month) for words, by_month in _firsts(connection, site, grid(windows)).items()}
+    each_once = rules["came first to a workshop, each person once"]
+    return {
+        **{words: by_months(windows, rule) for words, rule in rules.items()},
+        f"each person once, {DECEMBER}": by_months(windows, each_once, -1),
+        f"each person once, {UNTIL}": until(windows, each_once),
+    }
+
+
+def _firsts(connection: RecordedConnection, site: SiteAt, months: Sequence[Window]) -> dict[str, dict[int, int]]:
+    """By definition and month, the people whose first registration of some kind is in that month.
+
+    One statement reads when each person first came in each of these ways.
+    """
+    types, spans = EventTypes(connection, site), finished(site, months)
+    active = flag(event.c.is_active) == 1
+    every = (
+        registered(
+            event,
+            participant.c.contact_id,
+            one_spelling(start()).label("start"),
+            counts().label("counts"),
+            sa.case(((counts() == 1) & (flag(participant.c.is_test) == 0) & active, 1), else_=0).label("regular"),
+            sa.case((event.c.event_type_id.in_(types.workshops()), 1), else_=0).label("workshop"),
+            sa.case((event.c.event_type_id.in_(types.ticketed()), 1), else_=0).label("ticketed"),
+        )
+        .where(event.c.start_date.is_not(None))
+        .subquery("every")
+    )
+    kinds: dict[str, tuple[sa.ColumnElement[bool], sa.ColumnElement[bool] | None]] = {
+        "came first to a workshop, each person once": (every.c.counts == 1, every.c.workshop == 1),
+        "came first to a ticketed workshop": (every.c.counts == 1, every.c.ticketed == 1),
+        "first time at any event": (every.c.counts == 1, None),
+        "first workshop, whatever came before": ((every.c.counts == 1) & (every.c.workshop == 1), None),
+        "first ticketed workshop, whatever came before": ((every.c.counts == 1) & (every.c.ticketed == 1), None),
+        "first registration of every status, a workshop": (sa.true(), every.c.workshop == 1),
+        "without tests and inactive events": (every.c.regular == 1, every.c.workshop == 1),
+    }
+    found: dict[str, dict[int, int]] = {words: {} for words in kinds}
+    if not spans:
+        return found
+    # When each person first came, and when first for that type: they began with it if both are the same moment.
+    moments = []
+    for number, (came_by, begins) in enumerate(kinds.values()):
+        moments.append(_first(came_by, every.c.start, f"came_{number}"))
+        if begins is not None:
+            moments.append(_first(came_by & begins, every.c.start, f"began_{number}"))
+    people = sa.select(every.c.contact_id, *moments).group_by(every.c.contact_id).cte("people")
+    selects = []
+    for number, (words, (_, begins)) in enumerate(kinds.items()):
+        came = people.c[f"came_{number}"]
+        together = [] if begins is None else [came == people.c[f"began_{number}"]]
+        inside = windowed([people.c.contact_id], came, spans, *together)
+        columns = (sa.literal(words, sa.String(60)).label("words"), inside.c.window_id, sa.func.count())
+        selects.append(sa.select(*columns).group_by(inside.c.window_id))
+    for words, month, number in connection.execute(sa.union_all(*selects)):
+        found[words][month] = int(number)
+    return found
+
+
+def _first(condition: sa.ColumnElement[bool], moment: sa.ColumnElement[datetime], name: str) -> sa.Label[datetime]:
+    return sa.func.min(sa.case((condition, moment)), type_=start().type).label(name)

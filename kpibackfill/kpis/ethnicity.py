@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -57,7 +58,7 @@ def workshop_participants_bipoc(
     """Based on the people who reported their ethnicity, out of all participants."""
     answers = Answers(connection, site)
     if not windows or answers.missing:
-        return no_answers(windows, answers)
+        return answers.none(windows)
     spans = [(window.window_id, window.start, after(window.end)) for window in windows]
     workshop = is_type(has_word(option_value.c.label, site.settings.workshop_word))
     events = windowed([event.c.id], start(), spans, flag(event.c.is_active) == 1, workshop)
@@ -92,6 +93,10 @@ class Answers:
         self.table = demographics(name, column)
         self._text = sa.null() if column is None else self.table.c[column]
 
+    def none(self, windows: Iterable[Window]) -> list[Value]:
+        """No data for any window, with the reason."""
+        return [Value(window.window_id, None, warnings=[self.missing]) for window in windows]
+
     def greatest(self, contact_id: sa.ColumnElement[int]) -> sa.ScalarSelect[bytes]:
         """The contact's answer.
 
@@ -102,41 +107,26 @@ class Answers:
         return answer.where(self.table.c.entity_id == contact_id).scalar_subquery()
 
 
-def no_answers(windows: Iterable[Window], answers: Answers) -> list[Value]:
-    """No data for any window, with the reason why the site has no answers."""
-    return [Value(window.window_id, None, warnings=[answers.missing]) for window in windows]
-
-
 def rates(
-    connection: RecordedConnection,
-    windows: Iterable[Window],
-    person: sa.Subquery,
-    separators: re.Pattern[bytes],
+    connection: RecordedConnection, windows: Iterable[Window], person: sa.Subquery, separators: re.Pattern[bytes]
 ) -> list[Value]:
     """The share of BIPOC people among those who reported, from a row per person with ``window_id`` and ``answer``."""
     people = in_order(sa.select(person.c.window_id, person.c.answer, sa.func.count().label("number")))
     people = people.group_by(person.c.window_id, person.c.answer)
-    counts: dict[int, dict[bool | None, int]] = {}
+    counts: dict[int, Counter[bool | None]] = defaultdict(Counter)
     for row in connection.execute(people):
-        of_window = counts.setdefault(row.window_id, {})
-        kind = is_bipoc(row.answer or b"", separators)
-        of_window[kind] = of_window.get(kind, 0) + row.number
-    return [_rate(window, counts.get(window.window_id, {})) for window in windows]
+        counts[row.window_id][is_bipoc(row.answer or b"", separators)] += row.number
+    return [_rate(window, counts[window.window_id]) for window in windows]
 
 
-def _rate(window: Window, counts: Mapping[bool | None, int]) -> Value:
-    bipoc = counts.get(True, 0)
-    reported = bipoc + counts.get(False, 0)
+def _rate(window: Window, counts: Counter[bool | None]) -> Value:
+    reported = counts[True] + counts[False]
     few = [f"Fewer than {FEW_PEOPLE} people reported their ethnicity."] if 0 < reported < FEW_PEOPLE else []
-    return Value(window.window_id, bipoc / reported if reported else None, reported, sum(counts.values()), few)
+    return Value(window.window_id, counts[True] / reported if reported else None, reported, counts.total(), few)
 
 
 def is_bipoc(answer: bytes, separators: re.Pattern[bytes]) -> bool | None:
     """Whether a person with this answer is BIPOC; ``None`` if the answer reports nothing."""
     values = {value.strip(_BLANKS).lower() for value in separators.split(answer)}
-    reported = {value for value in values if value and not _is_unspecified(value)}
+    reported = {value for value in values if value and not any(part in value for part in _UNSPECIFIED)}
     return any(not any(part in value for part in _WHITE_PARTS) for value in reported) if reported else None
-
-
-def _is_unspecified(value: bytes) -> bool:
-    return any(part in value for part in _UNSPECIFIED)

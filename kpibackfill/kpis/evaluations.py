@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import after, exact, flag, same_text, windowed
+from kpibackfill.database.expressions import Span, after, exact, flag, same_text, windowed
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import submission, submission_data
@@ -17,6 +18,7 @@ from kpibackfill.text import count
 FEW_SCORES = 5
 """Fewer scores than this are worth a warning."""
 
+FINAL = flag(submission.c.in_draft) == 0
 _NUMBER = re.compile(rb"[ \t\n\r\v\f]*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[ \t\n\r\v\f]*")
 _NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
 
@@ -33,18 +35,10 @@ _NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
 )
 def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
     """Based on the scores, out of the submissions that are not drafts."""
-    spans = [(window.window_id, site.unix(window.start), site.unix(after(window.end))) for window in windows]
-    spans = [span for span in spans if span[1] < span[2]]
+    spans = unix_spans(windows, site)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
-    submissions = windowed(
-        [submission.c.sid],
-        submission.c.created,
-        spans,
-        same_text(submission.c.webform_id, site.settings.evaluation_webform),
-        flag(submission.c.in_draft) == 0,
-        distinct=False,
-    )
+    submissions = evaluations(site, spans, FINAL, distinct=False)
     answer = exact(submission_data.c.value)
     answers = (
         sa.select(submissions.c.window_id, answer.label("answer"), sa.func.count().label("number"))
@@ -55,6 +49,25 @@ def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequenc
     totals = sa.select(submissions.c.window_id, sa.null(), sa.func.count()).group_by(submissions.c.window_id)
     rows = connection.execute(answers.union_all(totals))
     return [_nps(window, [row for row in rows if row.window_id == window.window_id]) for window in windows]
+
+
+def unix_spans(windows: Iterable[Window], site: SiteAt) -> list[Span]:
+    """The windows over a column of unix times."""
+    spans = [(window.window_id, site.unix(window.start), site.unix(after(window.end))) for window in windows]
+    return [span for span in spans if span[1] < span[2]]
+
+
+def evaluations(
+    site: SiteAt,
+    spans: Iterable[Span],
+    *conditions: sa.ColumnElement[bool],
+    columns: Sequence[sa.ColumnElement[Any]] = (),
+    distinct: bool = True,
+) -> sa.Subquery:
+    """The submissions of the evaluation form in these spans: ``sid, window_id`` and the columns."""
+    of_form = same_text(submission.c.webform_id, site.settings.evaluation_webform)
+    chosen = [submission.c.sid, *columns]
+    return windowed(chosen, submission.c.created, spans, of_form, *conditions, distinct=distinct)
 
 
 def _nps(window: Window, rows: Sequence[sa.Row[tuple[int, bytes | None, int]]]) -> Value:

@@ -7,18 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import (
-    after,
-    exact,
-    flag,
-    in_any_case,
-    is_type,
-    same_text,
-    start,
-    windowed,
-)
+from kpibackfill.database.expressions import after, exact, flag, in_any_case, is_type, same_text, start, windowed
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.kpis.ethnicity import Answers, no_answers, rates
+from kpibackfill.kpis.ethnicity import Answers, rates
 from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
 from kpibackfill.tables import contact, event, event_instructor, option_value, uf_match, user, user_role
 
@@ -55,7 +46,7 @@ def active_instructors_bipoc(
     """
     answers = Answers(connection, site)
     if not windows or answers.missing:
-        return no_answers(windows, answers)
+        return answers.none(windows)
     spans = [(window.window_id, window.start, after(window.end)) for window in windows]
     taught = is_type(in_any_case(option_value.c.label, site.settings.instructor_labels))
     uid = event_instructor.c.field_civi_event_instructor_target_id

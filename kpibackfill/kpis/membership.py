@@ -38,11 +38,7 @@ def total_new_member_signups(
     dates = {window.window_id: _dates(window, site.settings.dated) for window in windows}
     first, last = min(first for first, _ in dates.values()), max(last for _, last in dates.values())
     rows = connection.execute(
-        sa.select(
-            date.label("date"),
-            sa.func.count().label("snapshots"),
-            sa.func.sum(org_fact.c.joins).label("joins"),
-        )
+        sa.select(date.label("date"), sa.func.count().label("snapshots"), sa.func.sum(org_fact.c.joins).label("joins"))
         .join_from(snapshot, org_fact, org_fact.c.snapshot_id == snapshot.c.id)
         .where(
             in_any_case(snapshot.c.definition, [site.settings.definition]),

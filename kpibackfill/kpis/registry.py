@@ -171,8 +171,7 @@ def kpi(
     words: tuple[Any, ...] = (kpi_id, label, family, description, *sources)
     if not all(isinstance(text, str) for text in words) or not _KPI_ID.fullmatch(kpi_id):
         raise _unfit(
-            kpi_id,
-            "an id of at most 64 lowercase letters, digits, _ . -, and texts for its words and sources",
+            kpi_id, "an id of at most 64 lowercase letters, digits, _ . -, and texts for its words and sources"
         )
     if unit not in get_args(Unit) or not set(cadences) <= set(MONTHS):
         raise _unfit(kpi_id, f"one of the units {', '.join(get_args(Unit))}, and cadences out of {', '.join(MONTHS)}")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
+from kpibackfill.database import expressions
 from kpibackfill.database.expressions import (
     Span,
     after,
     counted,
-    event_options,
-    event_types,
     exact,
-    has_word,
     in_order,
-    is_option,
     one_spelling,
     start,
     unindexed,
@@ -49,16 +47,12 @@ def workshop_attendees(connection: RecordedConnection, site: SiteAt, windows: Se
     spans = finished(site, windows)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
-    types = event_types(exact(option_value.c.label) == exact(sa.literal(site.settings.attendance_label)))
+    types = expressions.event_types(exact(option_value.c.label) == exact(sa.literal(site.settings.attendance_label)))
     attended = sa.case((types.c.event_type_id.is_not(None), 1), else_=0).label("attended")
     typed = sa.outerjoin(event, types, types.c.event_type_id == event.c.event_type_id)
     events = windowed([event.c.id, attended], start(), spans, source=typed)
     rows = connection.execute(
-        in_order(
-            sa.select(
-                events.c.window_id, sa.func.sum(events.c.attended).label("value"), sa.func.count().label("population")
-            )
-        )
+        _totals(events.c.window_id, events.c.attended)
         .join_from(participant, events, events.c.id == unindexed(participant.c.event_id))
         .where(counted())
         .group_by(events.c.window_id)
@@ -83,8 +77,8 @@ def total_first_time_workshop_participants(
     spans = finished(site, windows)
     if not spans:
         return [Value(window.window_id, None) for window in windows]
-    is_workshop = has_word(option_value.c.label, site.settings.workshop_word)
-    types, options = event_types(is_workshop), event_options(is_workshop)
+    is_workshop = expressions.has_word(option_value.c.label, site.settings.workshop_word)
+    types, options = expressions.event_types(is_workshop), expressions.event_options(is_workshop)
     # Every start and type gets two positions in time; types that start together are ranked in both directions. A person
     # whose first positions in both rankings belong to one type started with that type alone.
     kind, moment = event.c.event_type_id, one_spelling(start())
@@ -113,12 +107,7 @@ def total_first_time_workshop_participants(
         .subquery("first")
     )
     begun = windowed(
-        [
-            moments.c.place,
-            moments.c.reverse,
-            moments.c.start,
-            sa.func.coalesce(types.c.labels, 0).label("labels"),
-        ],
+        [moments.c.place, moments.c.reverse, moments.c.start, sa.func.coalesce(types.c.labels, 0).label("labels")],
         moments.c.start,
         spans,
         source=sa.outerjoin(moments, types, types.c.event_type_id == moments.c.event_type_id),
@@ -135,32 +124,25 @@ def total_first_time_workshop_participants(
     several = (
         sa.select(sa.func.count(options.c.label.distinct()))
         .join_from(registration, workshop, workshop.c.id == registration.c.event_id)
-        .join(options, is_option(workshop.c.event_type_id, options))
-        .where(
-            registration.c.contact_id == people.c.tied,
-            workshop.c.start == people.c.start,
-            counted(registration),
-        )
+        .join(options, expressions.is_option(workshop.c.event_type_id, options))
+        .where(registration.c.contact_id == people.c.tied, workshop.c.start == people.c.start, counted(registration))
         .scalar_subquery()
     )
     number = sa.case((people.c.tied.is_(None), people.c.labels), else_=several).label("number")
     numbered = sa.select(people.c.window_id, number).subquery("numbered")
-    rows = connection.execute(
-        in_order(
-            sa.select(
-                numbered.c.window_id,
-                sa.func.sum(numbered.c.number).label("value"),
-                sa.func.count().label("population"),
-            )
-        ).group_by(numbered.c.window_id)
-    )
-    return _counts(windows, spans, rows)
+    totals = _totals(numbered.c.window_id, numbered.c.number).group_by(numbered.c.window_id)
+    return _counts(windows, spans, connection.execute(totals))
 
 
 def finished(site: SiteAt, windows: Sequence[Window]) -> list[Span]:
     """The windows as spans that end where the current month begins; windows that begin there or later are dropped."""
     spans = [(window.window_id, window.start, min(after(window.end), site.current_month)) for window in windows]
     return [span for span in spans if span[1] < span[2]]
+
+
+def _totals(window_id: sa.ColumnElement[Any], number: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Each window's ``value``, the sum of the numbers, and its ``population``, how many there are."""
+    return in_order(sa.select(window_id, sa.func.sum(number).label("value"), sa.func.count().label("population")))
 
 
 def _counts(
@@ -176,7 +158,7 @@ def _counts(
             continue
         value, population = found.get(window.window_id, (0, 0))
         warnings = []
-        if ends[window.window_id] < after(window.end):
+        if ends[window.window_id] <= window.end:
             warnings.append("The period is not over; only its finished months are counted.")
         values.append(Value(window.window_id, float(value), value, population, warnings))
     return values
