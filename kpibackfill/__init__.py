@@ -1,4 +1,4 @@
-"""Recompute a makerspace's KPIs in a notebook, compare them with the stored rows, and correct those on the record.
+"""Recompute a makerspace's KPIs in a notebook, compare them with the stored rows, and correct them on the record.
 
 Import it as ``import kpibackfill as kb``. Each public name below loads its module when it is first used, so that the
 command line starts at once.

@@ -1,4 +1,4 @@
-"""How a run is undone: each row that it wrote is restored, unless somebody has changed it since."""
+"""How a run is undone: each row that it wrote is restored, unless someone has changed it since."""
 
 from __future__ import annotations
 

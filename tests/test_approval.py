@@ -208,7 +208,7 @@ def test_an_approval_is_shown_even_if_the_target_requires_none(bench: Workbench)
     report = (bench.config.runs_dir / applied["run_id"] / "report.html").read_text()
     assert "This plan was approved by Bea" in report
     shown = bench.command("show", applied["run_id"]).stdout
-    assert f"Its plan was approved by Bea at {applied['approval']['at']}, on {dry['run_id']}." in shown
+    assert f"Its plan was approved by Bea at {applied['approval']['at']}, in {dry['run_id']}." in shown
 
 
 def test_an_approval_is_of_the_named_run_and_the_newest_is_shown(guarded: Workbench) -> None:

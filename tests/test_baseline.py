@@ -57,7 +57,7 @@ def test_sources_store_both_and_a_vanished_row_are_distinguished(bench: Workbenc
     assert f"Since it was last recorded: {count} rows now compute differently" in html
     assert "both happened to 1 row; 1 row vanished, as when a snapshot is rebuilt." in html
     assert "recorded: sources, settings or code have changed." in html
-    assert "recorded, and somebody changed the stored row too." in html
+    assert "recorded, and someone changed the stored row too." in html
     receipt = bench.finish(**SIGNUPS)
     assert {entry["snapshot_id"]: entry["moved"] for entry in receipt["rows"]} == found
     csv = (bench.runs[-1] / "drift.csv").read_text(encoding="utf-8-sig")
@@ -138,8 +138,8 @@ def test_the_recorded_rows_are_found_among_very_many(bench: Workbench) -> None:
     [
         ([], ""),
         (["", ""], ""),
-        (["store", ""], "Since it was last recorded: somebody changed 1 stored row."),
-        (["store", "store"], "Since it was last recorded: somebody changed 2 stored rows."),
+        (["store", ""], "Since it was last recorded: someone changed 1 stored row."),
+        (["store", "store"], "Since it was last recorded: someone changed 2 stored rows."),
     ],
 )
 def test_the_sentence_counts_who_moved(words: list[str], sentence: str) -> None:

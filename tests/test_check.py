@@ -180,7 +180,7 @@ def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workben
         "postgresql": "EXTRACT(epoch FROM snapshot_date::date)",
     }[bench.database.name]
     change(bench, f"UPDATE ms_snapshot SET created_at = {seconds} WHERE snapshot_type = 'monthly'")  # noqa: S608 - our own
-    line(bench, "note", 'made before the period of their date was over.*dated = "first_of_next_month"')
+    line(bench, "note", 'made before the end of the period they are dated in.*dated = "first_of_next_month"')
     change(
         bench,
         "DELETE FROM ms_snapshot WHERE snapshot_type LIKE 'annual%' AND source <> 'system'",

@@ -1,4 +1,4 @@
-"""Reverting: what a run wrote is undone byte for byte, and what somebody has changed since is left alone."""
+"""Reverting: what a run wrote is undone byte for byte, and what someone has changed since is left alone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_inserts_updates_and_removals_are_undone_byte_for_byte_and_again_by_reve
     assert f"restored to the value before {applied['run_id']}" in history
     assert f"It reverts <code>{applied['run_id']}</code>." in (bench.runs[-1] / "report.html").read_text()
     shown = bench.command("show", reverted["run_id"]).stdout
-    assert f"Its plan was reviewed on {dry['run_id']}; no approval is on record." in shown
+    assert f"Its plan was reviewed in {dry['run_id']}; no approval is on record." in shown
     bench.finish(revert_of=reverted["run_id"], apply=True)
     assert dump(bench.database) == after
 
@@ -229,5 +229,5 @@ def test_the_rows_of_one_revert_are_not_approved_by_the_dry_run_of_another(bench
     applied = bench.finish(**KPIS, apply=True)
     dry = bench.finish(revert_of=applied["run_id"])
     steps = bench.steps(record=True, **KPIS, apply=True, approved_plan=dry["run_id"])
-    with pytest.raises(Refused, match="not about the same revert"):
+    with pytest.raises(Refused, match="is not a dry run of this revert"):
         kb.apply_plan(steps.run, steps.plan)

@@ -94,7 +94,7 @@ def _claims(
             elif claim.get("plan") != fingerprints[run_id]:
                 problem = f"names a plan other than that of {run_id}"
             elif not same(image.metric_value, change.after):
-                problem = f"names {run_id}, which wrote another value"
+                problem = f"names {run_id}, which wrote a different value"
             elif len(images) > 1:
                 problem = f"exists {len(images)} times"
             else:

@@ -205,7 +205,7 @@ def show_run(runs_dir: Path, run_id: str) -> RunDetails:
     run = read_runs(events, runs_dir).get(run_id)
     if run is None:
         raise Refused(
-            f"The ledger has no first line of {run_id}. Run `kpibackfill verify` for details.", code="unknown_run"
+            f"The ledger has no first line for {run_id}. Run `kpibackfill verify` for details.", code="unknown_run"
         )
     added = {name: digest for event in events for name, digest in event.files.items()}
     problem = record.altered if record.sealed else ""

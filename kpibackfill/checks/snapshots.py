@@ -81,7 +81,7 @@ def _counts(site: Site, target: Target, annual: Sequence[_Snapshot], types: Coun
     others = ", ".join(f"{rows} {name}" for name, rows in sorted(types.items()) if CADENCES.get(name) != "annual")
     also = f" Also: {others}." if others else ""
     if not per_year:
-        return note(f"There is no annual snapshot of {site.definition!r}, so a run would compare nothing.{also}")
+        return note(f"There is no annual snapshot of {site.definition!r}, so a run has nothing to compare.{also}")
     years = ", ".join(f"{year}: {per_year[year]}" for year in range(min(per_year), max(per_year) + 1))
     over = [year for year in per_year if year < datetime.now(target.zone).year] or list(per_year)
     return ok(
@@ -115,7 +115,7 @@ def _dated(site: Site, found: Iterable[_Snapshot]) -> Iterator[Finding]:
         )
     elif early and len(early) * 2 > len(monthly):
         yield note(
-            f"Monthly and quarterly snapshots made before the period of their date was over: {len(early)} of "
+            f"Monthly and quarterly snapshots made before the end of the period they are dated in: {len(early)} of "
             f"{len(monthly)}. They stand for the period before: {set_it}"
         )
     else:

@@ -81,7 +81,7 @@ def _ids(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Fi
     for text in sorted(set(rows) - own - other):
         yield wrong(
             f"{count(rows[text], 'stored row')} with id {text!r}, which differs from a KPI's only in case or spaces. "
-            "A run that meets them is refused. Rename or delete them."
+            "A run that finds them is refused. Rename or delete them."
         )
     twice = connection.execute(
         sa.select(kpi_fact.c.snapshot_id, spelled.label("kpi_id"))
@@ -93,7 +93,7 @@ def _ids(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Fi
     if twice:
         keys = ", ".join(f"({row.snapshot_id}, {row.kpi_id})" for row in twice)
         yield wrong(
-            f"The fact table has duplicate keys: {keys}. A run of their years is refused: delete all but one of each."
+            f"The fact table has duplicate keys: {keys}. A run of those years is refused: delete all but one of each."
         )
     yield _prefix(site.kpi_id_prefix, sum(rows.get(text, 0) for text in own), sum(rows.get(text, 0) for text in other))
 
@@ -106,7 +106,7 @@ def _prefix(prefix: str, own: int, other: int) -> Finding:
         return ok(f"Stored rows of these KPIs: {own:,}, {as_set}, as kpi_id_prefix says.")
     if not own:
         return note(
-            f"Stored rows of these KPIs: {other:,}, all {as_other}. Set {setting}, or each value would count as new."
+            f"Stored rows of these KPIs: {other:,}, all {as_other}. Set {setting}, or every value would count as new."
         )
     return note(
         f"Stored rows of these KPIs: {own:,} {as_set}, {other:,} {as_other}. This configuration writes ids {as_set}. "

@@ -33,7 +33,7 @@ from kpibackfill.version import __version__
 @click.option("--config", type=click.Path(path_type=Path), help="Configuration file to use instead of the nearest one.")
 @click.pass_context
 def main(ctx: click.Context, config: Path | None) -> None:
-    """Recompute a makerspace's KPIs, see how they differ from the stored rows, and correct those on the record.
+    """Recompute a makerspace's KPIs, see how they differ from the stored rows, and correct them on the record.
 
     \b
     Examples:

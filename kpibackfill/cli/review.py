@@ -44,7 +44,7 @@ def review(run: str, output: Path | None) -> None:
         )
 
 
-@main.command(short_help="Approve the plan of a dry run, on record.")
+@main.command(short_help="Record your approval of a dry run's plan.")
 @click.argument("run", shell_complete=completing.run)
 @click.option("--note", required=True, help="Why you approve, in one sentence.")
 @click.option("--by", default="", help="Who approves (default: the system user).")
@@ -91,7 +91,7 @@ def settle(run: str) -> None:
     answer(lambda: settling.as_json(run, found), lambda: settlement_sentence(run, found))
 
 
-@main.command(short_help="Undo the rows a run wrote.")
+@main.command(short_help="Undo what a run wrote.")
 @click.argument("run", shell_complete=completing.run)
 @click.option("--apply", is_flag=True, help="Write the planned rows. Without it, nothing is written.")
 @narrowing("--approved-plan", "Fingerprint or run id of the revert's reviewed dry run.", shell_complete=completing.run)
@@ -100,7 +100,7 @@ def settle(run: str) -> None:
 @click.option("--operator", default="", help="Who runs this (default: the system user).")
 @click.option("--exit-code", is_flag=True, help="Exit with status 1 after a dry run whose plan is not empty.")
 def revert(*, run: str, exit_code: bool, **values: Any) -> None:
-    """Undo the rows a run wrote, restoring what was stored before: a dry run unless --apply is given.
+    """Undo what a run wrote, restoring the rows as they were before: a dry run unless --apply is given.
 
     A row that someone has changed since is left alone and reported. RUN is the full id of the run.
 

@@ -167,7 +167,7 @@ def _refuse_header(header: Sequence[str], name: str) -> None:
         # If a misspelled snapshot_id were ignored, a value would be set for every snapshot of the year.
         near = difflib.get_close_matches(column, missing, n=1, cutoff=0.75) if column not in COLUMNS else []
         if near:
-            raise _refused(name, f"has a column {column!r} but no {near[0]!r}; correct it, or call it something else")
+            raise _refused(name, f"has a column {column!r} but no {near[0]!r}; correct it, or rename it")
 
 
 def _by_column(
@@ -244,7 +244,7 @@ def _value(cells: Mapping[str, str], unit: str, delimiter: str) -> float:
 def _refuse_incomplete(word: Word, cells: Mapping[str, str]) -> None:
     if word in ON_NUMBERS and not cells["numbers"]:
         raise ValueError(
-            f"{word} needs the column numbers of `kpibackfill review RUN`, which says on what numbers it was decided"
+            f"{word} needs the column “numbers” that `kpibackfill review RUN` writes, which identifies what was seen"
         )
     for name in ("reason", "reviewer"):
         if word in ("set", "remove") and not cells[name]:
@@ -261,7 +261,7 @@ def _refuse_contradictions(found: Sequence[Decision], name: str) -> None:
 
 
 def contradiction(one: Decision, other: Decision, name: str) -> Refused:
-    return _refused(name, f"lines {one.line} and {other.line} decide differently about one row of {one.kpi_id}")
+    return _refused(name, f"lines {one.line} and {other.line} contradict each other about one row of {one.kpi_id}")
 
 
 def _one_line(cell: str) -> str:

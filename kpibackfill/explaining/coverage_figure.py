@@ -103,10 +103,10 @@ def _spans(coverage: pd.DataFrame, chosen: pd.Series) -> str:
 
 
 def _title(gaps: dict[str, pd.Series], months: int) -> str:
-    missing = [f"{SOURCES[name].lower()} lack {found.sum()}" for name, found in gaps.items() if found.any()]
+    missing = [f"{found.sum()} without {SOURCES[name].lower()}" for name, found in gaps.items() if found.any()]
     if not missing:
         return f"No source has a gap in {count(months, 'month')}"
-    return f"Of {count(months, 'month')}, {', '.join(missing)}"
+    return f"{count(months, 'month')}: {', '.join(missing)}"
 
 
 def _subtitle(coverage: pd.DataFrame) -> str:

@@ -180,7 +180,7 @@ def _subtitle(explanation: Explanation) -> str:
     stored = [
         f"{amount(row.value, explanation.kpi.unit)} ({drawable(row.source)})" for row in explanation.stored.itertuples()
     ]
-    return f"Stored: {', '.join(stored)}" if stored else "Nothing is stored."
+    return f"Stored: {', '.join(stored)}." if stored else "Nothing is stored."
 
 
 def _notes(explanation: Explanation, steps: list[Step]) -> list[str]:

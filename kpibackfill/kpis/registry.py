@@ -166,7 +166,7 @@ def kpi(
     """
 
     if isinstance(sources, str) or isinstance(cadences, str):
-        raise _unfit(kpi_id, "lists of sources and cadences, not a text")
+        raise _unfit(kpi_id, "lists of sources and cadences, not plain text")
     sources, cadences = tuple(sources), tuple(cadences)
     words: tuple[Any, ...] = (kpi_id, label, family, description, *sources)
     if not all(isinstance(text, str) for text in words) or not _KPI_ID.fullmatch(kpi_id):
@@ -174,7 +174,7 @@ def kpi(
             kpi_id, "an id of at most 64 lowercase letters, digits, _ . -, and texts for its words and sources"
         )
     if unit not in get_args(Unit) or not set(cadences) <= set(MONTHS):
-        raise _unfit(kpi_id, f"one of the units {', '.join(get_args(Unit))}, and cadences out of {', '.join(MONTHS)}")
+        raise _unfit(kpi_id, f"one of the units {', '.join(get_args(Unit))}, and cadences from {', '.join(MONTHS)}")
 
     def register(compute: Compute) -> Compute:
         known = _registry.get(kpi_id)

@@ -158,7 +158,7 @@ def of_revert(run: Run, reverted: Reverted) -> Candidates:
     if changed:
         notes.append(
             f"Changed by someone since {run.parameters.revert_of}, so left alone: {_named(changed)}. "
-            "A decision “accept” restores a row anyway."
+            "The decision “accept” restores such a row anyway."
         )
     if gone:
         notes.append(f"Left alone because their snapshot is gone: {_named(gone)}.")

@@ -80,7 +80,7 @@ class _DecisionResolver:
         if decision.snapshot_id is None:
             found = [snapshot_id for snapshot_id, (year, _) in self._snapshots.items() if year == decision.year]
             if not found:
-                raise _Unfit(f"this run has no target snapshot of {decision.year}")
+                raise _Unfit(f"this run has no target snapshot for {decision.year}")
             yield from ((snapshot_id, decision.kpi_id) for snapshot_id in found)
             return
         key = (decision.snapshot_id, decision.kpi_id)

@@ -153,7 +153,7 @@ def decide(
     on_a_row = decision.lower() in decisions_file.ON_NUMBERS and kpi_id in known and snapshot_id is not None
     if on_a_row and raw and not meant:
         warnings.warn(
-            f"{path.name} has no row of snapshot {snapshot_id}, {kpi_id}: there is nothing to decide, "
+            f"{path.name} has no row for snapshot {snapshot_id}, {kpi_id}: there is nothing to decide, "
             "and the file was left unchanged.",
             stacklevel=2,
         )

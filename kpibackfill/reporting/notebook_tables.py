@@ -97,7 +97,7 @@ def history_table(history: pd.DataFrame) -> Table:
         rows.append({**change, **texts})
     runs = len({row["run_id"] for row in rows})
     sentence = f"{count(len(rows), 'value')}, written by {count(runs, 'run')}."
-    return _table("history", rows, sentence if rows else "No run has written such a row.")
+    return _table("history", rows, sentence if rows else "No run has written a matching row.")
 
 
 def readings_html(

@@ -136,8 +136,8 @@ def _moved_remark(moved: str, recorded: str) -> str:
     return {
         "": "",
         "source": f"The computed value differs from the {recorded} recorded: sources, settings or code have changed.",
-        "store": f"Somebody changed the stored row since {recorded} was recorded.",
-        "both": f"The computed value differs from the {recorded} recorded, and somebody changed the stored row too.",
+        "store": f"Someone changed the stored row since {recorded} was recorded.",
+        "both": f"The computed value differs from the {recorded} recorded, and someone changed the stored row too.",
         "vanished": f"The row has vanished since {recorded} was recorded.",
     }[moved]
 

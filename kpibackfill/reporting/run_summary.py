@@ -68,11 +68,10 @@ def _outcome(run: RunDetails) -> list[str]:
     ]
     vouched = receipt.approval
     if vouched is not None and vouched.by is not None:
-        lines.append(f"Its plan was approved by {one_line(vouched.by)} at {vouched.at}, on {vouched.approved_run}.")
+        lines.append(f"Its plan was approved by {one_line(vouched.by)} at {vouched.at}, in {vouched.approved_run}.")
     elif vouched is not None:
-        lines.append(
-            f"Its plan was reviewed on {vouched.reviewed_run or 'no run on record here'}; no approval is on record."
-        )
+        reviewed = f"in {vouched.reviewed_run}" if vouched.reviewed_run else "in a run that is not on record here"
+        lines.append(f"Its plan was reviewed {reviewed}; no approval is on record.")
     if run.settlement:
         lines.append(f"Settled at {run.settlement.settled_at}: {state_words(run.state, run.settled)}.")
     return lines

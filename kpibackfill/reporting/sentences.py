@@ -28,7 +28,7 @@ def moved_sentence(moved: Iterable[str]) -> str:
     parts = {
         "source": f"{count(number['source'], 'row')} now compute{'s' * (number['source'] == 1)} differently "
         "(sources, settings or code have changed)",
-        "store": f"somebody changed {count(number['store'], 'stored row')}",
+        "store": f"someone changed {count(number['store'], 'stored row')}",
         "both": f"both happened to {count(number['both'], 'row')}",
         "vanished": f"{count(number['vanished'], 'row')} vanished, as when a snapshot is rebuilt",
     }
@@ -69,11 +69,11 @@ def settlement_sentence(run_id: str, found: Settlement | State) -> str:
     text = {
         "applied": f"{run_id} was applied: its transaction was committed.",
         "not_in_effect": f"{run_id} is not in effect: the database holds none of its changes.",
-        "changed_since": f"{run_id} can't be settled as a whole: somebody has changed its rows since.",
+        "changed_since": f"{run_id} can't be settled as a whole: someone has changed its rows since.",
     }[found.outcome]
-    others = {"changed_since": "Changed by somebody else since"}
+    others = {"changed_since": "Changed by someone else since"}
     if found.outcome == "applied":
-        others["as_before"] = "Restored by somebody else since"
+        others["as_before"] = "Restored by someone else since"
     for state, words in others.items():
         named = [f"({row.snapshot_id}, {row.kpi_id})" for row in found.rows if row.found == state]
         text += f" {words}: {', '.join(named)}." if named else ""

@@ -52,7 +52,7 @@ def _remarks(run: RunSummary) -> str:
 
 def history_text(changes: Sequence[RecordedChange]) -> str:
     if not changes:
-        return "No run has written such a row."
+        return "No run has written a matching row."
     rows = [
         (
             change.at[:16].replace("T", " "),

@@ -83,7 +83,7 @@ def test_rows_that_are_not_as_recorded_are_named(bench: Workbench) -> None:
     assert set(found(bench)) == {
         f"{named(rows[0])}: was written by {run_id} and is gone",
         f"snapshot {rows[0]['snapshot_id']}, smuggled: names the run {run_id}, which wrote no such row",
-        f"{named(rows[1])}: names {run_id}, which wrote another value",
+        f"{named(rows[1])}: names {run_id}, which wrote a different value",
         f"{named(rows[2])}: no longer names {run_id}, which wrote it last",
         f"{named(rows[3])}: names the run 2001{run_id[4:]}, which is not in this archive",
         f"{named(rows[3])}: no longer names {run_id}, which wrote it last",
@@ -170,7 +170,7 @@ def test_a_forged_record_is_seen_in_the_database(bench: Workbench) -> None:
     (finding,) = verify(runs_dir).findings
     assert finding.problem == "disagrees with the ledger: changes"
     assert found(bench) == [
-        f"{named(receipt['written']['rows'][0])}: names {receipt['run_id']}, which wrote another value"
+        f"{named(receipt['written']['rows'][0])}: names {receipt['run_id']}, which wrote a different value"
     ]
 
 

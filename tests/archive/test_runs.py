@@ -329,7 +329,7 @@ def test_the_history_notebook_runs_on_an_archive(here: Workbench, kpi: str) -> N
         exec(compile(source, "cell", "exec"), names)
     assert names["history"].empty == (kpi == "workshop_attendees")
     table = kb.history_table(names["history"])
-    assert ("No run has written such a row." in table._repr_html_()) == names["history"].empty
+    assert ("No run has written a matching row." in table._repr_html_()) == names["history"].empty
     for word in () if names["history"].empty else ("the yearly backfill", "Education NPS"):
         assert word in table._repr_html_()
     runs = kb.runs_table(kb.runs(target="test"))._repr_html_()

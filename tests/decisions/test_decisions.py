@@ -134,7 +134,7 @@ def test_a_value_that_is_not_a_finite_number_is_refused(text: str) -> None:
         ("1,education_nps,MMXX,n1,accept,,,", "line 2: year 'MMXX' is not a whole number"),
         (",education_nps,2019,n1,accept,,,", "line 2: accept needs a snapshot_id"),
         (",education_nps,,,set,5,why,Ann", "line 2: set needs a snapshot_id or a year"),
-        ("1,education_nps,,,accept,,,", "line 2: accept needs the column numbers"),
+        ("1,education_nps,,,accept,,,", "line 2: accept needs the column “numbers”"),
         ("1,education_nps,,n1,remove,,,Ann", "line 2: remove needs a reason"),
         ("1,education_nps,,,set,5,why,", "line 2: set needs a reviewer"),
         ("1,education_nps,,,set,,why,Ann", "line 2: set needs a value"),
@@ -143,9 +143,9 @@ def test_a_value_that_is_not_a_finite_number_is_refused(text: str) -> None:
         ("1,education_nps,,n1,,5,,", "line 2: only the decision set takes a value, not an empty one"),
         (
             "\n1,education_nps,,n1,accept,,,\n2,education_nps,,n1,accept,,,\n1,education_nps,,n1,reject,,,",
-            "lines 3 and 5 decide differently about one row of education_nps",
+            "lines 3 and 5 contradict each other about one row of education_nps",
         ),
-        ("1,by_hand,,,set,5,why,Ann\n1,by_hand,,,set,6,why,Ann", "lines 2 and 3 decide differently"),
+        ("1,by_hand,,,set,5,why,Ann\n1,by_hand,,,set,6,why,Ann", "lines 2 and 3 contradict each other"),
         ('1,education_nps,,n1,reject,,"two\nlines",Ann\n1,x,,,accept,,,', "line 4: there is no KPI 'x'"),
         ("1,education_nps,,n1,accept,,a,b,c", "line 2 has more cells than the header"),
         ('1,education_nps,,n1,accept,,"a,', "line 2: unexpected end of data; check that all quotes are closed"),
@@ -335,11 +335,11 @@ def test_a_row_kept_by_hand_is_planned_only_by_decisions(bench: Workbench, prefi
     ("line", "problem"),
     [
         ("99,by_hand,,,set,5,why,Ann", "snapshot 99 is not one of this run's target snapshots"),
-        (",by_hand,1999,,set,5,why,Ann", "this run has no target snapshot of 1999"),
+        (",by_hand,1999,,set,5,why,Ann", "this run has no target snapshot for 1999"),
         ("270,by_hand,2019,,set,5,why,Ann", "snapshot 270 is from 2016, not from 2019"),
         ("270,education_nps,,NUMBERS,accept,,,", "nothing was computed for that row"),
         ("270,workshop_participants_bipoc,,n1,accept,,,", "this run has nothing to decide there"),
-        (",by_hand,2019,,set,5,why,Ann\n273,by_hand,,,set,6,why,Ann", "lines 2 and 3 decide differently"),
+        (",by_hand,2019,,set,5,why,Ann\n273,by_hand,,,set,6,why,Ann", "lines 2 and 3 contradict each other"),
     ],
 )
 def test_a_line_that_does_not_fit_the_run_is_refused(bench: Workbench, line: str, problem: str) -> None:
@@ -511,7 +511,7 @@ def test_a_cell_with_a_decision_can_be_run_again_once_its_row_is_gone(bench: Wor
         review.path.write_bytes(before)
         for word in ("accept", "reject", "Remove"):
             with pytest.warns(
-                UserWarning, match="has no row of snapshot 270, education_nps: there is nothing to decide"
+                UserWarning, match="has no row for snapshot 270, education_nps: there is nothing to decide"
             ):
                 shown = kb.decide(review.path, "education_nps", word, **decision)
             assert review.path.read_bytes() == before
@@ -519,7 +519,7 @@ def test_a_cell_with_a_decision_can_be_run_again_once_its_row_is_gone(bench: Wor
     for kpi_id, snapshot_id in (("education_npss", 270), ("education_nps", None)):
         with pytest.raises(Refused, match=r"there is no KPI 'education_npss'|remove needs a snapshot_id"):
             kb.decide(review.path, kpi_id, "remove", **{**decision, "snapshot_id": snapshot_id})
-    with pytest.raises(Refused, match="remove needs the column numbers"):
+    with pytest.raises(Refused, match="remove needs the column “numbers”"):
         kb.decide(bench.folder / "misspelt.csv", "education_nps", "remove", **decision)
 
 

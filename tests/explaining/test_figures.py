@@ -140,7 +140,7 @@ def test_coverage_has_room_and_names_its_gaps(years: int) -> None:
     figures = kb.plot_coverage(frame)
     inside(figures)
     assert f"{months[3]} to {months[5]}" in figures["coverage"].alt
-    assert "lack 3" in figures["coverage"].figure.texts[0].get_text().replace("\n", " ")
+    assert "3 without" in figures["coverage"].figure.texts[0].get_text().replace("\n", " ")
 
 
 def test_empty_years_are_one_line_labeled_with_the_years() -> None:

@@ -102,7 +102,7 @@ def test_rows_that_someone_changed_since_are_reported_one_by_one(bench: Workbenc
     changed = [row["snapshot_id"] for row in document["rows"] if row["found"] == "changed_since"]
     assert changed == [278]
     text = bench.command("settle", record_of(steps).run_id).stdout
-    assert "Changed by somebody else since: (278, education_nps)." in text
+    assert "Changed by someone else since: (278, education_nps)." in text
 
 
 @on("sqlite")
@@ -125,7 +125,7 @@ def test_rows_of_a_committed_run_that_someone_restored_since_are_named(bench: Wo
     change(bench, sa.delete(facts).where(where(row.snapshot_id, row.kpi_id)))
     assert settled(bench, steps)["outcome"] == "applied"
     text = bench.command("settle", record_of(steps).run_id).stdout
-    assert f"Restored by somebody else since: ({row.snapshot_id}, {row.kpi_id})." in text
+    assert f"Restored by someone else since: ({row.snapshot_id}, {row.kpi_id})." in text
     assert "Changed by" not in text
 
 

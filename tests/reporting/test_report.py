@@ -232,7 +232,7 @@ def test_an_applied_run_shows_what_was_written_from_what_to_what(bench: Workbenc
     assert "Applied." in words
     assert "What was written" in words
     assert f"{receipt['written']['insert']} rows inserted, {receipt['written']['update']} rows updated." in words
-    assert f"This plan was reviewed: it is that of run {reviewed['run_id']}" in words
+    assert f"This plan was reviewed: it is the plan of run {reviewed['run_id']}" in words
     assert "approved by" not in words
     assert receipt["cache_tags"]["outcome"] in words
     assert bench.finish(apply=True)["written"]["rows"] == []
