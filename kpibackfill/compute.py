@@ -78,10 +78,10 @@ class Readings:
 
 @step
 def compute_kpis(run: Run) -> Readings:
-    """Read the target snapshots, compute each KPI for each of their windows, and read the rows that are stored.
+    """Read the target snapshots, compute each KPI for each of their windows, and read the stored rows.
 
-    It sends one query per KPI, however many snapshots there are, in one read-only transaction, or in one for each
-    database where the sources are another database than the store.
+    It sends one query per KPI, however many snapshots there are, in one read-only transaction, or one per database if
+    the sources and the store are different databases.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from kpibackfill.text import count
 
 @step
 def compare(readings: Readings) -> pd.DataFrame:
-    """Compare computed with stored values: a row per snapshot and KPI, ordered by date, snapshot and KPI.
+    """Compare computed with stored values: one row per snapshot and KPI, ordered by date, snapshot and KPI.
 
     Two values are equal if they are equal as 4-byte floats, which is how the fact table stores them.
 
@@ -37,12 +37,12 @@ def compare(readings: Readings) -> pd.DataFrame:
     - `computed_f4`, `stored_f4` (float32): both values as the fact table stores them
     - `delta` (float): computed minus stored, in the KPI's unit; `change` (float): delta ÷ abs(stored), missing where
       stored is 0 or absent
-    - `status`: ``new`` a value but no row, ``changed`` value or period differs, ``unchanged``, ``no_data`` neither,
-      ``unsupported`` a row is stored but there is nothing to compute it from
+    - `status`: ``new`` (a value but no row), ``changed`` (value or period differs), ``unchanged``, ``no_data``
+      (neither), ``unsupported`` (a row is stored, with nothing to compute it from)
     - `recorded` (float): the value that the archive last recorded for the row, NaN without one; `moved`: what has
-      changed since then: ``source`` sources, settings or code, so that the computed value differs, ``store`` the
-      row's value, ``both``, ``vanished`` the row is gone, or the empty text
-    - `decided`: a sentence if a person last rejected, set or removed the row, or the empty text
+      changed since then: ``source`` (sources, settings or code, which changes the computed value), ``store`` (the
+      row's value), ``both``, ``vanished`` (the row is gone), or empty
+    - `decided`: a sentence if a person last rejected, set or removed the row, otherwise empty
 
     Raises
     ------

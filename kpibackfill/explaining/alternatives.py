@@ -53,7 +53,7 @@ _compares: dict[str, Comparison] = {}
 
 
 def compares(kpi_id: str, *, own: str = OWN) -> Callable[[Compare], Compare]:
-    """Register the decorated function as the alternative definitions that ``detect`` compares stored values with.
+    """Register the decorated function as the source of alternative definitions, with which ``detect`` compares.
 
     Like the KPI's own function it receives a connection, the site and the windows, here one per year, and it is called
     in the same read-only transaction. It returns a dict: for each definition, in a few words, the value (a number or
@@ -62,7 +62,7 @@ def compares(kpi_id: str, *, own: str = OWN) -> Callable[[Compare], Compare]:
     Parameters
     ----------
     kpi_id : the id given to ``kpi``.
-    own : the KPI's own definition in a few words, to tell it from the others.
+    own : the KPI's own definition in a few words, to distinguish it from the others.
 
     Returns
     -------

@@ -32,12 +32,12 @@ def coverage(
     ----------
     target : a target of ``kpibackfill.toml``.
     from_year, to_year : inclusive; by default every year that has an annual snapshot.
-    as_of : the last month counted is the one of this instant; default now.
+    as_of : the instant whose month is the last one counted; default now.
     config : the configuration to use instead of the nearest ``kpibackfill.toml``.
 
     Returns
     -------
-    DataFrame, a row per month: `month` (``2024-03``), `registrations` of any status, `submissions` of the evaluation
+    DataFrame, one row per month: `month` (``2024-03``), `registrations` of any status, `submissions` of the evaluation
     form without drafts, and monthly membership `snapshots` for the month.
 
     Raises

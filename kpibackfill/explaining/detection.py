@@ -96,15 +96,15 @@ def detect(
     as_of: str | datetime | date | None = None,
     config: Config | None = None,
 ) -> Detection:
-    """Compare what is stored with every plausible definition of it. Reads only, and leaves no record.
+    """Compare the stored values with every plausible definition. Reads only, and leaves no record.
 
-    Definitions are the KPI's own, those registered with ``compares`` and, for a site's KPI, its own function over other
-    months.
+    The definitions are the KPI's own, those registered with ``compares`` and, for a site's own KPI, its function
+    applied to other months.
 
     Parameters
     ----------
     target : a target of ``kpibackfill.toml``.
-    kpis : KPI ids instead of the default set, text with commas or a list.
+    kpis : KPI ids instead of the default set, as text separated by commas or a list.
     from_year, to_year : inclusive; by default every year that has an annual snapshot.
     as_of : the instant that decides which month is the current one; a local time is the site's; default now.
     config : the configuration to use instead of the nearest ``kpibackfill.toml``.

@@ -1,4 +1,4 @@
-"""How the NPS comes about: answers by score, by kind of score and by month."""
+"""How the NPS is computed: answers by score, by kind of score and by month."""
 
 from __future__ import annotations
 

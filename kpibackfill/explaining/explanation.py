@@ -1,4 +1,4 @@
-"""Explain one number: how the value of a KPI comes about, what was left out, and why."""
+"""Explain one number: how the value of a KPI is computed, what was left out, and why."""
 
 from __future__ import annotations
 
@@ -155,11 +155,10 @@ def explain(
     as_of: str | datetime | date | None = None,
     config: Config | None = None,
 ) -> Explanation:
-    """Explain how the value of a KPI for a year comes about. Reads only, and leaves no record.
+    """Explain how the value of a KPI for a year is computed. Reads only, and leaves no record.
 
-    The value is the KPI's own; separate queries in the same read-only transaction count its parts, and where these
-    don't add up to it a warning says so. A KPI without a registered explanation is broken down by month where its
-    months add up.
+    The value is the KPI's own; separate queries in the same read-only transaction count its parts, and a warning says
+    so if they don't add up to it. A KPI without a registered explanation is broken down by month if its months add up.
 
     Parameters
     ----------

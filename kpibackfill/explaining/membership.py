@@ -1,4 +1,4 @@
-"""How signups come about: joins by month and by snapshot source."""
+"""How signups are computed: joins by month and by snapshot source."""
 
 from __future__ import annotations
 

@@ -48,12 +48,12 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """How one value comes about.
+    """How one value is computed.
 
-    Of everything ``considered`` (``what`` says what that is, such as registrations), some was ``left_out`` and some
-    ``added``, each for a reason; what remains is the KPI's value or its basis (``arrives_at``). ``parts`` break that
-    down. Without ``considered``, what was left out is not checked against the value. ``population`` says what the
-    KPI's population counts, such as participants; ``notes`` are short sentences.
+    Of everything ``considered`` (``what`` names it, such as registrations), some was ``left_out`` and some ``added``,
+    each for a reason; what remains is the KPI's value or its basis (``arrives_at``), which ``parts`` break down.
+    Without ``considered``, what was left out is not checked against the value. ``population`` names what the KPI's
+    population counts, such as participants; ``notes`` are short sentences.
     """
 
     parts: Sequence[Parts] = ()

@@ -1,4 +1,4 @@
-"""How the participation rates come about: people who are BIPOC, other people who reported, and nothing finer."""
+"""How the participation rates are computed: people who are BIPOC, other people who reported, and nothing finer."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float, left: float)
 
 
 def _columns(axes: Axes, parts: Parts) -> None:
-    """Twelve months of which some may be missing."""
+    """Twelve months, some of which may be missing."""
     numbers = {int(label[5:7]): value for label, value in parts.values.items()}
     largest = max(numbers.values(), default=0) or 1
     for month in range(1, 13):

@@ -149,11 +149,11 @@ def kpi(
     kpi_id : at most 64 characters, lower case; the fact table's ``kpi_id`` without the site's prefix.
     label : a few words, used in titles.
     unit : ``count``, ``points`` (such as an NPS) or ``fraction`` (0 to 1, shown as a percentage).
-    family : the group that it is listed under.
-    description : one sentence against which an analyst can check the number.
+    family : the group under which it is listed.
+    description : one sentence that lets an analyst check the number.
     sources : the tables it reads.
     risky : computed only on request, since its data change on their own.
-    reads_store : it reads the store even where the sources are another database.
+    reads_store : it reads the store even if the sources are in another database.
     cadences : the kinds of window that it can compute.
 
     Returns

@@ -74,7 +74,7 @@ class Plan:
 def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     """List the rows that an apply would write: the new and the changed ones, as limited or extended by decisions.
 
-    In a revert they are the rows that the other run wrote, to be restored to what they were before.
+    In a revert, these are the rows that the other run wrote, restored to what they were before.
 
     Parameters
     ----------

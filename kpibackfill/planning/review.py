@@ -59,14 +59,14 @@ class Review:
 
 
 def review(run: str | Plan, output: str | Path | None = None, *, config: Config | None = None) -> Review:
-    """Write the decisions file of a dry run: one line per planned or unsupported row, for a person to decide.
+    """Write the decisions file of a dry run: one line per planned or unsupported row, for a person to fill in.
 
     For the plan on screen and without `output`, a file that already exists is returned as it was filled in, or the one
     that the plan uses, so a notebook with this call can be run again.
 
     Parameters
     ----------
-    run : the dry run's id, the beginning or end of it, or ``latest``; or, in a session, the plan on screen.
+    run : the dry run's id, the beginning or end of one, or ``latest``; or, in a session, the plan on screen.
     output : where to write it; by default ``decisions-<run>.csv`` in the current folder.
     config : a configuration to use instead of the nearest one.
 

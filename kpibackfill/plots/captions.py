@@ -141,7 +141,7 @@ def heatmap_alternative(arranged: Arranged) -> str:
 
 
 def ordered(arranged: Arranged, kpi_id: str | None = None) -> pd.DataFrame:
-    """The places that differ, the largest drift first; last those from a stored 0, of which it is not a share."""
+    """The places that differ, the largest drift first; last those with a stored 0, which have no percentage."""
     places = arranged.places if kpi_id is None else arranged.of(kpi_id)
     differing = places[places["kind"] == "differs"]
     return differing.loc[differing["size"].abs().fillna(-1.0).sort_values(ascending=False, kind="stable").index]

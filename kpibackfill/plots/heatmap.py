@@ -37,7 +37,7 @@ MEANINGS = {
     "unsupported": "stored, but nothing to compute from",
     "withheld": WITHHELD,
 }
-# Kinds can be told apart without color: plain, dashed, gray, hatched, framed.
+# Kinds can be distinguished without color: plain, dashed, gray, hatched, framed.
 LOOKS: dict[str, dict[str, Any]] = {
     "agrees": {"facecolor": style.PAPER, "edgecolor": style.RULE, "linewidth": 0.6},
     "period": {"facecolor": style.PAPER, "edgecolor": style.INK, "linewidth": 0.8},

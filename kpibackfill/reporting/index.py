@@ -1,6 +1,6 @@
 """``runs/index.html``: every run and every row's history, for people with nothing but a browser.
 
-It is made from the ledger after each run and is no evidence: the ledger does not cover it.
+It is made from the ledger after each run and is not evidence: the ledger does not cover it.
 """
 
 from __future__ import annotations

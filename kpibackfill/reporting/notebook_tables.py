@@ -28,7 +28,7 @@ class Lines(pd.DataFrame):  # type: ignore[misc]
 
 
 def list_kpis() -> pd.DataFrame:
-    """The KPIs that there are, the site's own included, in the order in which they are shown.
+    """List all KPIs, the site's own included, in display order.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def list_kpis() -> pd.DataFrame:
 
 
 def runs_table(runs: pd.DataFrame) -> Table:
-    """Runs as a table: when, by whom and why, how each ended, and how many rows it planned and wrote.
+    """Format runs as a table: when, by whom and why, how each ended, and how many rows it planned and wrote.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def runs_table(runs: pd.DataFrame) -> Table:
 
 
 def history_table(history: pd.DataFrame) -> Table:
-    """A history as a table: when, by which run, which row, from what to what, why and by whom.
+    """Format a history as a table: when, by which run, which row, from what to what, why and by whom.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def history_table(history: pd.DataFrame) -> Table:
 
     Returns
     -------
-    Table for the last expression of a cell. A rate that rests on fewer than five people is "< 5".
+    Table for the last expression of a cell. A rate based on fewer than five people is "< 5".
 
     Example: ``kb.history_table(kb.history(kpi="education_nps"))``
     """

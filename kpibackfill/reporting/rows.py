@@ -127,7 +127,7 @@ def _drift_row(row: DriftRow, kpi: Kpi | KpiRecord) -> ReadableDrift:
 
 
 def _rank(row: ReadableDrift) -> tuple[int, float]:
-    """By status, then by the size of the drift; as in the figures, drift from a stored 0 is no share and comes last."""
+    """By status, then by size of drift; as in the figures, drift from a stored 0 has no percentage and comes last."""
     return STATUSES.index(row.status), 1 if row.size is None else -abs(row.size)
 
 
