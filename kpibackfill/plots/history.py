@@ -30,7 +30,7 @@ def plot_history(history: pd.DataFrame) -> Figures:
 
     Parameters
     ----------
-    history : a row per value written, of one `kpi_id` and, if it has that column, one `target`: `snapshot_id`, `year`
+    history : one row per value written, for one `kpi_id` and, if given, one `target`: `snapshot_id`, `year`
         (int), `when` (datetime), `before` and `value` (float; NaN: no row before, or deleted), `basis_before` and
         `basis` (what these are based on, missing where unknown), `run_id`, `reason`. ``attrs["kpis"]`` holds the KPI's
         `label` and `unit`, if any.
