@@ -69,7 +69,7 @@ class Readings:
     gone: str = ""
 
     def __repr__(self) -> str:
-        return f"{count(len(self.computed), 'value')} of {count(len(self.snapshots), 'snapshot')}"
+        return f"{count(len(self.computed), 'value')} for {count(len(self.snapshots), 'snapshot')}"
 
     def _repr_html_(self) -> str:
         snapshots, computed = (table.to_dict("records") for table in (self.snapshots, self.computed))

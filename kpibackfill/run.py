@@ -54,7 +54,8 @@ class Run:
         return self.record.run_id if self.record else None
 
     def __repr__(self) -> str:
-        return f"Run of {self.target.name}, {self.parameters.from_year}–{self.parameters.to_year}"
+        years = dict.fromkeys((str(self.parameters.from_year), str(self.parameters.to_year)))
+        return f"Run of {self.target.name}, {'–'.join(years)}"
 
     def _repr_html_(self) -> str:
         return markup.render(

@@ -13,7 +13,7 @@ from kpibackfill.lifecycle import closing
 
 
 def conclude(record: RunRecord, raised: BaseException | None) -> list[str]:
-    """Judge a run by its receipt, and return remarks: papermill calls even cells completed that never ran.
+    """Judge a run by its receipt, and return remarks: papermill reports even cells that never ran as completed.
 
     What goes wrong once the run's end is on record is not a failure but a remark.
     """

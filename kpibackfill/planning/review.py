@@ -61,8 +61,8 @@ class Review:
 def review(run: str | Plan, output: str | Path | None = None, *, config: Config | None = None) -> Review:
     """Write the decisions file of a dry run: one line per planned or unsupported row, for a person to fill in.
 
-    For the plan on screen and without `output`, a file that already exists is returned as it was filled in, or the one
-    that the plan uses, so a notebook with this call can be run again.
+    For the plan on screen without `output`, an existing file is returned as it was filled in, or else the file that the
+    plan uses; so a notebook with this call can be run again.
 
     Parameters
     ----------
