@@ -29,7 +29,7 @@ _PARTS = ("period_year", "period_month", "meta", "row_id")
 
 
 def reconcile(config: Config, target: str, head: str = "") -> Verdict:
-    """Verify the archive, and compare a target's rows to the byte with what was last recorded of them.
+    """Verify the archive, and compare a target's rows, byte for byte, with what was last recorded.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def _claims(
 
 
 def _left(runs_dir: Path, run_ids: Iterable[str]) -> dict[tuple[str, RowKey], Image | None]:
-    """The image that each run left of each row, less those of a plan that can't be read, which `verify` reports."""
+    """The image that each run left of each row, except for a plan that can't be read, which `verify` reports."""
     found: dict[tuple[str, RowKey], Image | None] = {}
     for run_id in run_ids:
         with suppress(KpiBackfillError, AssertionError):

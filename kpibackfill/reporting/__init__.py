@@ -1,1 +1,1 @@
-"""What people read of runs: tables, sentences and pages, in the terminal, in notebooks and in the report."""
+"""What people read about runs: tables, sentences and pages, in the terminal, in notebooks and in the report."""

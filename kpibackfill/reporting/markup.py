@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """HTML for a notebook, with a sentence for where HTML is not shown."""
+    """HTML for a notebook, with a sentence in case HTML is not shown."""
 
     html: str
     sentence: str

@@ -1,4 +1,4 @@
-"""What ``run`` and ``show`` print of a run: its results, warnings and decisions, and what comes next."""
+"""What ``run`` and ``show`` print about a run: its results, warnings and decisions, and what comes next."""
 
 from __future__ import annotations
 
