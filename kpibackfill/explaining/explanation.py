@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Explanation:
-    """How the value of a KPI for one year comes about, from aggregates only.
+    """How the value of a KPI for one year is computed, from aggregates only.
 
     Attributes
     ----------
@@ -267,7 +267,7 @@ def _tables_of(explanation: Explanation) -> list[Table]:
         return [(f"by {parts.by}", [(label, FEW) for label in parts.values]) for parts in explained.parts]
     tables: list[Table] = []
     if steps := explanation.steps:
-        tables.append(("how it comes about", [(step.label, step.text) for step in steps]))
+        tables.append(("how it is computed", [(step.label, step.text) for step in steps]))
     elif any(explained.left_out.values()):
         tables.append(("left out", [(reason, f"{count:,}") for reason, count in explained.left_out.items() if count]))
     by_parts = [

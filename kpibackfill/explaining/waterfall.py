@@ -22,7 +22,7 @@ MONTHS = ("J", "F", "M", "A", "M", "J", "J", "A", "S", "O", "N", "D")
 
 
 def plot_explanation(explanation: Explanation) -> Figures:
-    """Draw how the value comes about, and its parts below.
+    """Draw how the value is computed, with its parts below.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Attendees and first-timers: how they come about, and their alternative definitions."""
+"""Attendees and first-timers: how they are computed, and their alternative definitions."""
 
 from __future__ import annotations
 

@@ -170,9 +170,7 @@ def kpi(
     sources, cadences = tuple(sources), tuple(cadences)
     words: tuple[Any, ...] = (kpi_id, label, family, description, *sources)
     if not all(isinstance(text, str) for text in words) or not _KPI_ID.fullmatch(kpi_id):
-        raise _unfit(
-            kpi_id, "an id of at most 64 lowercase letters, digits, _ . -, and texts for its words and sources"
-        )
+        raise _unfit(kpi_id, "an id of at most 64 lowercase letters, digits, _ . -, and text for its label and sources")
     if unit not in get_args(Unit) or not set(cadences) <= set(MONTHS):
         raise _unfit(kpi_id, f"one of the units {', '.join(get_args(Unit))}, and cadences from {', '.join(MONTHS)}")
 

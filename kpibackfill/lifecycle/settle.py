@@ -50,7 +50,7 @@ def settle(config: Config, run_id: str) -> Settlement | State:
         closing.finish(record)
         return receipt.state
     if receipt.ended_at is not None or receipt.state not in ("applying", "applied"):
-        planned = "planned (it ended before it began to write, or has not got that far)"
+        planned = "planned (it ended before it began to write, or has not reached that point)"
         known = receipt.state.replace("_", " ") if receipt.ended_at else planned
         raise Refused(f"There is nothing to settle: {run_id} is {known}. Nothing was changed.", code="nothing_unknown")
     target = config.target(receipt.target.name)
