@@ -58,7 +58,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a run proposes; at the `settled` keys nothing is to be written, since stored and wanted values agree."""
+    """What a run proposes; nothing needs writing at the `settled` keys, where stored and wanted values agree."""
 
     candidates: tuple[Candidate, ...]
     settled: frozenset[RowKey]
