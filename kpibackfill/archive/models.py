@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     GetPydanticSchema,
@@ -69,7 +68,16 @@ RunId = Annotated[
 ]
 Number = Annotated[
     float,
-    BeforeValidator(lambda value: float(value) if value in ("nan", "inf", "-inf") else value),
+    # Numbers are read without a call of Python: there may be hundreds of thousands.
+    GetPydanticSchema(
+        lambda _source, handler: core_schema.union_schema(
+            [
+                handler(float),
+                core_schema.no_info_after_validator_function(float, core_schema.literal_schema(["nan", "inf", "-inf"])),
+            ],
+            mode="left_to_right",
+        )
+    ),
     PlainSerializer(lambda value: value if math.isfinite(value) else str(value)),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ def fingerprint(databases: Databases, rows: Sequence[PlanRow]) -> str:
         }
         for row in rows
     ]
-    return hashlib.sha256(files.canonical({"databases": databases.as_json(), "rows": counted})).hexdigest()
+    return hashlib.sha256(files.canonical({"databases": _plain(databases), "rows": counted})).hexdigest()
+
+
+@cache
+def _plain(databases: Databases) -> dict[str, Any]:
+    return databases.as_json()
 
 
 def _without_content(before: Image) -> dict[str, Any]:

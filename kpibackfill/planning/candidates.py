@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
-
 from kpibackfill.archive.changes import databases, is_image
-from kpibackfill.archive.models import Databases, PlanRow, ReviewRow
+from kpibackfill.archive.models import Databases, DriftRow, PlanRow, ReviewRow
 from kpibackfill.archive.plan_file import fingerprint
 from kpibackfill.compute import Readings
 from kpibackfill.database.image import Image, RowKey
-from kpibackfill.drift import rows_of
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand
 from kpibackfill.text import count, some
@@ -96,11 +93,13 @@ def row_to_write(
     )
 
 
-def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Candidates:
+def of_drift(run: Run, readings: Readings, drift: Sequence[DriftRow]) -> Candidates:
     """The new and changed rows, and those unsupported or kept by hand, which only a decision touches."""
     prefix, where = run.site.kpi_id_prefix, databases(run.target)
     found = []
-    for drifted in rows_of(drift[drift["status"].isin(["new", "changed", "unsupported"])]):
+    for drifted in drift:
+        if drifted.status in ("unchanged", "no_data"):
+            continue
         before = readings.stored.get(drifted.key)
         supported = drifted.status != "unsupported"
         row = row_to_write(
@@ -115,11 +114,8 @@ def of_drift(run: Run, readings: Readings, drift: pd.DataFrame) -> Candidates:
         )
         numbers, dated = numbers_of(where, row), drifted.snapshot_date
         found.append(Candidate(row, drifted.kpi_id, drifted.status, dated, supported, numbers, drifted.warnings))
-    unchanged = drift[drift["status"] == "unchanged"]
-    return Candidates(
-        (*found, *_kept_by_hand(run, readings)),
-        frozenset(zip(unchanged["snapshot_id"].tolist(), unchanged["kpi_id"].tolist(), strict=True)),
-    )
+    unchanged = frozenset(drifted.key for drifted in drift if drifted.status == "unchanged")
+    return Candidates((*found, *_kept_by_hand(run, readings)), unchanged)
 
 
 def _kept_by_hand(run: Run, readings: Readings) -> Iterator[Candidate]:

@@ -96,8 +96,9 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     if seal.run is not run:
         raise Refused("This drift belongs to another run; nothing was written. Run the cells in order.", code="order")
     readings: Readings = seal.content
+    drifted = rows_of(drift)
     if readings.reverted is None:
-        found = candidates.of_drift(run, readings, drift)
+        found = candidates.of_drift(run, readings, drifted)
     else:
         found = candidates.of_revert(run, readings.reverted)
     chosen = resolve.choose(run, readings, found)
@@ -115,7 +116,7 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
             kpis=tuple(_kpi_record(entry, readings.queries[entry.kpi_id]) for entry in run.kpis),
             years=years,
             total_kpi_rows=total,
-            rows=rows_of(drift),
+            rows=drifted,
             plan=PlanSummary(fingerprint=plan.fingerprint, rows=len(plan)),
             review=tuple(candidate.review_row() for candidate in plan.candidates),
             decisions=plan.decided,
