@@ -291,7 +291,11 @@ class PlanRow(Keyed):
     def _is_consistent(cls, given: Any) -> Any:
         if isinstance(given, Mapping) and "value_f4" in given:
             value, kept = given.get("value"), given["value_f4"]
-            if value is not kept and (value is None or kept is None or not same(float(value), float(kept))):
+            try:
+                consistent = value is kept or same(float(value), float(kept))  # type: ignore[arg-type]
+            except TypeError:  # null next to a number, or something else altogether
+                consistent = False
+            if not consistent:
                 raise ValueError("value_f4 is not the value as a 4-byte float")
         return given
 

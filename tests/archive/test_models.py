@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -167,3 +169,32 @@ def test_every_number_survives_its_line(before: float | None, after: float | Non
     kept = read_event(json.dumps(entry, allow_nan=False).encode())
     assert isinstance(kept, Closed)
     assert repr(kept.changes) == repr(event.changes)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.sampled_from(["nan", "1e999"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_a_document_with_anything_in_any_place_is_read_or_refused(made_archive: Workbench, data: st.DataObject) -> None:
+    run = next(made_archive.config.runs_dir.glob("*apply*"))
+    line = data.draw(st.sampled_from((made_archive.config.runs_dir / "ledger.jsonl").read_text("utf-8").splitlines()))
+    readers: dict[str, Callable[[bytes], Any]] = {
+        line: read_event,
+        (run / "receipt.json").read_text("utf-8"): lambda text: read(Receipt, text),
+        (run / "plan.json").read_text("utf-8"): lambda text: read(PlanDocument, text),
+    }
+    text = data.draw(st.sampled_from(list(readers)))
+    document = json.loads(text)
+    place = document
+    while isinstance(place, dict | list) and place:
+        name = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not (isinstance(place[name], dict | list) and place[name]) or data.draw(st.booleans()):
+            place[name] = data.draw(anything)
+            break
+        place = place[name]
+    with contextlib.suppress(ValueError):
+        readers[text](json.dumps(document).encode())
