@@ -57,7 +57,7 @@ def test_no_value_of_the_data_appears_in_a_statement(bench: Workbench, monkeypat
     "run_id", ["../x", "/etc/passwd", "..", "", ".", "a/b", "20260101T000000Z-a-2024-apply-000000/../..", "x\0y"]
 )
 def test_a_run_id_does_not_leave_the_folder_of_runs(bench: Workbench, run_id: str) -> None:
-    with pytest.raises(Refused, match="not a run id"):
+    with pytest.raises(Refused, match="not a full run id"):
         RunRecord(bench.config.runs_dir, run_id)
     bench.config.runs_dir.mkdir()
     if "\0" not in run_id:
