@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from kpibackfill.explaining.explanation import NO_PARTS, Explanation, Step
+from kpibackfill.explaining.account import NO_PARTS, Account, Step
 from kpibackfill.explaining.parts import Explained, Parts
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount
 from kpibackfill.plots import style
@@ -21,7 +21,7 @@ TINT = "#d98a5c"  # of what is computed: a part of it
 MONTHS = ("J", "F", "M", "A", "M", "J", "J", "A", "S", "O", "N", "D")
 
 
-def plot_explanation(explanation: Explanation) -> Figures:
+def plot_explanation(explanation: Account) -> Figures:
     """Draw how the value is computed, with its parts below.
 
     Parameters
@@ -146,7 +146,7 @@ def _bars(axes: Axes, parts: Parts) -> None:
     axes.set_axis_off()
 
 
-def _title(explanation: Explanation) -> str:
+def _title(explanation: Account) -> str:
     label = drawable(explanation.kpi.label, instead=explanation.kpi.kpi_id)
     if explanation.withheld:
         return f"{label} {explanation.year}: {FEW} people reported, {NOT_FOR_PUBLICATION}"
@@ -156,7 +156,7 @@ def _title(explanation: Explanation) -> str:
     return f"{label} {explanation.year}: {value}{_rule(explanation)}"
 
 
-def _rule(explanation: Explanation) -> str:
+def _rule(explanation: Account) -> str:
     """How the value follows from its parts, in a few words."""
     explained = explanation.explained or Explained()
     kinds = {parts.by: parts.values for parts in explained.parts}
@@ -174,7 +174,7 @@ def _rule(explanation: Explanation) -> str:
     return ""
 
 
-def _subtitle(explanation: Explanation) -> str:
+def _subtitle(explanation: Account) -> str:
     if explanation.withheld:
         return ""
     stored = [
@@ -183,7 +183,7 @@ def _subtitle(explanation: Explanation) -> str:
     return f"Stored: {', '.join(stored)}." if stored else "Nothing is stored."
 
 
-def _notes(explanation: Explanation, steps: list[Step]) -> list[str]:
+def _notes(explanation: Account, steps: list[Step]) -> list[str]:
     said = []
     if any(step.kind == "out" for step in steps):
         said.append("Hatched: left out, for the first reason that applies.")
@@ -195,7 +195,7 @@ def _notes(explanation: Explanation, steps: list[Step]) -> list[str]:
     return [" ".join(said), *explanation.problems, *(drawable(text) for text in (*explanation.warnings, *notes))]
 
 
-def _alternative(explanation: Explanation, label: str) -> str:
+def _alternative(explanation: Account, label: str) -> str:
     said = [f"Waterfall. {_title(explanation)}. {_subtitle(explanation)}"]
     explained = explanation.explained
     if explained is not None and not explanation.withheld:
