@@ -516,6 +516,17 @@ class AfterApply(Record):
 _REACHED: list[JsonValue] = ["databases", "kpis", "years", "total_kpi_rows", "rows", "plan"]
 
 
+def _flat(row: Record) -> dict[str, Any]:
+    """As `Record.as_json`, of a row of numbers and texts."""
+    plain = row.__dict__.copy()
+    for name, value in plain.items():
+        if type(value) is float and not math.isfinite(value):
+            plain[name] = str(value)
+        elif type(value) is tuple:
+            plain[name] = list(value)
+    return plain
+
+
 class Receipt(Record):
     """``receipt.json``: what a run was asked to do, what it found, and how it ended.
 
@@ -573,7 +584,11 @@ class Receipt(Record):
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; members of steps that the run did not reach are left out."""
         later = type(self).model_fields.keys() - self.model_fields_set
-        return {name: value for name, value in super().as_json().items() if name not in later}
+        whole = self.model_dump(mode="json", exclude=(later | {"rows", "review"}) - {"schema_"})
+        for name in ("rows", "review"):  # by far the most, and flat
+            if name not in later:
+                whole[name] = [_flat(row) for row in getattr(self, name)]
+        return whole
 
     @property
     def units(self) -> dict[str, Unit]:
