@@ -126,7 +126,7 @@ def _scale(axes: Axes, places: pd.DataFrame, entry: Entry) -> None:
     reach = (high - low) or 1.0
     above = 0.34 if (places["kind"] == "differs").any() else 0.12
     axes.set_ylim(low - (0.12 * reach if low < 0 else 0.0), high + above * reach)
-    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if values.size else []
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low < high else [low][: values.size]
     shown = [float(tick) for tick in ticks if low - 0.1 * reach <= tick <= high * 1.1]
     axes.yaxis.set_major_locator(FixedLocator(shown))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value, entry.unit, shown)))

@@ -85,6 +85,12 @@ def test_unsupported_values_are_crossed() -> None:
     assert line(attendees, "unsupported") == {}
 
 
+def test_an_axis_of_nothing_but_zero_has_one_tick() -> None:
+    figures = plot_drift(drift(row(NPS, 2018, stored=0.0)))
+    FigureCanvasAgg(figures["series"].figure).draw()
+    assert [tick.get_text() for tick in panels(figures)[0].get_yticklabels()] == ["0"]
+
+
 def test_stored_and_computed_differ_in_color_gray_and_shape() -> None:
     axes = panels(plot_drift(drift(*STORY)))[0]
     lines = {line.get_label(): line for line in axes.lines}
