@@ -8,7 +8,6 @@ writes the JSON Schemas in ``kpibackfill/schemas`` from these models.
 import base64
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from kpibackfill.archive import files
 from kpibackfill.database.image import Image, RowKey, bytes_of, text_of
 from kpibackfill.numbers import Unit, float4, same
 
@@ -78,7 +78,7 @@ Number = Annotated[
             mode="left_to_right",
         )
     ),
-    PlainSerializer(lambda value: value if math.isfinite(value) else str(value)),
+    PlainSerializer(files.number),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}),
 ]
 """A number; JSON has no NaN and no infinity, so there they are text."""
@@ -280,7 +280,7 @@ class PlanRow(Keyed):
     origin: Origin = "computed"
     """Where the value comes from: the sources, a decision, or the reverted run."""
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy takes no decorator above property
     @property
     def value_f4(self) -> Number | None:
         """The value as a 4-byte float."""
@@ -520,8 +520,8 @@ def _flat(row: Record) -> dict[str, Any]:
     """As `Record.as_json`, of a row of numbers and texts."""
     plain = row.__dict__.copy()
     for name, value in plain.items():
-        if type(value) is float and not math.isfinite(value):
-            plain[name] = str(value)
+        if type(value) is float:
+            plain[name] = files.number(value)
         elif type(value) is tuple:
             plain[name] = list(value)
     return plain
