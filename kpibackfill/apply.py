@@ -17,7 +17,7 @@ from kpibackfill.archive.changes import after_image, changes, is_image
 from kpibackfill.archive.models import AfterApply, AskedParameters, CacheTags, PlanRow, Written
 from kpibackfill.archive.plan_file import fingerprint
 from kpibackfill.archive.run_record import RunRecord, guards
-from kpibackfill.config import Target
+from kpibackfill.config import Command, Target
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import writing
 from kpibackfill.database.image import Image, RowKey
@@ -256,20 +256,24 @@ def _check_written(connection: Connection, fact: fact_table.Layout, after: Mappi
             )
 
 
-def _after_apply(target: Target) -> AfterApply | None:
-    """Run the site's command, without a shell; how it ended never changes what was written."""
-    if not target.after_apply:
-        return None
+def _after_apply(target: Target) -> AfterApply | tuple[AfterApply, ...] | None:
+    """Run the site's commands; how they end never changes what was written."""
+    ran = tuple(_ran(command) for command in target.after_apply)
+    return ran[0] if len(ran) == 1 else ran or None
+
+
+def _ran(command: Command) -> AfterApply:
+    """Run a command, without a shell."""
     began = time.monotonic()
     # No pipes: what the command leaves running in the background would hold them open and be waited for.
     unheard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     # A notebook that it executes is not part of this run.
     environment = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
     try:
-        ended = subprocess.run(list(target.after_apply), timeout=300, env=environment, **unheard)
+        ended = subprocess.run(list(command), timeout=300, env=environment, **unheard)
         outcome = f"exit status {ended.returncode}"
     except subprocess.TimeoutExpired:
         outcome = "stopped after 300 s"
     except OSError as error:
         outcome = f"could not be started: {error.strerror}"
-    return AfterApply(command=target.after_apply[0], outcome=outcome, seconds=round(time.monotonic() - began, 3))
+    return AfterApply(command=command[0], outcome=outcome, seconds=round(time.monotonic() - began, 3))

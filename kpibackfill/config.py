@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from kpibackfill.errors import Refused
 
@@ -44,11 +56,60 @@ def _identifier(name: str) -> str:
     return name
 
 
+def _prefix(text: str) -> str:
+    if len(text) > 16 or re.search(r"[\x00-\x20\x7f'\"`\\]", text):
+        raise ValueError('a prefix has at most 16 characters, and no quote, backslash or space; or it is "auto"')
+    return text
+
+
+def _years(years: tuple[int, int]) -> tuple[int, int]:
+    if not 1000 <= years[0] <= years[1] <= 9999:
+        raise ValueError("the first and the last year of the annual tables, such as [2023, 2030]")
+    return years
+
+
+def _commands(given: Any) -> Any:
+    """One command is a list of commands too."""
+    return [given] if isinstance(given, list) and given and isinstance(given[0], str) else given
+
+
 Identifier = Annotated[str, AfterValidator(_identifier)]
+Command = Annotated[tuple[str, ...], Field(min_length=1)]
+Convention = Literal["period", "first_of_next_month"]
+"""A snapshot's date is within the period that it stands for, or on the first day after it."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Dated(_Strict):
+    """The convention for the dates of each cadence's snapshots; one text in the file holds for all."""
+
+    annual: Convention = "period"
+    quarterly: Convention = "period"
+    monthly: Convention = "period"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, given: Any) -> Any:
+        return dict.fromkeys(cls.model_fields, given) if isinstance(given, str) else given
+
+    @model_serializer
+    def _shortest(self) -> str | dict[str, str]:
+        by_cadence = dict(self)
+        return self.annual if len(set(by_cadence.values())) == 1 else by_cadence
+
+    def later(self, cadence: str) -> bool:
+        """Whether snapshots of this cadence are dated on the first day after their periods."""
+        return bool(getattr(self, cadence) == "first_of_next_month")
+
+
+class DashboardPage(_Strict):
+    """What the site's dashboard shows in its annual tables."""
+
+    years: Annotated[tuple[int, int], AfterValidator(_years)] = (2023, 2030)
+    live_months: dict[str, NonNegativeInt] = {"total_new_member_signups": 36}
 
 
 class Site(_Strict):
@@ -64,8 +125,10 @@ class Site(_Strict):
     demographics_table: Identifier = "civicrm_value_demographics_15"
     ethnicity_columns: tuple[Identifier, ...] = ("custom_46", "ethnicity_46")
     civicrm_schema: Identifier = ""
-    kpi_id_prefix: Annotated[str, Field(max_length=32, pattern=r"^[^\x00-\x20\x7f]*$")] = ""
-    dated: Literal["period", "first_of_next_month"] = "period"
+    table_prefix: Identifier = ""
+    kpi_id_prefix: Annotated[str, AfterValidator(_prefix)] = ""
+    dated: Dated = Dated()
+    dashboard: DashboardPage = DashboardPage()
     kpi_modules: tuple[str, ...] = ()
     manual_kpis: tuple[str, ...] = ()
 
@@ -78,7 +141,7 @@ class Target(_Strict):
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     require_approval: bool = False
     four_eyes: bool = False
-    after_apply: tuple[str, ...] = ()
+    after_apply: Annotated[tuple[Command, ...], BeforeValidator(_commands)] = ()
     dashboards: str | None = None
     _name: str = PrivateAttr("")
     _folder: Path = PrivateAttr(Path())

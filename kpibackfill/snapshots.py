@@ -36,7 +36,7 @@ def targets(site: Site, parameters: Parameters) -> sa.ColumnElement[bool]:
 
 def _dates(site: Site, cadence: Cadence, parameters: Parameters) -> tuple[str, str]:
     """The first and last dates of snapshots whose windows are in the run's years."""
-    later, month = divmod(MONTHS[cadence] if site.dated == "first_of_next_month" else 0, 12)
+    later, month = divmod(MONTHS[cadence] if site.dated.later(cadence) else 0, 12)
     first = f"{parameters.from_year + later}-{month + 1:02}-01"
     return first, f"{parameters.to_year + (later or month > 0)}-{month or 12:02}-31"
 
@@ -67,7 +67,7 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
                 code="snapshot_date",
             ) from None
         cadence = CADENCES[snapshot_type.lower()]
-        start, end = window(dated, cadence, site.dated)
+        start, end = window(dated, cadence, later=site.dated.later(cadence))
         known = windows.setdefault((start, end), Window(len(windows), start, end, cadence))
         rows.append((snapshot_id, text, snapshot_type, source, start.year, period(start, cadence), known.window_id))
     return pd.DataFrame(rows, columns=COLUMNS), list(windows.values())
@@ -81,14 +81,14 @@ def day(text: str) -> date:
     return dated
 
 
-def window(dated: date, cadence: Cadence, convention: str = "period") -> tuple[datetime, datetime]:
+def window(dated: date, cadence: Cadence, *, later: bool = False) -> tuple[datetime, datetime]:
     """First and last second of the calendar year, quarter or month that a snapshot's date represents.
 
-    It is the one that contains the date, or the one before where `convention` is ``first_of_next_month``.
+    It is the one that contains the date, or the one before where the snapshot is dated `later`.
     """
     months = MONTHS[cadence]
     first = dated.year * 12 + (dated.month - 1) // months * months
-    first -= months if convention == "first_of_next_month" else 0
+    first -= months if later else 0
     year, month = divmod(first, 12)
     return datetime(year, month + 1, 1), datetime(year, month + months, monthrange(year, month + months)[1], 23, 59, 59)
 
@@ -101,13 +101,12 @@ def period(start: datetime, cadence: Cadence) -> str:
 
 def misdated(site: Site, snapshots: pd.DataFrame) -> list[str]:
     """A note on snapshots that represent the period before their date although no period begins on it."""
-    if site.dated == "period" or snapshots.empty:
-        return []
     starts = {"annual": ("01-01",), "quarterly": ("01-01", "04-01", "07-01", "10-01")}
     odd = [
         str(row.snapshot_id)
         for row in snapshots.itertuples()
-        if not str(row.snapshot_date).endswith(starts.get(CADENCES[str(row.snapshot_type).lower()], ("-01",)))
+        if site.dated.later(CADENCES[str(row.snapshot_type).lower()])
+        and not str(row.snapshot_date).endswith(starts.get(CADENCES[str(row.snapshot_type).lower()], ("-01",)))
     ]
     if not odd:
         return []

@@ -21,6 +21,7 @@ def _table(name: str, metadata: sa.MetaData, /, **columns: Any) -> sa.Table:
     return sa.Table(name, metadata, *(sa.Column(column, kind) for column, kind in columns.items()))
 
 
+# The snapshot module's layout has `source` and `created_at`, the dashboard module's `is_test` and `created`.
 snapshot = _table(
     "ms_snapshot",
     store,
@@ -30,6 +31,8 @@ snapshot = _table(
     snapshot_date=sa.String(10),
     source=sa.String(32),
     created_at=sa.Integer,
+    created=sa.Integer,
+    is_test=sa.Integer,
 )
 
 org_fact = _table("ms_fact_org_snapshot", store, snapshot_id=sa.Integer, joins=sa.Integer)
@@ -47,6 +50,9 @@ kpi_fact = _table(
     period_month=sa.Integer,
     meta=None,
 )
+
+# Where the dashboard keeps what its pages show, PHP-serialized.
+key_value = _table("key_value", store, collection=sa.String(128), name=sa.String(128), value=sa.LargeBinary)
 
 cachetags = _table("cachetags", store, tag=sa.String(255), invalidations=sa.Integer)
 

@@ -128,20 +128,35 @@ def write_config(
 ) -> Path:
     """Write `folder`/kpibackfill.toml with `database` as the target `test`; returns its path.
 
-    `target_settings` and `site` add keys to [targets.test] and [site]: texts, numbers, booleans, lists of them.
+    `target_settings` and `site` add keys to [targets.test] and [site]: texts, numbers, booleans, lists and tables of
+    them. The reference has the ids of the runbook, without a prefix.
     """
     target = {"store": database.url, "timezone": timezone} | target_settings
     path = folder / "kpibackfill.toml"
     path.write_text(
-        "\n".join(['runs = "runs"', "[targets.test]", *_toml(target), "[site]", *_toml(site or {}), ""]),
+        "\n".join(
+            [
+                'runs = "runs"',
+                "[targets.test]",
+                *_toml(target),
+                "[site]",
+                *_toml({"kpi_id_prefix": ""} | dict(site or {})),
+                "",
+            ]
+        ),
         encoding="utf-8",
     )
     return path
 
 
 def _toml(settings: Mapping[str, Any]) -> list[str]:
-    # JSON's texts, numbers, booleans and lists are TOML's.
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+    return [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(_toml(value)) + "}"
+    return json.dumps(value, ensure_ascii=False)  # JSON's texts, numbers, booleans and lists are TOML's
 
 
 def reference_expected(timezone: str) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,3 +194,36 @@ def test_different_queries_of_a_url_are_different_databases(one: str, other: str
 def test_an_unpickled_target_does_not_show_its_url() -> None:
     target = Target.model_validate({"store": "postgresql://u:hunter2@h/d"})
     assert "hunter2" not in repr(pickle.loads(pickle.dumps(target)))
+
+
+@pytest.mark.parametrize(
+    ("site", "key"),
+    [
+        ('dated = {weekly = "period"}', "site.dated.weekly"),
+        ('dated = {annual = "later"}', "site.dated.annual"),
+        ("kpi_id_prefix = 'a\"b'", "site.kpi_id_prefix"),
+        ('kpi_id_prefix = "it\'s"', "site.kpi_id_prefix"),
+        ('kpi_id_prefix = "seventeen_letters"', "site.kpi_id_prefix"),
+        ('table_prefix = "dru-"', "site.table_prefix"),
+        ("[site.dashboard]\nyears = [2030, 2023]", "site.dashboard.years"),
+        ("[site.dashboard]\nlive_months = {x = -1}", "site.dashboard.live_months.x"),
+    ],
+)
+def test_what_the_dashboard_needs_is_checked_key_by_key(tmp_path: Path, site: str, key: str) -> None:
+    path = tmp_path / "kpibackfill.toml"
+    path.write_text(f'[targets.demo]\nstore = "sqlite:///x"\n[site]\n{site}\n', encoding="utf-8")
+    with pytest.raises(Refused, match=re.escape(key)):
+        load_config(path)
+
+
+def test_one_convention_holds_for_all_cadences_or_each_has_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "kpibackfill.toml"
+    for text, monthly, annual in (
+        ('"first_of_next_month"', True, True),
+        ('{monthly = "first_of_next_month"}', True, False),
+        ('"period"', False, False),
+    ):
+        path.write_text(f'[targets.demo]\nstore = "sqlite:///x"\n[site]\ndated = {text}\n', encoding="utf-8")
+        site = load_config(path).site
+        assert (site.dated.later("monthly"), site.dated.later("annual")) == (monthly, annual)
+        assert site.model_validate(site.model_dump(mode="json")) == site

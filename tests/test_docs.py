@@ -19,10 +19,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 
 import kpibackfill as kb
 from kpibackfill.cli import main
-from kpibackfill.config import Config, Site, Target
+from kpibackfill.config import Config, DashboardPage, Site, Target
 from kpibackfill.parameters import DEFAULTS
 from tests import command_line
 from tests.pages import (
@@ -181,7 +182,13 @@ def test_every_parameter_is_on_its_page_with_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "model"), [("At the top", Config), ("In `[targets.NAME]`", Target), ("In `[site]`", Site)]
+    ("heading", "model"),
+    [
+        ("At the top", Config),
+        ("In `[targets.NAME]`", Target),
+        ("In `[site]`", Site),
+        ("In `[site.dashboard]`", DashboardPage),
+    ],
 )
 def test_every_key_is_on_its_page_with_its_default(heading: str, model: type[Any]) -> None:
     rows = {code(key)[0]: default for key, default, _ in table(text_of("configuration.md"), heading)}
@@ -191,9 +198,10 @@ def test_every_key_is_on_its_page_with_its_default(heading: str, model: type[Any
             assert rows[key] == "required"
         elif code(rows[key]):
             shown = tomllib.loads(f"default = {code(rows[key])[0]}")["default"]
-            assert (tuple(shown) if isinstance(shown, list) else shown) == field.default, key
+            default = field.default.model_dump() if isinstance(field.default, BaseModel) else field.default
+            assert (tuple(shown) if isinstance(shown, list) else shown) == default, key
         else:
-            assert field.default in (None, Site()), key
+            assert field.default in (None, Site(), DashboardPage()), key
 
 
 def test_every_error_code_is_in_troubleshooting_with_words_of_its_message() -> None:

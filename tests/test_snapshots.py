@@ -41,8 +41,8 @@ AS_OF = datetime(2026, 11, 22, 12, tzinfo=UTC)
 def test_a_date_represents_its_period_or_for_the_one_before(
     dated: str, cadence: Cadence, inside: tuple[str, str], before: tuple[str, str]
 ) -> None:
-    for convention, (first, last) in {"period": inside, "first_of_next_month": before}.items():
-        start, end = window(date.fromisoformat(dated), cadence, convention)
+    for later, (first, last) in ((False, inside), (True, before)):
+        start, end = window(date.fromisoformat(dated), cadence, later=later)
         assert (str(start), str(end)) == (f"{first} 00:00:00", f"{last} 23:59:59")
 
 
@@ -65,7 +65,7 @@ def shifted(tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str,
     rows = []
     for row in tables["ms_snapshot"]:
         if row["snapshot_type"] == "monthly":
-            start, _ = window(date.fromisoformat(row["snapshot_date"]), "monthly", "first_of_next_month")
+            start, _ = window(date.fromisoformat(row["snapshot_date"]), "monthly", later=True)
             row = {**row, "snapshot_date": str(start.date())}
         rows.append(row)
     return {**tables, "ms_snapshot": rows}
@@ -82,7 +82,7 @@ def test_every_kpi_of_every_cadence_is_what_counting_row_by_row_yields(bench: Wo
     assert {"monthly", "annually"} <= set(computed["snapshot_type"])
     for row in computed.to_dict("records"):
         cadence = kinds.get(row["snapshot_type"], "annual")
-        start, end = window(date.fromisoformat(row["snapshot_date"]), cadence, dated)
+        start, end = window(date.fromisoformat(row["snapshot_date"]), cadence, later=dated != "period")
         value, basis, population = ORACLE[row["kpi_id"]](tables, Window(0, start, end, cadence), ZoneInfo("UTC"), AS_OF)
         found = [None if pd.isna(row[name]) else row[name] for name in ("computed", "basis", "population")]
         assert found == [value, basis, population], (row["kpi_id"], row["period"])

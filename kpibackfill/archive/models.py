@@ -572,9 +572,15 @@ class Receipt(Record):
     approval: Approval | None = None
     written: Written = Written()
     cache_tags: CacheTags | None = None
-    after_apply: AfterApply | None = None
+    after_apply: AfterApply | tuple[AfterApply, ...] | None = None
+    """A list if the configuration has one."""
     report: str | None = None
     """Why there is no full report; null where there is one."""
+
+    @property
+    def afterwards(self) -> tuple[AfterApply, ...]:
+        """The site's commands that ran after the apply."""
+        return (self.after_apply,) if isinstance(self.after_apply, AfterApply) else self.after_apply or ()
 
     @property
     def computed(self) -> bool:

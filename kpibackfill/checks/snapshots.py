@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 
 from kpibackfill.checks.finding import Finding, note, ok, wrong
 from kpibackfill.config import Site, Target
-from kpibackfill.database import inspection
 from kpibackfill.database.expressions import in_any_case
+from kpibackfill.database.snapshot_table import optional
 from kpibackfill.kpis.registry import Cadence
 from kpibackfill.parameters import CADENCES
 from kpibackfill.snapshots import day, window
@@ -40,12 +40,11 @@ class _Snapshot(NamedTuple):
 
 
 def check_snapshots(connection: Connection, site: Site, target: Target) -> Iterator[Finding]:
-    created = inspection.has_column(connection, snapshot, "created_at")
     rows = connection.execute(
         sa.select(
             snapshot.c.snapshot_type.label("type"),
             snapshot.c.snapshot_date.label("date"),
-            (snapshot.c.created_at if created else sa.null()).label("created"),
+            *optional(connection, "created_at"),
         ).where(in_any_case(snapshot.c.definition, [site.definition]))
     ).all()
     if not rows:
@@ -65,7 +64,9 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
             except ValueError:
                 odd.add(row.date)
                 continue
-            made = None if not row.created else datetime.fromtimestamp(row.created, target.zone).replace(tzinfo=None)
+            made = (
+                None if not row.created_at else datetime.fromtimestamp(row.created_at, target.zone).replace(tzinfo=None)
+            )
             found.append(_Snapshot(CADENCES[kind], dated, made))
     if odd:
         yield wrong(
@@ -77,7 +78,7 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
 
 
 def _counts(site: Site, target: Target, annual: Sequence[_Snapshot], types: Counter[str]) -> Finding:
-    per_year = Counter(window(one.dated, "annual", site.dated)[0].year for one in annual)
+    per_year = Counter(window(one.dated, "annual", later=site.dated.later("annual"))[0].year for one in annual)
     others = ", ".join(f"{rows} {name}" for name, rows in sorted(types.items()) if CADENCES.get(name) != "annual")
     also = f" Also: {others}." if others else ""
     if not per_year:
@@ -91,7 +92,7 @@ def _counts(site: Site, target: Target, annual: Sequence[_Snapshot], types: Coun
 
 def _dated(site: Site, found: Iterable[_Snapshot]) -> Iterator[Finding]:
     """Whether snapshots are dated within the periods they stand for, or on the first day after them."""
-    if site.dated == "first_of_next_month":
+    if site.dated.later("annual"):
         odd = [one for one in found if not one.begins]
         if odd:
             yield note(

@@ -70,7 +70,7 @@ def _submissions(connection: RecordedConnection, site: SiteAt, months: list[Wind
 
 
 def _snapshots(connection: RecordedConnection, site: SiteAt, months: list[Window]) -> Counter[int]:
-    later = site.settings.dated == "first_of_next_month"
+    later = site.settings.dated.later("monthly")
     found = Counter[int]()
     if months:
         for row in joins(connection, site, [month.window_id + later for month in months]):

@@ -65,7 +65,7 @@ def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -
 @explains("total_new_member_signups")
 def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Explained:
     """The joins of the period's monthly snapshots, and the months with none or more than one."""
-    later = site.settings.dated == "first_of_next_month"
+    later = site.settings.dated.later("monthly")
     months = [month + later for month in months_of(window)]
     monthly = [row for row in joins(connection, site, months) if row.kind == "monthly"]
     by_month, by_source, snapshots = Counter[int](), Counter[str](), Counter[int]()
@@ -98,7 +98,7 @@ def signups(connection: RecordedConnection, site: SiteAt, window: Window) -> Exp
 @compares("total_new_member_signups", own="all monthly snapshots")
 def other_signups(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
     """Other snapshots than all monthly ones, or other months."""
-    later = site.settings.dated == "first_of_next_month"
+    later = site.settings.dated.later("monthly")
     months = [month.window_id for month in grid(windows)]
     rows = joins(connection, site, [*months, months[-1] + 1])
     monthly = [row for row in rows if row.kind == "monthly" and row.joins is not None]

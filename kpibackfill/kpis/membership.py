@@ -35,7 +35,7 @@ def total_new_member_signups(
     if not windows:
         return []
     date = exact(snapshot.c.snapshot_date)
-    dates = {window.window_id: _dates(window, site.settings.dated) for window in windows}
+    dates = {window.window_id: _dates(window, later=site.settings.dated.later("monthly")) for window in windows}
     first, last = min(first for first, _ in dates.values()), max(last for _, last in dates.values())
     rows = connection.execute(
         sa.select(date.label("date"), sa.func.count().label("snapshots"), sa.func.sum(org_fact.c.joins).label("joins"))
@@ -51,9 +51,9 @@ def total_new_member_signups(
     return [_signups(window, dates[window.window_id], rows) for window in windows]
 
 
-def _dates(window: Window, dated: str) -> tuple[str, str]:
+def _dates(window: Window, *, later: bool) -> tuple[str, str]:
     """The first and the last date of a window's monthly snapshots, one month later where the site dates them so."""
-    if dated == "period":
+    if not later:
         return window.start.date().isoformat(), window.end.date().isoformat()
     # Windows are whole months; each month's snapshot is dated on some day of the next month.
     first, last = (f"{day.year + day.month // 12}-{day.month % 12 + 1:02}" for day in (window.start, window.end))

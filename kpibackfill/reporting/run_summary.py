@@ -94,8 +94,8 @@ def _provenance(run: RunDetails, receipt: Receipt) -> dict[str, object]:
     }
     if tags := receipt.cache_tags:
         found["cache tags"] = f"{tags.outcome}: {', '.join(tags.tags)}"
-    if after := receipt.after_apply:
-        found["after_apply"] = f"{after.command}: {after.outcome}, {after.seconds} s"
+    if ran := receipt.afterwards:
+        found["after_apply"] = "; ".join(f"{after.command}: {after.outcome}, {after.seconds} s" for after in ran)
     return found
 
 

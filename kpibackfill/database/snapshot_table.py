@@ -1,0 +1,17 @@
+"""The table of snapshots as the site has it: which of its columns exist depends on the module that made it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from kpibackfill.database.inspection import columns_of
+from kpibackfill.tables import snapshot
+
+
+def optional(connection: Connection, *names: str) -> list[sa.ColumnElement[Any]]:
+    """These columns, each labelled with its name; NULL in the place of one that the table lacks."""
+    there = columns_of(connection, snapshot.name)
+    return [(snapshot.c[name] if name in there else sa.null()).label(name) for name in names]
