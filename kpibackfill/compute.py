@@ -46,10 +46,12 @@ class Readings:
 
     Attributes
     ----------
-    snapshots : DataFrame, a row per target snapshot: `snapshot_id`, `snapshot_date`, `snapshot_type`, `source`, `year`
-        (int: the window's) and `period` (``2024``, ``2024 Q1`` or ``2024-01``).
-    computed : DataFrame, a row per snapshot and KPI: the columns of `snapshots`, `kpi_id`, `computed` (float, NaN for
-        no data), `basis` and `population` (Int64, missing where a KPI returns none), `warnings` (tuple of sentences).
+    snapshots : DataFrame, a row per target snapshot: `snapshot_id`, `snapshot_date`, `snapshot_type`, `source` (empty
+        where it has none), `is_test` (bool: pages skip it), `year` (int: the window's) and `period` (``2024``,
+        ``2024 Q1`` or ``2024-01``).
+    computed : DataFrame, a row per snapshot and KPI: the columns of `snapshots` except `is_test`, then `kpi_id`,
+        `computed` (float, NaN for no data), `basis` and `population` (Int64, missing where a KPI returns none),
+        `warnings` (tuple of sentences).
     stored : the stored rows, by snapshot and the registry's KPI id, including `meta`, which is never rendered.
     queries : the statements that each KPI sent.
     databases : server, version and identity of store and sources, for the record.
@@ -124,10 +126,9 @@ def compute_kpis(run: Run) -> Readings:
     if not one_moment(target.sources_url):
         notes.append("The sources have no transactions; each KPI was read as of its own moment.")
     notes += [*misdated(site, snapshots), *([gone] if gone else [])]
-    columns = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]
     return Readings(
         run=run,
-        snapshots=sealed(snapshots[columns], run),
+        snapshots=sealed(snapshots.drop(columns="window_id"), run),
         computed=sealed(_frame(snapshots, run.kpis, values), run),
         stored=MappingProxyType(stored),
         queries=MappingProxyType(queries),
@@ -273,7 +274,9 @@ def _count(value: Any) -> int | None:
 def _frame(snapshots: pd.DataFrame, kpis: Sequence[Kpi], values: Mapping[str, Mapping[int, Value]]) -> pd.DataFrame:
     nothing = Value(-1, None)
     found = [values[entry.kpi_id].get(window_id, nothing) for window_id in snapshots["window_id"] for entry in kpis]
-    rows = snapshots.drop(columns="window_id").loc[snapshots.index.repeat(len(kpis))].reset_index(drop=True)
+    rows = (
+        snapshots.drop(columns=["is_test", "window_id"]).loc[snapshots.index.repeat(len(kpis))].reset_index(drop=True)
+    )
     return rows.assign(
         kpi_id=pd.Series([entry.kpi_id for entry in kpis] * len(snapshots), dtype="str"),
         computed=np.array([np.nan if v.value is None else float(v.value) for v in found], dtype="float64"),

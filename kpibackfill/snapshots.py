@@ -11,13 +11,14 @@ from sqlalchemy.engine import Connection
 
 from kpibackfill.config import Site
 from kpibackfill.database.expressions import in_any_case
+from kpibackfill.database.snapshot_table import optional
 from kpibackfill.errors import Refused
 from kpibackfill.kpis.registry import MONTHS, Cadence, Window
 from kpibackfill.parameters import CADENCES, Parameters
 from kpibackfill.tables import snapshot
 from kpibackfill.text import some
 
-COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period", "window_id"]
+COLUMNS = ["snapshot_id", "snapshot_date", "snapshot_type", "source", "is_test", "year", "period", "window_id"]
 
 
 def targets(site: Site, parameters: Parameters) -> sa.ColumnElement[bool]:
@@ -46,18 +47,24 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
 
     Returns
     -------
-    snapshots : DataFrame with `snapshot_id` (int), `snapshot_date` (YYYY-MM-DD), `snapshot_type`, `source`,
-        `year` (int: the window's), `period` (``2024``, ``2024 Q1`` or ``2024-01``) and `window_id` (int).
+    snapshots : DataFrame with `snapshot_id` (int), `snapshot_date` (YYYY-MM-DD), `snapshot_type`, `source` (empty
+        where it has none), `is_test` (bool: pages skip it), `year` (int: the window's), `period` (``2024``, ``2024 Q1``
+        or ``2024-01``) and `window_id` (int).
     windows : the distinct windows, by their ids.
     """
     statement = (
-        sa.select(snapshot.c.id, snapshot.c.snapshot_date, snapshot.c.snapshot_type, snapshot.c.source)
+        sa.select(
+            snapshot.c.id,
+            snapshot.c.snapshot_date,
+            snapshot.c.snapshot_type,
+            *optional(connection, "source", "is_test"),
+        )
         .where(targets(site, parameters))
         .order_by(snapshot.c.snapshot_date, snapshot.c.id)
     )
     windows: dict[tuple[datetime, datetime], Window] = {}
     rows = []
-    for snapshot_id, text, snapshot_type, source in connection.execute(statement):
+    for snapshot_id, text, snapshot_type, source, is_test in connection.execute(statement):
         try:
             dated = day(text)
         except ValueError:
@@ -69,7 +76,8 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
         cadence = CADENCES[snapshot_type.lower()]
         start, end = window(dated, cadence, later=site.dated.later(cadence))
         known = windows.setdefault((start, end), Window(len(windows), start, end, cadence))
-        rows.append((snapshot_id, text, snapshot_type, source, start.year, period(start, cadence), known.window_id))
+        of_window = (start.year, period(start, cadence), known.window_id)
+        rows.append((snapshot_id, text, snapshot_type, source or "", bool(is_test), *of_window))
     return pd.DataFrame(rows, columns=COLUMNS), list(windows.values())
 
 

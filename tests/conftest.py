@@ -25,7 +25,7 @@ def reference_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
 
 @pytest.fixture
 def layout(request: pytest.FixtureRequest) -> str:
-    """The layout of the fact table; `both_layouts` asks for both."""
+    """The layout of the store; `both_layouts` and `all_layouts` ask for more than one."""
     return str(getattr(request, "param", "composite"))
 
 

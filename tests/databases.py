@@ -30,6 +30,8 @@ ENGINES = ("sqlite", "mariadb", "postgresql")
 
 both_layouts = pytest.mark.parametrize("layout", ["composite", "surrogate"], indirect=True)
 """Run a test that uses `store` on both layouts of the fact table, instead of on "composite" alone."""
+all_layouts = pytest.mark.parametrize("layout", ["composite", "surrogate", "dashboard"], indirect=True)
+"""Run it also on the store that the dashboard module makes, whose other tables differ as well."""
 
 
 def on(*engines: str) -> pytest.MarkDecorator:
@@ -176,11 +178,13 @@ def load_reference(url: str | sa.URL, engine: str, layout: str) -> None:
             # Texts are taken literally, and no value is shortened to fit.
             connection.exec_driver_sql("SET SESSION sql_mode = 'TRADITIONAL,NO_BACKSLASH_ESCAPES'")
         _run_script(connection, DATA / f"schema-{engine}.sql")
-        if layout == "surrogate":
+        if layout != "composite":
             surrogate = _surrogate_facts()
             surrogate.drop(connection)
             surrogate.create(connection)
         _run_script(connection, DATA / "makerspace.sql")
+        if layout == "dashboard":
+            _as_the_dashboard_makes_them(connection)
 
 
 def _run_script(connection: sa.Connection, path: Path) -> None:
@@ -208,6 +212,42 @@ def _surrogate_facts() -> sa.Table:
         sa.Column("period_month", sa.Integer),
         sa.Column("meta", sa.LargeBinary),
     )
+
+
+def _as_the_dashboard_makes_them(connection: sa.Connection) -> None:
+    """Give the snapshots and the organization's facts the columns that the dashboard module gives them, and no other.
+
+    There is no `source` and no `created_at`; `created` is 0 where nobody knows when a snapshot was taken.
+    """
+    tables = sa.MetaData()
+    made = [
+        sa.Table(
+            "ms_snapshot",
+            tables,
+            sa.Column("id", sa.Integer, primary_key=True),
+            sa.Column("snapshot_date", sa.String(20), nullable=False),
+            sa.Column("snapshot_type", sa.String(32), nullable=False),
+            sa.Column("definition", sa.String(64)),
+            sa.Column("is_test", sa.SmallInteger, nullable=False, server_default="0"),
+            sa.Column("created", sa.Integer, nullable=False, server_default="0"),
+        ),
+        sa.Table(
+            "ms_fact_org_snapshot",
+            tables,
+            sa.Column("snapshot_id", sa.Integer, primary_key=True, autoincrement=False),
+            sa.Column("members_active", sa.Integer, nullable=False, server_default="0"),
+            sa.Column("joins", sa.Integer, nullable=False, server_default="0"),
+        ),
+    ]
+    for table in made:
+        before = sa.Table(table.name, sa.MetaData(), autoload_with=connection)
+        rows: list[dict[str, Any]] = [dict(row) for row in connection.execute(sa.select(before)).mappings()]
+        before.drop(connection)
+        table.create(connection)
+        for row in rows:
+            row |= {"is_test": 0, "created": row.get("created_at") or 0}
+        kept = [{column.name: row[column.name] for column in table.columns} for row in rows]
+        connection.execute(sa.insert(table), kept)
 
 
 class Unreachable(Exception):

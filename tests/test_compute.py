@@ -14,7 +14,7 @@ import kpibackfill as kb
 from kpibackfill.compute import _held_to_contract
 from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
-from tests.databases import both_layouts, connect, on, reference_expected
+from tests.databases import all_layouts, connect, on, reference_expected
 from tests.workbench import Workbench
 
 # A site's own KPI, without its last line.
@@ -28,7 +28,7 @@ ANY_VALUE: Any = kb.Value
 """`kb.Value` as untyped code calls it."""
 
 
-@both_layouts
+@all_layouts
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 def test_the_reference_is_met_to_the_last_digit(bench: Workbench, zone: str) -> None:
     bench.configure(timezone=zone)

@@ -44,14 +44,14 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
         sa.select(
             snapshot.c.snapshot_type.label("type"),
             snapshot.c.snapshot_date.label("date"),
-            *optional(connection, "created_at"),
+            *optional(connection, "created_at", "created"),
         ).where(in_any_case(snapshot.c.definition, [site.definition]))
     ).all()
     if not rows:
         there = connection.scalars(sa.select(snapshot.c.definition).distinct().limit(20)).all()
         yield note(
             f"There is no snapshot with the definition {site.definition!r}. Set definition in [site] to one that "
-            f"exists: {', '.join(sorted(there)) or 'there are none'}."
+            f"exists: {', '.join(sorted(filter(None, there))) or 'there are none'}."
         )
         return
     found: list[_Snapshot] = []
@@ -64,9 +64,8 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
             except ValueError:
                 odd.add(row.date)
                 continue
-            made = (
-                None if not row.created_at else datetime.fromtimestamp(row.created_at, target.zone).replace(tzinfo=None)
-            )
+            at = row.created_at or row.created  # 0 where it is unknown
+            made = datetime.fromtimestamp(at, target.zone).replace(tzinfo=None) if at else None
             found.append(_Snapshot(CADENCES[kind], dated, made))
     if odd:
         yield wrong(

@@ -19,7 +19,7 @@ from kpibackfill.text import count
 FACT = ["snapshot_id", "kpi_id", "metric_value", "period_year", "period_month", "meta"]
 TAGS = ["tag", "invalidations"]
 _READ = {
-    snapshot: ["id", "definition", "snapshot_type", "snapshot_date", "source"],
+    snapshot: ["id", "definition", "snapshot_type", "snapshot_date"],
     org_fact: ["snapshot_id", "joins"],
     kpi_fact: FACT,
 }

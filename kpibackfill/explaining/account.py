@@ -149,7 +149,7 @@ def _headline(account: Account) -> str:
 def _stored_lines(account: Account) -> list[str]:
     rows = [
         f"Stored: {FEW if account.withheld else amount(row.value, account.kpi.unit)} "
-        f"(snapshot {row.snapshot_id}, {row.snapshot_date}, {row.source})."
+        f"({', '.join(filter(None, (f'snapshot {row.snapshot_id}', row.snapshot_date, row.source)))})."
         for row in account.stored.itertuples()
     ]
     return rows or ["Nothing is stored."]

@@ -114,7 +114,7 @@ def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
         write(axes, stored, (number, 1), (0, 4), size=size, color=style.STORED, weight="bold", **above)
         write(axes, str(year), (number, 1), (0, 18), size=8, color=style.MUTED, **above)
         if row is not None and years.count(year) > 1:
-            source = fit(drawable(row.source.replace("_", " ")), width - 0.02, 5.5, lines=2)
+            source = fit(drawable(row.source.replace("_", " ") or row.snapshot_date), width - 0.02, 5.5, lines=2)
             write(axes, source, (number, 1), (0, 29), size=5.5, color=style.MUTED, linespacing=0.95, **above)
     look = {"size": 8.5, "color": style.STORED, "weight": "bold"}
     write(axes, "stored", (0, 1), (-7, 4), scale=style.WHOLE, ha="right", va="bottom", **look)

@@ -37,11 +37,12 @@ class Joins:
 def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -> list[Joins]:
     """The organization's snapshots of any kind whose dates sort into these months, compared as the KPI does."""
     date = exact(snapshot.c.snapshot_date)
+    has_source = "source" in connection.columns(snapshot.name, civicrm=False)
     rows = connection.execute(
         sa.select(
             date.label("date"),
             exact(snapshot.c.snapshot_type).label("kind"),
-            exact(snapshot.c.source).label("source"),
+            (exact(snapshot.c.source) if has_source else sa.null()).label("source"),
             sa.func.count(),
             sa.func.sum(org_fact.c.joins),
         )
@@ -57,7 +58,7 @@ def joins(connection: RecordedConnection, site: SiteAt, months: Sequence[int]) -
     for day, kind, source, number, joined in rows:
         named = MONTH.match(day)
         month = int(named[1]) * 12 + int(named[2]) - 1 if named else UNDATED
-        kind, source = kind.decode("utf-8", "replace").lower(), text_of(source or b"")
+        kind, source = kind.decode("utf-8", "replace").lower(), text_of(source or b"none")
         found.append(Joins(month, kind, source, int(number), None if joined is None else int(joined)))
     return found
 

@@ -55,7 +55,7 @@ def sentence(matrix: pd.DataFrame) -> str:
     main = max((value.source for value in values), key=[value.source for value in values].count)
     clauses = []
     for source in dict.fromkeys([main, *(value.source for value in values)]):
-        named = "" if source == main else f" ({source.replace('_', ' ')})"
+        named = "" if source == main else f" ({source.replace('_', ' ') or 'no source'})"
         clauses += _clauses([value for value in values if value.source == source], own, order, named)
     first, here, rest = "; ".join(clauses).partition(HERE)
     text = f"{first}{here}{rest.replace(HERE, '')}."

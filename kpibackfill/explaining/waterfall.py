@@ -178,7 +178,8 @@ def _subtitle(explanation: Account) -> str:
     if explanation.withheld:
         return ""
     stored = [
-        f"{amount(row.value, explanation.kpi.unit)} ({drawable(row.source)})" for row in explanation.stored.itertuples()
+        f"{amount(row.value, explanation.kpi.unit)} ({drawable(row.source or row.snapshot_date)})"
+        for row in explanation.stored.itertuples()
     ]
     return f"Stored: {', '.join(stored)}." if stored else "Nothing is stored."
 

@@ -94,7 +94,7 @@ def series_notes(arranged: Arranged) -> list[str]:
         notes.append(f"{FEW.replace(' ', NBSP)}: {WITHHELD}.")
     further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
     if not further.empty:
-        which = (f"{place.period} ({drawable(place.source)})" for place in rows(further))
+        which = (f"{place.period} ({drawable(place.source or place.snapshot_date)})" for place in rows(further))
         notes.append(f"Diamonds: additional snapshots of {', '.join(dict.fromkeys(which))}.")
     return [" ".join(notes)]
 

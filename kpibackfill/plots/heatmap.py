@@ -135,10 +135,10 @@ def _columns(arranged: Arranged) -> pd.DataFrame:
     # A year's own snapshot is in the slot of its first month or quarter, under its own name.
     columns["period"] = columns["period"].fillna(columns["slot"].map(dict(enumerate(arranged.slots))))
     crowded = columns["period"].duplicated(keep=False)
-    same_source = columns.duplicated(["period", "source"], keep=False)
+    by_date = columns.duplicated(["period", "source"], keep=False) | (columns["source"] == "")
     source = columns["source"].astype("string").str.replace("_", " ")
-    dated = source + " " + columns["snapshot_date"].astype("string").str.slice(5)
-    return columns.assign(detail=dated.where(same_source, source).where(crowded, ""))
+    dated = (source + " " + columns["snapshot_date"].astype("string").str.slice(5)).str.strip()
+    return columns.assign(detail=dated.where(by_date, source).where(crowded, ""))
 
 
 def _limits(arranged: Arranged) -> dict[Unit, float]:

@@ -128,7 +128,7 @@ def test_a_configuration_names_the_database(store: Database, tmp_path: Path) -> 
                 "after_apply": ["echo", 'a "b" é'],
             }
         },
-        "site": {"kpi_modules": []},
+        "site": {"kpi_id_prefix": "", "kpi_modules": []},
     }
 
 
