@@ -1,7 +1,7 @@
-"""PHP's serialize format, for the `meta` column of the fact table: writes flat arrays, reads any array.
+"""PHP's serialize format, as in the `meta` column of the fact table: writes and reads arrays, nested ones too.
 
-PHP programs read the `meta` column, so a written array is exactly what PHP itself would write. The column can hold
-anything, so reading never fails and never creates objects: anything but a plain array reads as None.
+PHP programs read what is written, so an array is exactly what PHP itself would write. A column can hold anything, so
+reading never fails and never creates objects: anything but a plain array reads as None.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Union
 
 Scalar = str | int | float | bool | None
+Value = Union[Scalar, "Array"]
+Array = Mapping[Any, Value]  # the keys are texts and integers; Mapping is invariant in its keys
 
 _DEEPEST = 64  # levels of arrays; honest ones have one or two
 _INTEGERS = range(-(2**63), 2**63)
+_DECIMAL = re.compile(r"0|-?[1-9][0-9]{0,18}")  # what PHP takes for an integer as a key
 # No alternative needs backtracking, whatever the input.
 _TOKEN = re.compile(
     rb"(?P<null>N);"
@@ -27,13 +30,14 @@ _TOKEN = re.compile(
 )
 
 
-def dumps(mapping: Mapping[str, Scalar]) -> bytes:
-    """The mapping as a PHP-serialized array, with texts in UTF-8.
+def dumps(mapping: Array) -> bytes:
+    """The mapping as a PHP-serialized array, with texts in UTF-8 and, as in PHP, keys such as `"2024"` as integers.
 
     Raises TypeError for a value of another type and ValueError for an integer of more than 64 bits.
     """
-    items = b"".join(_scalar(key) + _scalar(value) for key, value in mapping.items())
-    return b"a:%d:{%s}" % (len(mapping), items)
+    items = {_key(key): value for key, value in mapping.items()}
+    written = b"".join(_scalar(key) + _value(value) for key, value in items.items())
+    return b"a:%d:{%s}" % (len(items), written)
 
 
 def loads(blob: object) -> dict[str | int, Any] | None:
@@ -53,6 +57,14 @@ def loads(blob: object) -> dict[str | int, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) and end == len(data) else None
+
+
+def _key(key: str | int) -> str | int:
+    return int(key) if isinstance(key, str) and _DECIMAL.fullmatch(key) and int(key) in _INTEGERS else key
+
+
+def _value(value: Value) -> bytes:
+    return dumps(value) if isinstance(value, Mapping) else _scalar(value)
 
 
 def _scalar(value: Scalar) -> bytes:

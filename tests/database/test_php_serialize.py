@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import Any
 
@@ -14,11 +15,12 @@ from kpibackfill.database.php_serialize import dumps, loads
 
 integers = st.integers(-(2**63), 2**63 - 1)
 scalars = st.none() | st.booleans() | integers | st.floats(allow_nan=False) | st.text()
-mappings = st.dictionaries(st.text(), scalars, max_size=6)
-
-
-def types(mapping: dict[Any, Any]) -> list[type]:
-    return [type(value) for value in mapping.values()]
+keys = integers | st.text().filter(lambda text: not re.fullmatch(r"0|-?[1-9][0-9]*", text))
+mappings = st.recursive(
+    st.dictionaries(keys, scalars, max_size=6),
+    lambda arrays: st.dictionaries(keys, scalars | arrays, max_size=4),
+    max_leaves=4,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,12 +32,26 @@ def types(mapping: dict[Any, Any]) -> list[type]:
         ({"né": "Zoë 🙂"}, 'a:1:{s:3:"né";s:9:"Zoë 🙂";}'.encode()),
         ({'"': '";}'}, b'a:1:{s:1:""";s:3:"";}";}'),
         ({"": -(2**63)}, b'a:1:{s:0:"";i:-9223372036854775808;}'),
+        ({"x": {2024: 0.5}, "y": {}}, b'a:2:{s:1:"x";a:1:{i:2024;d:0.5;}s:1:"y";a:0:{}}'),
+        ({"08": 1, "-0": 2, "1.0": 3, " 1": 4}, b'a:4:{s:2:"08";i:1;s:2:"-0";i:2;s:3:"1.0";i:3;s:2:" 1";i:4;}'),
+        ({"9223372036854775808": None, "١": None}, 'a:2:{s:19:"9223372036854775808";N;s:2:"١";N;}'.encode()),
     ],
 )
 def test_arrays_are_written_as_php_writes_them(mapping: dict[str, Any], written: bytes) -> None:
     assert dumps(mapping) == written
-    assert loads(written) == mapping
-    assert types(loads(written) or {}) == types(mapping)
+    assert repr(loads(written)) == repr(mapping)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "written"),
+    [
+        ({"2024": 1, "0": {"-7": 2}}, b"a:2:{i:2024;i:1;i:0;a:1:{i:-7;i:2;}}"),
+        ({"-9223372036854775808": 1}, b"a:1:{i:-9223372036854775808;i:1;}"),
+        ({"2024": 1, "a": 2, 2024: 3}, b'a:2:{i:2024;i:3;s:1:"a";i:2;}'),
+    ],
+)
+def test_a_key_that_reads_as_an_integer_is_one(mapping: dict[Any, Any], written: bytes) -> None:
+    assert dumps(mapping) == written
 
 
 @pytest.mark.parametrize(
@@ -146,8 +162,8 @@ def test_hostile_sizes_cost_nothing(blob: bytes) -> None:
     assert time.process_time() - began < 1
 
 
-@pytest.mark.parametrize("value", [b"bytes", [], {}, object()])
-def test_only_scalars_are_written(value: Any) -> None:
+@pytest.mark.parametrize("value", [b"bytes", [], object(), {"nested": []}])
+def test_only_scalars_and_arrays_are_written(value: Any) -> None:
     with pytest.raises(TypeError, match="not a PHP scalar"):
         dumps({"v": value})
 
@@ -158,14 +174,12 @@ def test_an_integer_that_php_cannot_hold_is_not_written() -> None:
 
 
 @given(mappings)
-def test_what_is_written_reads_back(mapping: dict[str, Any]) -> None:
-    read = loads(dumps(mapping))
-    assert read == mapping
-    assert types(read) == types(mapping)
+def test_what_is_written_reads_back(mapping: dict[str | int, Any]) -> None:
+    assert repr(loads(dumps(mapping))) == repr(mapping)
 
 
 @given(mappings)
-def test_every_cut_is_noticed(mapping: dict[str, Any]) -> None:
+def test_every_cut_is_noticed(mapping: dict[str | int, Any]) -> None:
     blob = dumps(mapping)
     assert [end for end in range(len(blob)) if loads(blob[:end]) is not None] == []
 
@@ -177,7 +191,7 @@ def test_nothing_found_in_the_column_raises(blob: bytes | str) -> None:
 
 
 @given(mappings, st.data())
-def test_a_changed_byte_raises_nothing(mapping: dict[str, Any], data: st.DataObject) -> None:
+def test_a_changed_byte_raises_nothing(mapping: dict[str | int, Any], data: st.DataObject) -> None:
     blob = bytearray(dumps(mapping))
     blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
     read = loads(bytes(blob))
