@@ -145,6 +145,18 @@ def layers(spans: Iterable[Span]) -> list[list[Span]]:
     return result
 
 
+def cut(spans: Iterable[Span]) -> tuple[list[Span], dict[int, range]]:
+    """The spans cut where any of them begins or ends, and the ids of the pieces that each consists of.
+
+    Pieces don't overlap, so a row is read once, however many spans it falls in.
+    """
+    spans = list(spans)
+    edges = sorted({edge for _, *both in spans for edge in both})
+    number = {edge: index for index, edge in enumerate(edges)}
+    within = {window_id: range(number[first], number[end]) for window_id, first, end in spans}
+    return [(piece, edges[piece], edges[piece + 1]) for piece in sorted(set().union(*within.values()))], within
+
+
 def window_of(column: sa.ColumnElement[Any], layer: Sequence[Span]) -> sa.ColumnElement[Any]:
     """The id of the span that holds the column's value, or NULL: a CASE that halves the layer's spans at each step."""
     edges: list[tuple[Any, int | None]] = []

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from kpibackfill.database.expressions import Span, after, exact, flag, same_text, windowed
+from kpibackfill.database.expressions import Span, after, cut, exact, flag, same_text, windowed
 from kpibackfill.database.query_log import RecordedConnection
-from kpibackfill.kpis.registry import SiteAt, Value, Window, kpi
+from kpibackfill.kpis.registry import MONTHS, SiteAt, Value, Window, kpi
 from kpibackfill.tables import submission, submission_data
 from kpibackfill.text import count
 
@@ -29,16 +31,17 @@ _NOT_IN_NUMBERS = re.compile(rb"[^0-9.-]")
     unit="points",
     family="evaluations",
     description="Promoters (5 or more) minus detractors (1 to 3), as a percentage of all scores above 0 for "
-    "recommending the event; no value without a score.",
+    "recommending the event; for a month or a quarter, over the twelve months that end with it; no value without a "
+    "score.",
     sources=["webform_submission", "webform_submission_data"],
     cadences=("annual", "quarterly", "monthly"),
 )
 def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Iterable[Value]:
     """Based on the scores, out of the submissions that are not drafts."""
-    spans = unix_spans(windows, site)
-    if not spans:
+    pieces, within = cut(unix_spans(map(twelve_months, windows), site))
+    if not pieces:
         return [Value(window.window_id, None) for window in windows]
-    submissions = evaluations(site, spans, FINAL, distinct=False)
+    submissions = evaluations(site, pieces, FINAL, distinct=False)
     answer = exact(submission_data.c.value)
     answers = (
         sa.select(submissions.c.window_id, answer.label("answer"), sa.func.count().label("number"))
@@ -47,8 +50,19 @@ def education_nps(connection: RecordedConnection, site: SiteAt, windows: Sequenc
         .group_by(submissions.c.window_id, answer)
     )
     totals = sa.select(submissions.c.window_id, sa.null(), sa.func.count()).group_by(submissions.c.window_id)
-    rows = connection.execute(answers.union_all(totals))
-    return [_nps(window, [row for row in rows if row.window_id == window.window_id]) for window in windows]
+    by_piece = defaultdict(list)
+    for row in connection.execute(answers.union_all(totals)):
+        by_piece[row.window_id].append(row)
+    return [
+        _nps(window, [row for piece in within.get(window.window_id, ()) for row in by_piece[piece]])
+        for window in windows
+    ]
+
+
+def twelve_months(window: Window) -> Window:
+    """A year as it is; for a month or a quarter the twelve months that end with it, as the site itself stores it."""
+    year, month = divmod(window.start.year * 12 + window.start.month - 1 + MONTHS[window.cadence] - 12, 12)
+    return replace(window, start=window.start.replace(year=year, month=month + 1))
 
 
 def unix_spans(windows: Iterable[Window], site: SiteAt) -> list[Span]:
@@ -75,7 +89,7 @@ def _nps(window: Window, rows: Sequence[sa.Row[tuple[int, bytes | None, int]]]) 
     for row in rows:
         answer, number = row.answer, row.number
         if answer is None:
-            submissions = number
+            submissions += number
             continue
         value, plain = score(answer)
         odd += 0 if plain else number

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -135,10 +135,15 @@ def nps_points(promoters: int, detractors: int, scores: int) -> float:
 
 def nps(tables: Tables, window: Window, zone: ZoneInfo, as_of: datetime) -> Result:
     submissions = set()
+    first = window.start
+    if window.cadence != "annual":  # the twelve months that end with the window
+        first = window.end.replace(day=1, hour=0, minute=0, second=0)
+        for _ in range(11):
+            first = (first - timedelta(days=1)).replace(day=1)
     for row in tables["webform_submission"]:
         if row["webform_id"] == "webform_1181" and row["in_draft"] == 0 and row["created"] is not None:
             local = datetime.fromtimestamp(row["created"], zone).replace(tzinfo=None)
-            if window.start <= local <= window.end:
+            if first <= local <= window.end:
                 submissions.add(row["sid"])
 
     scores = [

@@ -268,8 +268,26 @@ def test_the_hour_that_is_there_twice_at_the_end_of_a_month_belongs_to_it(makers
     """In Almaty the clock was put back at midnight, after which it was the last of February again for an hour."""
     first = int(datetime(2024, 2, 29, 17, 30, tzinfo=UTC).timestamp())
     makerspace.fill(evaluations((first, "5"), (first + 3600, "1")))
-    february, march = months(2024, 2, 1, 1, "monthly"), months(2024, 3, 1, 2, "monthly")
-    assert values(makerspace, NPS, february, march, zone="Asia/Almaty") == [0, None]
+    windows = [months(2024, 2, 1, 1, "monthly"), months(2025, 1, 1, 2, "monthly"), months(2025, 2, 1, 3, "monthly")]
+    assert values(makerspace, NPS, *windows, zone="Asia/Almaty") == [0, 0, None]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
+def test_the_nps_of_a_month_or_a_quarter_is_that_of_the_twelve_months_that_end_with_it(
+    makerspace: Makerspace, zone: str
+) -> None:
+    first = datetime(2024, 3, 1, tzinfo=ZoneInfo(zone))  # clocks change between this and the ends of its windows
+    last = datetime(2024, 10, 31, 23, 59, 59, tzinfo=ZoneInfo(zone))
+    makerspace.fill(evaluations((int(first.timestamp()), "5"), (int(last.timestamp()), "1")))
+    windows = [months(2024, month, 1, month, "monthly") for month in (2, 3, 9, 10, 12)]
+    windows += [months(2025, month, 1, 20 + month, "monthly") for month in (2, 3, 9, 10)]
+    windows += [months(2024, 1, 3, 40, "quarterly"), months(2024, 10, 3, 41, "quarterly")]
+    windows += [months(2025, 1, 3, 42, "quarterly"), year(2024), year(2025)]
+    found, queries = makerspace.ask(NPS, *windows, zone=zone)
+    months_of_2024 = [None, 100, 100, 0, 0]
+    assert [value.value for value in found] == [*months_of_2024, 0, -100, -100, None, 100, 0, -100, 0, None]
+    assert [(value.basis, value.population) for value in found[3:7]] == [(2, 2), (2, 2), (2, 2), (1, 1)]
+    assert len(queries) == 1
 
 
 def test_drafts_and_other_forms_are_out_and_every_row_of_a_submission_is_a_score(makerspace: Makerspace) -> None:
