@@ -14,7 +14,8 @@ show when they are compared with the values computed from the sources:
 | 2021         | from now on attendees match exactly; the monthly snapshots of August and September are lost, so the  |
 |              | stored signups are right and the computed ones too low; the instructors' rate includes former ones   |
 | 2022         | March to May have monthly snapshots from two sources, so the computed signups are too high           |
-| 2023         | two annual snapshots: the system's, which matches, and a manual import with round numbers            |
+| 2023         | two annual snapshots: the system's, which matches, and a manual import with round numbers, which is  |
+|              | dated two weeks earlier, so that no dashboard shows it                                               |
 | 2024 …       | everything that is stored matches                                                                    |
 | last but one | NPS and the participants' rate are missing                                                           |
 | last year    | only attendees, as counted at the end of September; everything else is new                           |

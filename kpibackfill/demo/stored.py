@@ -24,7 +24,7 @@ INSTRUCTORS_RATE = "active_instructors_bipoc"
 
 LOST_MONTHS = {(2021, 8), (2021, 9)}
 DOUBLE_MONTHS = {(2022, 3), (2022, 4), (2022, 5)}
-IMPORTED_YEAR = 2023
+IMPORTED_ON = dt.date(2023, 12, 15)
 
 
 class Snapshot(NamedTuple):
@@ -46,7 +46,7 @@ class KpiRow(NamedTuple):
 
 
 def snapshots_of(space: Makerspace) -> list[Snapshot]:
-    """Monthly snapshots on the first of the month, annual ones on New Year's Eve, in order of date."""
+    """Monthly snapshots on the first of the month, the system's annual ones on New Year's Eve, in order of date."""
     drafts: list[tuple[str, str, dt.date, str, Month | None]] = []
     for month in space.months:
         first = dt.date(month.year, month.month, 1)
@@ -61,8 +61,8 @@ def snapshots_of(space: Makerspace) -> list[Snapshot]:
         end = dt.date(year, 12, 31)
         drafts.append(("plan_levels", "annually", end, "system", None))
         drafts.append(("membership_totals", "annually", end, "system", facts))
-        if year == IMPORTED_YEAR:
-            drafts.append(("membership_totals", "annual", end, "manual_import", facts))
+        if year == IMPORTED_ON.year:
+            drafts.append(("membership_totals", "annual", IMPORTED_ON, "manual_import", facts))
     drafts.sort(key=lambda draft: (draft[2], *draft[:2], draft[3]))
     return [Snapshot(number, *draft) for number, draft in enumerate(drafts, 1)]
 
