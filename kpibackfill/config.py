@@ -100,6 +100,13 @@ class Dated(_Strict):
         by_cadence = dict(self)
         return self.annual if len(set(by_cadence.values())) == 1 else by_cadence
 
+    def setting(self, *named: str) -> str:
+        """This as a line of the file, with these cadences in any case and others unless they have the default."""
+        if len({*dict(self).values()}) == 1:
+            return f'dated = "{self.annual}"'
+        chosen = (f'{name} = "{value}"' for name, value in self if name in named or value != "period")
+        return f"dated = {{{', '.join(chosen)}}}"
+
     def later(self, cadence: str) -> bool:
         """Whether snapshots of this cadence are dated on the first day after their periods."""
         return bool(getattr(self, cadence) == "first_of_next_month")

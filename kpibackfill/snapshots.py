@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from calendar import monthrange
-from datetime import date, datetime
+from datetime import datetime
 
 import pandas as pd
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ from kpibackfill.config import Site
 from kpibackfill.database.expressions import in_any_case
 from kpibackfill.database.snapshot_table import optional
 from kpibackfill.errors import Refused
+from kpibackfill.kpis.dating import day, window
 from kpibackfill.kpis.registry import MONTHS, Cadence, Window
 from kpibackfill.parameters import CADENCES, Parameters
 from kpibackfill.tables import snapshot
@@ -79,26 +79,6 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
         of_window = (start.year, period(start, cadence), known.window_id)
         rows.append((snapshot_id, text, snapshot_type, source or "", bool(is_test), *of_window))
     return pd.DataFrame(rows, columns=COLUMNS), list(windows.values())
-
-
-def day(text: str) -> date:
-    """The date of a snapshot, from ``YYYY-MM-DD``. Raises ValueError for any other text."""
-    dated = date.fromisoformat(text)
-    if dated.isoformat() != text:  # Python also accepts 20240131 and 2024-W05, the snapshot module doesn't
-        raise ValueError(text)
-    return dated
-
-
-def window(dated: date, cadence: Cadence, *, later: bool = False) -> tuple[datetime, datetime]:
-    """First and last second of the calendar year, quarter or month that a snapshot's date represents.
-
-    It is the one that contains the date, or the one before where the snapshot is dated `later`.
-    """
-    months = MONTHS[cadence]
-    first = dated.year * 12 + (dated.month - 1) // months * months
-    first -= months if later else 0
-    year, month = divmod(first, 12)
-    return datetime(year, month + 1, 1), datetime(year, month + months, monthrange(year, month + months)[1], 23, 59, 59)
 
 
 def period(start: datetime, cadence: Cadence) -> str:

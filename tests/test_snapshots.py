@@ -14,9 +14,9 @@ import sqlalchemy as sa
 import kpibackfill as kb
 from kpibackfill.database import php_serialize
 from kpibackfill.errors import Refused
+from kpibackfill.kpis.dating import window
 from kpibackfill.kpis.registry import Cadence, Window
 from kpibackfill.plots.layout import arrange
-from kpibackfill.snapshots import window
 from tests.databases import Database, connect, dump, on
 from tests.kpis.oracle import ORACLE
 from tests.workbench import Workbench

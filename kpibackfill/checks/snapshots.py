@@ -14,9 +14,9 @@ from kpibackfill.checks.finding import Finding, note, ok, wrong
 from kpibackfill.config import Site, Target
 from kpibackfill.database.expressions import in_any_case
 from kpibackfill.database.snapshot_table import optional
+from kpibackfill.kpis.dating import day, window
 from kpibackfill.kpis.registry import Cadence
 from kpibackfill.parameters import CADENCES
-from kpibackfill.snapshots import day, window
 from kpibackfill.tables import snapshot
 from kpibackfill.text import some
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,3 +16,9 @@ def optional(connection: Connection, *names: str) -> list[sa.ColumnElement[Any]]
     """These columns, each labelled with its name; NULL in the place of one that the table lacks."""
     there = columns_of(connection, snapshot.name)
     return [(snapshot.c[name] if name in there else sa.null()).label(name) for name in names]
+
+
+def made(there: Collection[str]) -> sa.ColumnElement[int | None]:
+    """The unix time at which a snapshot was made, by the columns that the table has; NULL where that is unknown."""
+    times = (snapshot.c[name] for name in ("created_at", "created") if name in there)
+    return sa.func.coalesce(*(sa.case((time > 0, time)) for time in times), sa.null(), sa.null()).label("made")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
 from kpibackfill.database.expressions import exact, in_any_case
 from kpibackfill.database.query_log import RecordedConnection
+from kpibackfill.database.snapshot_table import made
+from kpibackfill.kpis.dating import Taken, convention, day
 from kpibackfill.kpis.registry import MONTHS, SiteAt, Value, Window, kpi
 from kpibackfill.tables import org_fact, snapshot
 from kpibackfill.text import count
@@ -38,7 +43,12 @@ def total_new_member_signups(
     dates = {window.window_id: _dates(window, later=site.settings.dated.later("monthly")) for window in windows}
     first, last = min(first for first, _ in dates.values()), max(last for _, last in dates.values())
     rows = connection.execute(
-        sa.select(date.label("date"), sa.func.count().label("snapshots"), sa.func.sum(org_fact.c.joins).label("joins"))
+        sa.select(
+            date.label("date"),
+            made(connection.columns(snapshot.name, civicrm=False)),
+            sa.func.count().label("snapshots"),
+            sa.func.sum(org_fact.c.joins).label("joins"),
+        )
         .join_from(snapshot, org_fact, org_fact.c.snapshot_id == snapshot.c.id)
         .where(
             in_any_case(snapshot.c.definition, [site.settings.definition]),
@@ -46,9 +56,9 @@ def total_new_member_signups(
             date >= exact(sa.literal(first)),
             date <= exact(sa.literal(last)),
         )
-        .group_by(date)
+        .group_by("date", "made")
     )
-    return [_signups(window, dates[window.window_id], rows) for window in windows]
+    return [_signups(window, dates[window.window_id], rows, site) for window in windows]
 
 
 def _dates(window: Window, *, later: bool) -> tuple[str, str]:
@@ -60,7 +70,7 @@ def _dates(window: Window, *, later: bool) -> tuple[str, str]:
     return f"{first}-01", f"{last}-31"
 
 
-def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[tuple[bytes, int, int | None]]]) -> Value:
+def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[Any]], site: SiteAt) -> Value:
     first, last = (day.encode() for day in dates)
     inside = [row for row in rows if first <= row.date <= last]
     snapshots, undated = Counter[bytes](), 0
@@ -80,7 +90,26 @@ def _signups(window: Window, dates: tuple[str, str], rows: Sequence[sa.Row[tuple
     if undated:
         are, they_are = ("is", "it is") if undated == 1 else ("are", "they are")
         warnings.append(f"{count(undated, 'monthly snapshot')} {are} not dated YYYY-MM-DD; {they_are} counted.")
+    if joins and not site.settings.dated.later("monthly"):
+        warnings += _month_before(window, inside, site)
     return Value(window.window_id, float(sum(joins)) if joins else None, len(snapshots), expected, warnings)
+
+
+def _month_before(window: Window, rows: Iterable[sa.Row[Any]], site: SiteAt) -> list[str]:
+    """A sentence if the snapshots' dates are those of the months after the ones whose joins they hold."""
+    taken: list[Taken] = []
+    for row in rows:
+        with suppress(ValueError):
+            taken += [Taken("monthly", day(row.date.decode()), row.made)] * row.snapshots
+    if convention(taken, site.zone) != "first_of_next_month":
+        return []
+    before = (day - timedelta(days=1) for day in (window.start, window.end.replace(day=1)))
+    covered, own = " to ".join(dict.fromkeys(f"{month:%B %Y}" for month in before)), (window.start, window.end)
+    setting = site.settings.dated.model_copy(update={"monthly": "first_of_next_month"}).setting()
+    return [
+        "The monthly snapshots were taken on the first of the following month, so this sums the joins of "
+        f"{covered}; {setting} sums those of {' to '.join(dict.fromkeys(f'{month:%B}' for month in own))}."
+    ]
 
 
 def _have(some: int, all_: int) -> str:

@@ -84,6 +84,8 @@ def test_when_a_snapshot_was_taken_is_read_from_created(bench: Workbench) -> Non
     with connect(bench.database.url) as connection:
         connection.exec_driver_sql("UPDATE ms_snapshot SET created = unixepoch(snapshot_date)")
     taken = bench.command("check", "--target", "test").stdout
+    computed = bench.steps(kpis=SIGNUPS, from_year=2021, to_year=2021).readings.computed
+    assert "so this sums the joins of December 2020 to November 2021" in computed["warnings"][0][-1]
     with connect(bench.database.url) as connection:
         connection.exec_driver_sql(
             "UPDATE ms_snapshot SET created = 0, definition = NULL WHERE definition = 'plan_levels'"

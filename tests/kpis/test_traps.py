@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from kpibackfill.config import Site
+from kpibackfill.config import Dated, Site
 from kpibackfill.database.engine import reading
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import SiteAt, Window
@@ -247,6 +247,91 @@ def test_a_monthly_snapshot_without_a_proper_date_is_counted_as_no_month_and_rep
     (found,) = makerspace.compute(SIGNUPS, year(2024))
     assert (found.value, found.basis) == (11110, 2)
     assert found.warnings[1] == "2 monthly snapshots are not dated YYYY-MM-DD; they are counted."
+
+
+def monthly(*taken: tuple[str, str | None]) -> dict[str, list[dict[str, Any]]]:
+    """A monthly snapshot for each date, with one join and the time (UTC) at which it was taken."""
+    return {
+        "ms_snapshot": [
+            {
+                "id": number,
+                "definition": "membership_totals",
+                "snapshot_type": "monthly",
+                "snapshot_date": date,
+                "source": str(number),
+                "created_at": moment and int(datetime.fromisoformat(f"{moment}+00:00").timestamp()),
+            }
+            for number, (date, moment) in enumerate(taken, 1)
+        ],
+        "ms_fact_org_snapshot": [{"snapshot_id": number, "joins": 1} for number in range(1, len(taken) + 1)],
+    }
+
+
+BY_CRON = [(f"2024-{month:02}-01", f"2024-{month:02}-01T05:00:00") for month in range(1, 13)]
+TAKEN_LATER = (
+    "The monthly snapshots were taken on the first of the following month, so this sums the joins of {}; dated = {} "
+    "sums those of {}."
+)
+
+
+def test_signups_from_snapshots_of_the_month_before_say_which_months_they_cover(makerspace: Makerspace) -> None:
+    makerspace.fill(monthly(*BY_CRON))
+    windows = [year(2024), months(2024, 1, 1, 1, "monthly"), months(2024, 4, 3, 2, "quarterly")]
+    found, queries = makerspace.ask(SIGNUPS, *windows)
+    setting = '{monthly = "first_of_next_month"}'
+    assert [(value.value, *value.warnings) for value in found] == [
+        (12, TAKEN_LATER.format("December 2023 to November 2024", setting, "January to December")),
+        (1, TAKEN_LATER.format("December 2023", setting, "January")),
+        (3, TAKEN_LATER.format("March 2024 to May 2024", setting, "April to June")),
+    ]
+    assert len(queries) == 1
+    followed = Site(dated=Dated(monthly="first_of_next_month"))
+    (value,) = makerspace.compute(SIGNUPS, year(2024), site=followed)
+    assert (value.value, value.warnings) == (11, ["1 of 12 months has no monthly snapshot."])
+
+
+@pytest.mark.parametrize(
+    ("site", "setting"),
+    [
+        (Site(dated=Dated(annual="first_of_next_month")), '{annual = "first_of_next_month", monthly = "first'),
+        (Site(dated=Dated(annual="first_of_next_month", quarterly="first_of_next_month")), '"first'),
+    ],
+)
+@on("sqlite")
+def test_the_setting_for_signups_leaves_the_other_cadences_as_they_are(
+    makerspace: Makerspace, site: Site, setting: str
+) -> None:
+    makerspace.fill(monthly(*BY_CRON))
+    (value,) = makerspace.compute(SIGNUPS, year(2024), site=site)
+    assert f"; dated = {setting}_of_next_month" in value.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        [(date, None) for date, _ in BY_CRON],
+        [(date, "2025-03-03T00:00:00") for date, _ in BY_CRON],
+        [(f"{date[:8]}15", moment) for date, moment in BY_CRON],
+        [*BY_CRON[:6], *((date, "2025-01-01T00:00:00") for date, _ in BY_CRON[6:])],
+        [("2024-12-01", "2024-12-30T06:00:00")],
+    ],
+)
+def test_signups_whose_months_are_right_or_not_known_say_nothing_about_them(
+    makerspace: Makerspace, taken: list[tuple[str, str | None]]
+) -> None:
+    makerspace.fill(monthly(*taken))
+    (value,) = makerspace.compute(SIGNUPS, year(2024))
+    assert not [text for text in value.warnings if "following month" in text]
+
+
+def test_when_a_month_is_over_is_a_matter_of_the_site(makerspace: Makerspace) -> None:
+    """Two days are allowed before the end, which comes five hours later in New York."""
+    makerspace.fill(monthly(("2024-12-01", "2024-12-30T02:00:00")))
+    warned = [
+        any("following month" in text for text in makerspace.compute(SIGNUPS, year(2024), zone=zone)[0].warnings)
+        for zone in ("UTC", "America/New_York")
+    ]
+    assert warned == [False, True]
 
 
 def test_an_nps_without_a_score_is_no_data(makerspace: Makerspace) -> None:
