@@ -54,7 +54,7 @@ class Measured:
 def measure(url: sa.URL, *, runs: int, plain: bool, server: Path | None = None) -> Measured:
     """Run everything `runs` times; `server` is the file with the process id of a database server of our own."""
     kpis = registry.load().values()
-    with reading(url) as connection:
+    with reading(url, Site()) as connection:
         recorded = RecordedConnection(connection)
         pid = connection.scalar(sa.select(sa.func.pg_backend_pid())) if url.get_backend_name() == "postgresql" else None
         pid = pid or (server and int(server.read_text()))

@@ -21,6 +21,7 @@ from kpibackfill.config import Command, Target
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import writing
 from kpibackfill.database.image import Image, RowKey
+from kpibackfill.database.inspection import name_of
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.execution.papermill import HandedOver, hand_over
 from kpibackfill.lifecycle import closing, settle
@@ -149,7 +150,7 @@ def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -
         lost = f"The commit was not confirmed ({type(error).__name__})."
         assert run.run_id is not None
         unknown = error if isinstance(error, OutcomeUnknown) else OutcomeUnknown(lost, code="outcome_unknown")
-        if settle.committed(run.target, plan.rows, run.run_id, plan.fingerprint, unknown):
+        if settle.committed(run.target, run.site, plan.rows, run.run_id, plan.fingerprint, unknown):
             return "invalidated with the rows, if the table exists"
         raise KpiBackfillError(
             f"{unknown.message} The rows are as they were before: nothing was written. Run again.",
@@ -171,7 +172,7 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
     """Write in one transaction; `sent` is set when only its commit is left: an error then leaves its outcome open."""
     assert run.run_id is not None
     after = {row.key: after_image(row, run.run_id, plan.fingerprint) for row in plan.rows}
-    with writing(run.target.store_url) as connection:
+    with writing(run.target.store_url, run.site) as connection:
         fact = fact_table.layout(connection)
         tagged = fact_table.has_cachetags(connection)
         assert run.record is not None
@@ -179,9 +180,10 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
             raise Refused(f"{run.run_id} was settled while it waited; nothing was written. Run again.", code="settled")
         for table in [kpi_fact, *([cachetags] if tagged else [])]:
             if not fact_table.transactional(connection, table):
+                name = name_of(connection, table.name)
                 raise Refused(
-                    f"{table.name} is a view, or uses a storage engine that can't roll back; nothing was written. "
-                    f"ALTER TABLE {table.name} ENGINE=InnoDB converts a table.",
+                    f"{name} is a view, or uses a storage engine that can't roll back; nothing was written. "
+                    f"ALTER TABLE {name} ENGINE=InnoDB converts a table.",
                     code="storage_engine",
                 )
         _check_unmoved(connection, fact, plan)
@@ -190,7 +192,9 @@ def _write(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -> str:
         if tagged:
             fact_table.invalidate(connection, tags)
         sent.set()
-    return "invalidated" if tagged else "the account can't use a table cachetags: clear Drupal's caches"
+    if tagged:
+        return "invalidated"
+    return f"the account can't use a table {name_of(connection, cachetags.name)}: clear Drupal's caches"
 
 
 def _check_unmoved(connection: Connection, fact: fact_table.Layout, plan: Plan) -> None:

@@ -142,11 +142,11 @@ def compute_kpis(run: Run) -> Readings:
 @contextmanager
 def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connection]]:
     """Connections to the store and to the sources: the same read-only transaction where they are one database."""
-    with reading(target.store_url, site.civicrm_schema) as store_connection:
+    with reading(target.store_url, site) as store_connection:
         if target.sources_are_store:
             yield store_connection, store_connection
         else:
-            with reading(target.sources_url, site.civicrm_schema) as sources_connection:
+            with reading(target.sources_url, site) as sources_connection:
                 yield store_connection, sources_connection
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from kpibackfill.config import Site
 from kpibackfill.database.expressions import in_any_case
+from kpibackfill.database.inspection import name_of
 from kpibackfill.database.snapshot_table import optional
 from kpibackfill.errors import Refused
 from kpibackfill.kpis.dating import day, window
@@ -70,7 +71,7 @@ def read_snapshots(connection: Connection, site: Site, parameters: Parameters) -
         except ValueError:
             raise Refused(
                 f"Snapshot {snapshot_id} has the date {text!r}, which is not a calendar date; nothing was written. "
-                "Fix it in ms_snapshot.",
+                f"Fix it in {name_of(connection, snapshot.name)}.",
                 code="snapshot_date",
             ) from None
         cadence = CADENCES[snapshot_type.lower()]

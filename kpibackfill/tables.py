@@ -101,6 +101,11 @@ submission = _table(
 submission_data = _table("webform_submission_data", drupal, sid=sa.Integer, name=sa.String(128), value=sa.Text)
 
 
+def stored_name(name: str, prefix: str) -> str:
+    """The name of a table in a site's database: Drupal's tables have the site's prefix, all others are as named."""
+    return prefix + name if name in store.tables or name in drupal.tables else name
+
+
 def demographics(name: str, column: str | None = None) -> sa.Table:
     """The site's table of demographic answers; its name and its ethnicity column are settings."""
     answers = {} if column is None else {column: sa.Text}

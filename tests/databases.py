@@ -76,6 +76,19 @@ def civicrm_moved(database: Database) -> Iterator[str]:
             connection.exec_driver_sql(f"DROP SCHEMA {schema}{cascade}")
 
 
+def prefix_tables(database: Database, prefix: str) -> None:
+    """Rename Drupal's tables as a Drupal with this prefix names them; CiviCRM's keep their names."""
+    with connect(database.url) as connection:
+        for name in sa.inspect(connection).get_table_names():
+            if not name.startswith("civicrm_") or "__" in name:
+                quoted = connection.dialect.identifier_preparer.quote(prefix + name)
+                connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {quoted}")
+        if database.name == "postgresql":
+            for name in sa.inspect(connection).get_sequence_names():
+                if name.startswith("ms_"):
+                    connection.exec_driver_sql(f'ALTER SEQUENCE {name} RENAME TO "{prefix}{name}"')
+
+
 def dump(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, sorted; two dumps are equal when nothing differs.
 

@@ -17,7 +17,7 @@ from kpibackfill.archive.plan_file import read_plan
 from kpibackfill.archive.run_record import PLAN
 from kpibackfill.archive.runs import list_runs
 from kpibackfill.archive.verify import IntegrityFinding, Verdict, verify
-from kpibackfill.config import Config, Target
+from kpibackfill.config import Config, Site, Target
 from kpibackfill.database import fact_table, php_serialize
 from kpibackfill.database.engine import identity, reading
 from kpibackfill.database.image import Image, RowKey
@@ -37,7 +37,7 @@ def reconcile(config: Config, target: str, head: str = "") -> Verdict:
     """
     wanted = config.target(target)
     verdict = verify(config.runs_dir, head)
-    stored, snapshots = _stored(wanted)
+    stored, snapshots = _stored(wanted, config.site)
     recorded = _changes(config.runs_dir, wanted)
     fingerprints = {run.run_id: run.fingerprint for run in list_runs(config.runs_dir)}
     last = {change.key: change for change in recorded}
@@ -67,8 +67,8 @@ def _place(runs_dir: Path, run_id: str) -> DatabaseIdentity | None:
     return None
 
 
-def _stored(target: Target) -> tuple[dict[RowKey, list[Image]], set[int]]:
-    with reading(target.store_url) as connection:
+def _stored(target: Target, site: Site) -> tuple[dict[RowKey, list[Image]], set[int]]:
+    with reading(target.store_url, site) as connection:
         found: dict[RowKey, list[Image]] = {}
         for row in connection.execute(fact_table.rows_select(fact_table.layout(connection))):
             found.setdefault((row.snapshot_id, row.kpi_id), []).append(fact_table.image(row))

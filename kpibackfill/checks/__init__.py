@@ -87,13 +87,13 @@ def _configuration(config: Config, target: Target) -> Iterator[Finding]:
 def _databases(config: Config, target: Target) -> Iterator[Finding]:
     site = config.site
     kpis = list(registry.load(site.kpi_modules).values())
-    with reading(target.store_url, site.civicrm_schema) as connection:
+    with reading(target.store_url, site) as connection:
         yield _connected("store", connection, target)
         yield from check_store(connection, site, target, kpis)
         if target.sources_are_store:
             yield from check_sources(connection, site, kpis)
     if not target.sources_are_store:
-        with reading(target.sources_url, site.civicrm_schema) as connection:
+        with reading(target.sources_url, site) as connection:
             yield _connected("sources", connection, target)
             yield from check_sources(connection, site, kpis)
 

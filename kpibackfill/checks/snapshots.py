@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from kpibackfill.checks.finding import Finding, note, ok, wrong
 from kpibackfill.config import Site, Target
 from kpibackfill.database.expressions import in_any_case
+from kpibackfill.database.inspection import name_of
 from kpibackfill.database.snapshot_table import optional
 from kpibackfill.kpis.dating import day, window
 from kpibackfill.kpis.registry import Cadence
@@ -69,7 +70,8 @@ def check_snapshots(connection: Connection, site: Site, target: Target) -> Itera
             found.append(_Snapshot(CADENCES[kind], dated, made))
     if odd:
         yield wrong(
-            f"Some snapshots have dates that don't exist: {some(map(repr, sorted(odd)))}. Fix them in ms_snapshot."
+            f"Some snapshots have dates that don't exist: {some(map(repr, sorted(odd)))}. "
+            f"Fix them in {name_of(connection, snapshot.name)}."
         )
     annual = [one for one in found if one.cadence == "annual"]
     yield _counts(site, target, annual, Counter(row.type.lower() for row in rows))

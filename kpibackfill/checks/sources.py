@@ -39,7 +39,8 @@ def check_sources(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> It
         if not reason:
             readable.add(name)
             continue
-        text = f"{name} can't be used: {reason}. KPIs that read it: {', '.join(entry.kpi_id for entry in entries)}."
+        stored = inspection.name_of(connection, name)
+        text = f"{stored} can't be used: {reason}. KPIs that read it: {', '.join(entry.kpi_id for entry in entries)}."
         # A run computes risky KPIs only on request.
         yield note(text) if all(entry.risky for entry in entries) else wrong(text)
     yield ok(f"{count(len(readable), 'source table')} can be read, with the columns that the KPIs need.")
@@ -128,8 +129,9 @@ def _indexes(connection: Connection, readable: set[str]) -> Iterator[Finding]:
         found = [index for index, _ in inspection.indexes(connection, table)]
         served = any(index[:1] == [columns[0]] and set(columns) <= set(index) for index in found)
         if rows >= LARGE and not served:
+            name = inspection.name_of(connection, table.name)
             yield note(
-                f"{table.name} has about {rows:,} rows and no index on ({', '.join(columns)}): {why}. "
+                f"{name} has about {rows:,} rows and no index on ({', '.join(columns)}): {why}. "
                 "An administrator can create one; kpibackfill never does."
             )
 

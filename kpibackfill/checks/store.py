@@ -29,9 +29,11 @@ def check_store(connection: Connection, site: Site, target: Target, kpis: Sequen
     refused = {table: inspection.reading_refused(connection, table, columns) for table, columns in _READ.items()}
     for table, reason in refused.items():
         if reason:
-            yield wrong(f"{table.name} can't be used: {reason}. Is this the database of Drupal's snapshot module?")
+            name = inspection.name_of(connection, table.name)
+            yield wrong(f"{name} can't be used: {reason}. Is this the database of Drupal's snapshot module?")
     if not any(refused.values()):
-        yield ok("ms_snapshot, ms_fact_org_snapshot and ms_fact_kpi_snapshot can be read.")
+        names = [inspection.name_of(connection, table.name) for table in _READ]
+        yield ok(f"{', '.join(names[:-1])} and {names[-1]} can be read.")
     if not refused[kpi_fact]:
         yield from _layout(connection, site, kpis)
         yield from _ids(connection, site, kpis)
@@ -58,9 +60,10 @@ def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator
             )
     for table in (kpi_fact, cachetags):
         if not fact_table.transactional(connection, table):
+            name = inspection.name_of(connection, table.name)
             yield wrong(
-                f"{table.name} is a view or uses a storage engine that can't roll back, so an apply would be refused. "
-                f"For a table, ALTER TABLE {table.name} ENGINE=InnoDB fixes that."
+                f"{name} is a view or uses a storage engine that can't roll back, so an apply would be refused. "
+                f"For a table, ALTER TABLE {name} ENGINE=InnoDB fixes that."
             )
         elif table is kpi_fact and connection.dialect.name in ("mysql", "mariadb"):
             yield ok("The fact table's storage engine is InnoDB.")
@@ -118,6 +121,7 @@ def _rights(connection: Connection) -> Iterator[Finding]:
     if inspection.is_replica(connection):
         yield note("This server is a read-only replica: dry runs only.")
         return
+    fact, tags = (inspection.name_of(connection, table.name) for table in (kpi_fact, cachetags))
     denied = inspection.denied(connection, kpi_fact, FACT)
     if denied == ["DELETE"]:
         yield note(
@@ -125,7 +129,7 @@ def _rights(connection: Connection) -> Iterator[Finding]:
         )
     elif denied:
         yield note(
-            f"The account may not {', '.join(denied)} on {kpi_fact.name}: dry runs work, but the database will refuse "
+            f"The account may not {', '.join(denied)} on {fact}: dry runs work, but the database will refuse "
             "an apply. To apply with this target, GRANT these privileges or use an account that has them."
         )
     else:
@@ -133,13 +137,13 @@ def _rights(connection: Connection) -> Iterator[Finding]:
     reason = inspection.reading_refused(connection, cachetags, TAGS)
     if reason:
         yield note(
-            f"cachetags is not in use: {reason}. After an apply, clear Drupal's caches, for example with after_apply."
+            f"{tags} is not in use: {reason}. After an apply, clear Drupal's caches, for example with after_apply."
         )
         return
     locked = [right for right in inspection.denied(connection, cachetags, TAGS) if right != "DELETE"]
     if not locked:
-        yield ok("The account may invalidate Drupal's cache tags (cachetags).")
+        yield ok(f"The account may invalidate Drupal's cache tags ({tags}).")
     elif not denied:
         yield note(
-            f"The account may not {', '.join(locked)} on cachetags, so an apply would fail. GRANT these privileges."
+            f"The account may not {', '.join(locked)} on {tags}, so an apply would fail. GRANT these privileges."
         )

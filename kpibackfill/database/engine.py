@@ -15,9 +15,9 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from kpibackfill.config import Config, Target, masked_url
+from kpibackfill.config import Config, Site, Target, masked_url
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
-from kpibackfill.tables import CIVICRM, kpi_fact
+from kpibackfill.tables import CIVICRM, kpi_fact, stored_name
 
 LOCK_SECONDS = 10
 CONNECT_SECONDS = 10
@@ -50,13 +50,13 @@ def create_engine(url: URL, answer_seconds: int | None = None) -> Engine:
 
 
 @contextmanager
-def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
+def reading(url: URL, site: Site) -> Iterator[Connection]:
     """One transaction that the database itself keeps read-only; it ends with the block and leaves nothing behind.
 
     Spark has no transactions: see `one_moment`.
     """
-    with _as_database_error(url, "read"), _connected(url) as connection:
-        connection = connection.execution_options(schema_translate_map={CIVICRM: civicrm_schema or None})
+    with _as_database_error(url, "read"), _connected(url, site) as connection:
+        connection = connection.execution_options(schema_translate_map={CIVICRM: site.civicrm_schema or None})
         backend = url.get_backend_name()
         if backend == "duckdb":
             # The file is open for reading only, which keeps every writer out: nothing in it can change meanwhile.
@@ -79,7 +79,7 @@ def reading(url: URL, civicrm_schema: str = "") -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
+def writing(url: URL, site: Site, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
     """One transaction under the lock that keeps a second run out; it commits at the end of the block or not at all.
 
     Raises
@@ -87,7 +87,7 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
     Refused : another run, or another writer, holds the lock for more than `wait` seconds.
     OutcomeUnknown : the commit was sent, but no answer came.
     """
-    with _as_database_error(url, "write"), _connected(url, ANSWER_SECONDS) as connection:
+    with _as_database_error(url, "write"), _connected(url, site, ANSWER_SECONDS) as connection:
         backend = url.get_backend_name()
         if backend == "sqlite":
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {wait * 1000:d}")
@@ -101,8 +101,9 @@ def writing(url: URL, *, wait: int = LOCK_SECONDS) -> Iterator[Connection]:
             connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {wait:d}")
         elif backend == "postgresql":
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{wait:d}s'")
+            fact = connection.dialect.identifier_preparer.format_table(kpi_fact)
             with _busy(url):
-                connection.exec_driver_sql(f"LOCK TABLE {kpi_fact.name} IN SHARE ROW EXCLUSIVE MODE")
+                connection.exec_driver_sql(f"LOCK TABLE {fact} IN SHARE ROW EXCLUSIVE MODE")
         else:
             raise Refused(
                 f"{masked_url(url)} can't be written to: a store must be SQLite, MariaDB, MySQL or PostgreSQL. "
@@ -154,15 +155,28 @@ def one_moment(url: URL) -> bool:
     return url.get_backend_name() != "spark"
 
 
-def _connected(url: URL, answer_seconds: int | None = None) -> Connection:
+def _connected(url: URL, site: Site, answer_seconds: int | None = None) -> Connection:
     try:
-        return create_engine(url, answer_seconds).connect()
+        connection = create_engine(url, answer_seconds).connect()
     except (TypeError, ValueError, LookupError, AttributeError, OSError) as error:
         raise KpiBackfillError(
             f"{masked_url(url)} could not be read: its driver doesn't accept the options after the question "
             f"mark ({type(error).__name__}). Nothing was written; fix the URL in kpibackfill.toml.",
             code="database",
         ) from None
+    _put_prefix(connection.dialect, site.table_prefix)
+    return connection.execution_options(table_prefix=site.table_prefix)
+
+
+def _put_prefix(dialect: sa.Dialect, prefix: str) -> None:
+    """Have every statement name Drupal's tables with the site's prefix, since all names in it are quoted here."""
+    quote_as_named = dialect.identifier_preparer.quote
+
+    def quote_as_stored(ident: str) -> str:
+        return quote_as_named(stored_name(ident, prefix))
+
+    # Not before the first connection, on which MariaDB's dialect replaces what quotes for it.
+    dialect.identifier_preparer.quote = quote_as_stored  # type: ignore[method-assign]
 
 
 def _end(connection: Connection) -> None:

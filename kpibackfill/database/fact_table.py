@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import NoSuchTableError
 
 from kpibackfill.database.image import Image, RowKey, bytes_of, text_of
-from kpibackfill.database.inspection import columns_of
+from kpibackfill.database.inspection import columns_of, name_of
 from kpibackfill.errors import Refused
 from kpibackfill.tables import cachetags, kpi_fact, snapshot
 
@@ -37,13 +37,14 @@ def layout(connection: Connection) -> Layout:
     ------
     Refused : the table or one of its columns is missing.
     """
+    name = name_of(connection, kpi_fact.name)
     try:
-        columns = {column["name"] for column in sa.inspect(connection).get_columns(kpi_fact.name)}
+        columns = {column["name"] for column in sa.inspect(connection).get_columns(name)}
     except NoSuchTableError:
-        raise _missing(f"the table {kpi_fact.name}") from None
+        raise _missing(f"the table {name}") from None
     for column in kpi_fact.columns:
         if column.name not in columns | {"id"}:
-            raise _missing(f"the column {column.name} of {kpi_fact.name}")
+            raise _missing(f"the column {column.name} of {name}")
     return Layout("id" in columns, connection.dialect.name == "sqlite")
 
 
@@ -56,7 +57,7 @@ def transactional(connection: Connection, table: sa.Table) -> bool:
         return True
     tables = sa.table("tables", *map(sa.column, ("table_schema", "table_name", "engine")), schema="information_schema")
     engines = sa.select(tables.c.engine).where(
-        tables.c.table_schema == sa.func.database(), tables.c.table_name == table.name
+        tables.c.table_schema == sa.func.database(), tables.c.table_name == name_of(connection, table.name)
     )
     return all(engine == "InnoDB" for engine in connection.scalars(engines))
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError
 from sqlalchemy.ext.compiler import compiles
 
 from kpibackfill.database.engine import first_line
-from kpibackfill.tables import CIVICRM
+from kpibackfill.tables import CIVICRM, stored_name
 
 SERVERS = ("mysql", "mariadb", "postgresql")
 
@@ -63,7 +63,7 @@ def reading_refused(connection: Connection, table: sa.Table, columns: Iterable[s
 def columns_of(connection: Connection, name: str, schema: str | None = None) -> set[str]:
     """The names of a table's columns; empty where the table doesn't exist or the account may not know of it."""
     try:
-        return {column["name"] for column in sa.inspect(connection).get_columns(name, schema)}
+        return {column["name"] for column in sa.inspect(connection).get_columns(name_of(connection, name), schema)}
     except NoSuchTableError:
         return set()
     except DBAPIError as error:
@@ -113,7 +113,7 @@ def unique_key(connection: Connection, table: sa.Table, columns: Iterable[str]) 
 
 def text_length(connection: Connection, table: sa.Table, column: str) -> int | None:
     """How many characters a column holds; None if unlimited."""
-    for found in sa.inspect(connection).get_columns(table.name, schema_of(connection, table)):
+    for found in sa.inspect(connection).get_columns(name_of(connection, table.name), schema_of(connection, table)):
         if found["name"] == column:
             return getattr(found["type"], "length", None)
     return None
@@ -121,27 +121,26 @@ def text_length(connection: Connection, table: sa.Table, column: str) -> int | N
 
 def indexes(connection: Connection, table: sa.Table) -> list[tuple[list[str], bool]]:
     """The columns of each index, including the primary key, in index order, and whether it is unique."""
-    inspector, schema = sa.inspect(connection), schema_of(connection, table)
-    found = [(inspector.get_pk_constraint(table.name, schema)["constrained_columns"], True)]
-    found += [(entry["column_names"], True) for entry in inspector.get_unique_constraints(table.name, schema)]
-    for entry in inspector.get_indexes(table.name, schema):
+    inspector, place = sa.inspect(connection), (name_of(connection, table.name), schema_of(connection, table))
+    found = [(inspector.get_pk_constraint(*place)["constrained_columns"], True)]
+    found += [(entry["column_names"], True) for entry in inspector.get_unique_constraints(*place)]
+    for entry in inspector.get_indexes(*place):
         found.append(([name or "" for name in entry["column_names"]], bool(entry["unique"])))
     return found
 
 
 def rows_about(connection: Connection, table: sa.Table) -> int:
     """How many rows a table has by the server's own estimate; 0 where it has no estimate ready."""
-    schema = schema_of(connection, table)
+    schema, name = schema_of(connection, table), name_of(connection, table.name)
     statement: sa.Select[Any] | None = None
     if connection.dialect.name in ("mysql", "mariadb"):
         names = ("table_schema", "table_name", "table_rows")
         tables = sa.table("tables", *map(sa.column, names), schema="information_schema")
         statement = sa.select(tables.c.table_rows).where(
-            tables.c.table_name == table.name, tables.c.table_schema == (schema or sa.func.database())
+            tables.c.table_name == name, tables.c.table_schema == (schema or sa.func.database())
         )
     elif connection.dialect.name == "postgresql":
-        name = f"{schema}.{table.name}" if schema else table.name
-        relation = sa.func.to_regclass(name)
+        relation = sa.func.to_regclass(f'"{schema}"."{name}"' if schema else f'"{name}"')
         classes = sa.table("pg_class", sa.column("oid"), sa.column("reltuples"))
         # A table that was never analyzed has -1 there; assume some 100 bytes per row.
         size = sa.func.pg_relation_size(relation) / 100
@@ -173,12 +172,18 @@ def schema_of(connection: Connection, table: sa.Table) -> str | None:
     return translated.get(table.schema) if table.schema == CIVICRM else table.schema
 
 
+def name_of(connection: Connection, name: str) -> str:
+    """The name of a table in this database, as people see it there; statements have it from SQLAlchemy."""
+    return stored_name(name, connection.get_execution_options().get("table_prefix", ""))
+
+
 def _may_count_on(connection: Connection, table: sa.Table) -> bool:
     """Whether the account may use the sequence that numbers the rows, which PostgreSQL grants separately."""
     if connection.dialect.name != "postgresql":
         return True
-    defaults = {column["name"]: column.get("default") for column in sa.inspect(connection).get_columns(table.name)}
+    name = name_of(connection, table.name)
+    defaults = {column["name"]: column.get("default") for column in sa.inspect(connection).get_columns(name)}
     if not str(defaults.get("id") or "").startswith("nextval"):
         return True
-    sequence = sa.func.pg_get_serial_sequence(table.name, "id")
+    sequence = sa.func.pg_get_serial_sequence(f'"{name}"', "id")
     return bool(connection.scalar(sa.select(sa.func.has_sequence_privilege(sequence, "USAGE"))))

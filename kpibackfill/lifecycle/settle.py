@@ -11,7 +11,7 @@ from kpibackfill.archive.changes import after_image, changes, is_image
 from kpibackfill.archive.models import Found, Outcome, PlanRow, Receipt, SettledRow, Settlement, State, now
 from kpibackfill.archive.plan_file import read_plan
 from kpibackfill.archive.run_record import PLAN, RunRecord
-from kpibackfill.config import Config, Target
+from kpibackfill.config import Config, Site, Target
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import writing
 from kpibackfill.database.image import Image, RowKey
@@ -56,7 +56,7 @@ def settle(config: Config, run_id: str) -> Settlement | State:
     target = config.target(receipt.target.name)
     document = read_plan(record.folder / PLAN)
     try:
-        with writing(target.store_url, wait=1) as connection:
+        with writing(target.store_url, config.site, wait=1) as connection:
             fact = fact_table.layout(connection)
             current = fact_table.locked_rows(connection, fact, [row.key for row in document.rows])
             # Put on record under the writers' lock: a run that is still alive finds it when it gets the lock.
@@ -80,7 +80,7 @@ def as_json(run_id: str, found: Settlement | State) -> dict[str, Any]:
 
 
 def committed(
-    target: Target, rows: Sequence[PlanRow], run_id: str, plan_fingerprint: str, unknown: OutcomeUnknown
+    target: Target, site: Site, rows: Sequence[PlanRow], run_id: str, plan_fingerprint: str, unknown: OutcomeUnknown
 ) -> bool:
     """Whether a run's plan is in the database, read under the writers' lock, so no transaction of the run is pending.
 
@@ -92,7 +92,7 @@ def committed(
     deadline = time.monotonic() + ASK_SECONDS
     while True:
         try:
-            with writing(target.store_url) as connection:
+            with writing(target.store_url, site) as connection:
                 current = fact_table.locked_rows(connection, fact_table.layout(connection), keys)
             break
         except KpiBackfillError:  # a server that is coming back can be reached a little later

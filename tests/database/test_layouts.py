@@ -1,4 +1,4 @@
-"""Stores that differ from the snapshot module's go through every command: the dashboard module's, and a mixture."""
+"""Stores that differ from the snapshot module's go through every command: other columns, and a prefix."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import re
 from typing import Any
 
 import pytest
+from pandas.testing import assert_frame_equal
 
 import kpibackfill as kb
 from kpibackfill.checks import check_target
-from tests.databases import add_cachetags, connect, dump, on
+from kpibackfill.errors import Refused
+from tests.databases import add_cachetags, civicrm_moved, connect, dump, on, prefix_tables
 from tests.figures import everything_said
 from tests.workbench import Workbench
 
 dashboard = pytest.mark.parametrize("layout", ["dashboard"], indirect=True)
+FACTS = "ms_fact_kpi_snapshot"
 SIGNUPS = "total_new_member_signups"
 
 
@@ -23,7 +26,7 @@ def wrong(bench: Workbench) -> list[str]:
     return [finding.text for finding in check_target(config, config.target("test")) if finding.level == "wrong"]
 
 
-def whole_way(bench: Workbench) -> None:
+def whole_way(bench: Workbench, prefix: str = "") -> None:
     """Check, dry run, apply, second dry run, verify, revert; nothing but the planned rows and the tags changes."""
     assert wrong(bench) == []
     before = dump(bench.database)
@@ -33,13 +36,13 @@ def whole_way(bench: Workbench) -> None:
     applied = bench.finish(include_risky=True, apply=True, approved_plan=dry["run_id"])
     assert applied["state"] == "applied"
     after = dump(bench.database)
-    assert {table for table in after if after[table] != before[table]} == {"ms_fact_kpi_snapshot", "cachetags"}
+    assert {table for table in after if after[table] != before[table]} == {prefix + FACTS, prefix + "cachetags"}
     assert bench.finish(include_risky=True)["plan"]["rows"] == 0
     verified = bench.command("verify", "--target", "test")
     assert verified.exit_code == 0, verified.output
     reverted = bench.finish(revert_of=applied["run_id"], apply=True)
     assert reverted["written"]["rows"]
-    assert dump(bench.database)["ms_fact_kpi_snapshot"] == before["ms_fact_kpi_snapshot"]
+    assert dump(bench.database)[prefix + FACTS] == before[prefix + FACTS]
     verified = bench.command("verify", "--target", "test")
     assert verified.exit_code == 0, verified.output
 
@@ -125,3 +128,45 @@ def test_the_notebooks_run_on_the_dashboard_modules_store(bench: Workbench) -> N
     assert command("replay", run["run_id"])
     assert command("revert", run["run_id"], "--apply")["state"] == "applied"
     assert command("explain", SIGNUPS, "--year", "2021", "--target", "test")["computed"] is not None
+
+
+@pytest.mark.parametrize(
+    ("layout", "prefix"), [("composite", "dru_"), ("surrogate", "Dru$"), ("dashboard", "dru_")], indirect=["layout"]
+)
+def test_drupals_tables_may_have_a_prefix(bench: Workbench, prefix: str) -> None:
+    add_cachetags(bench.database)
+    expected = bench.steps(include_risky=True)
+    prefix_tables(bench.database, prefix)
+    bench.configure(site={"table_prefix": prefix})
+    steps = bench.steps(include_risky=True)
+    assert_frame_equal(steps.readings.computed, expected.readings.computed)
+    assert len(steps.plan) == len(expected.plan)
+    whole_way(bench, prefix)
+    said = kb.check("test")["text"].str.cat(sep="\n")
+    assert f"cache tags ({prefix}cachetags)" in said
+    for kpi in ("active_instructors_bipoc", "education_nps", SIGNUPS):
+        assert kb.explain(kpi, year=2021, target="test").problems == ()
+
+
+@on("mariadb", "postgresql")
+def test_civicrm_may_have_a_schema_of_its_own_where_drupals_tables_have_a_prefix(bench: Workbench) -> None:
+    add_cachetags(bench.database)
+    prefix_tables(bench.database, "dru_")
+    with civicrm_moved(bench.database) as schema:
+        bench.configure(site={"table_prefix": "dru_", "civicrm_schema": schema})
+        whole_way(bench, "dru_")
+
+
+@on("sqlite", "mariadb")
+def test_messages_name_a_table_as_it_is_stored(bench: Workbench) -> None:
+    prefix_tables(bench.database, "dru_")
+    bench.configure(site={"table_prefix": "dru_"})
+    with connect(bench.database.url) as connection:
+        for name in ("user__roles", "ms_fact_org_snapshot", FACTS):
+            connection.exec_driver_sql(f"DROP TABLE dru_{name}")
+        connection.exec_driver_sql("UPDATE dru_ms_snapshot SET snapshot_date = '2024-13-01' WHERE id = 1")
+    said = kb.check("test")["text"].str.cat(sep="\n")
+    for text in ("dru_user__roles can't", "dru_ms_fact_org_snapshot can't", f"dru_{FACTS} can't", "in dru_ms_snapshot"):
+        assert text in said
+    with pytest.raises(Refused, match=f"lacks the table dru_{FACTS};"):
+        bench.steps()

@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 import kpibackfill as kb
 from kpibackfill.checks import check_target
 from kpibackfill.errors import KpiBackfillError
-from tests.databases import Database, add_cachetags, both_layouts, civicrm_moved, connect, dump, on
+from tests.databases import Database, add_cachetags, both_layouts, civicrm_moved, connect, dump, on, prefix_tables
 from tests.workbench import Workbench
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connecting.md").read_text(encoding="utf-8")
@@ -30,8 +30,11 @@ servers = on("mariadb", "postgresql")
 Account = Callable[..., Workbench]
 
 
-def statements(database: Database, account: str, civicrm: str = "") -> list[str]:
-    """The page's statements for `kpi_reader` or `kpi_writer`, for this database and CiviCRM's own, if it has one."""
+def statements(database: Database, account: str, civicrm: str = "", prefix: str = "") -> list[str]:
+    """The page's statements for `kpi_reader` or `kpi_writer`, for this database and CiviCRM's own, if it has one.
+
+    The prefix of Drupal's tables is written where the page says.
+    """
     sql = BLOCKS[database.name, "reader"].replace("kpi_reader", account)
     if account == "kpi_writer":
         sql += BLOCKS[database.name, "writer"]
@@ -39,6 +42,7 @@ def statements(database: Database, account: str, civicrm: str = "") -> list[str]
         sql = re.sub(r"(drupal\.)?\b(civicrm_[a-z0-9_]+?)(?=[ ,\n])(?<!instructor)", rf"{civicrm}.\2", sql)
         if database.name == "postgresql":
             sql += BLOCKS["postgresql", "schema"].replace(" civicrm ", f" {civicrm} ").replace("kpi_reader", account)
+    sql = re.sub(r"\b(?=ms_|cachetags|user_|users_|webform_|civicrm_event__)", prefix, sql)
     return [part for part in re.split(r";\n", sql) if account in part]
 
 
@@ -52,13 +56,14 @@ def account(bench: Workbench) -> Iterator[Account]:
     database, name = bench.database, f"kpi_{secrets.token_hex(4)}"
     url = sa.make_url(database.url)
 
-    def use(kind: str, civicrm: str = "") -> Workbench:
+    def use(kind: str, civicrm: str = "", prefix: str = "") -> Workbench:
         with connect(database.url) as connection:
             inspector = sa.inspect(connection)
             there = inspector.get_table_names() + (inspector.get_table_names(civicrm) if civicrm else [])
             if database.name == "postgresql":
                 there += inspector.get_sequence_names()
-            for statement in statements(database, kind, civicrm):
+            there = [name.removeprefix(prefix) for name in there]
+            for statement in statements(database, kind, civicrm, prefix):
                 if all(optional in there or optional not in statement for optional in OPTIONAL):
                     execute(connection, statement.replace("drupal.", f"{url.database}.").replace(kind, name))
         bench.database = replace(
@@ -165,3 +170,15 @@ def test_with_civicrm_in_a_database_of_its_own_the_reader_needs_rights_on_both(
         config = bench.configure(site={"civicrm_schema": schema})
         assert not [one for one in check_target(config, config.target("test")) if one.level == "wrong"]
         assert_frame_equal(bench.steps(**years).readings.computed, expected)
+
+
+@servers
+@both_layouts
+def test_the_writer_applies_where_drupals_tables_have_a_prefix(bench: Workbench, account: Account) -> None:
+    add_cachetags(bench.database)
+    prefix_tables(bench.database, "dru_")
+    account("kpi_writer", prefix="dru_")
+    config = bench.configure(site={"table_prefix": "dru_"})
+    found = check_target(config, config.target("test"))
+    assert not [one for one in found if one.level == "wrong" or "may not" in one.text], found
+    assert bench.finish(apply=True, include_risky=True)["state"] == "applied"

@@ -14,17 +14,31 @@ from pathlib import Path
 import duckdb
 import pytest
 import sqlalchemy as sa
+from pandas.testing import assert_frame_equal
 
 import kpibackfill as kb
+from kpibackfill.config import Site
 from kpibackfill.database.engine import reading
 from kpibackfill.errors import KpiBackfillError
 from kpibackfill.kpis import registry
-from tests.databases import dump, on, reference_expected
-from tests.engines.columnar import BOOLEANS, recast
+from tests.databases import dump, on, prefix_tables, reference_expected
+from tests.engines.columnar import BOOLEANS, recast, write_parquet
 from tests.workbench import Workbench, refusal
 
 YEARS = ["--from-year", "2015", "--to-year", "2025", "--as-of", "2026-11-22T12:00:00"]
 ZONE = "America/New_York"
+
+
+@on("sqlite")
+def test_drupals_tables_may_have_a_prefix_there_too(
+    bench: Workbench, load: Callable[[list[Path]], str], tmp_path: Path
+) -> None:
+    expected = bench.steps(include_risky=True)
+    prefix_tables(bench.database, "dru_")
+    sources = load(write_parquet(bench.database.url, tmp_path / "prefixed"))
+    bench.configure(sources=sources, site={"table_prefix": "dru_"})
+    assert_frame_equal(bench.steps(include_risky=True).readings.computed, expected.readings.computed)
+    assert "wrong" not in set(kb.check("test")["level"])
 
 
 @on("sqlite")
@@ -117,7 +131,7 @@ def test_a_duckdb_file_is_open_for_reading_only(tmp_path: Path) -> None:
     before = path.read_bytes()
     with (
         pytest.raises(KpiBackfillError, match="read-only mode"),
-        reading(sa.make_url(f"duckdb:///{path}")) as connection,
+        reading(sa.make_url(f"duckdb:///{path}"), Site()) as connection,
     ):
         connection.exec_driver_sql("CREATE TABLE nothing (id INTEGER)")
     assert path.read_bytes() == before
@@ -129,7 +143,10 @@ def test_a_duckdb_file_that_another_program_writes_is_reported(tmp_path: Path) -
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        with pytest.raises(KpiBackfillError, match="lock") as refused, reading(sa.make_url(f"duckdb:///{path}")):
+        with (
+            pytest.raises(KpiBackfillError, match="lock") as refused,
+            reading(sa.make_url(f"duckdb:///{path}"), Site()),
+        ):
             pass
         writer.communicate(b"\n")
     assert len(refused.value.message.splitlines()) == 1
@@ -150,21 +167,21 @@ def test_a_server_that_is_not_there_is_reported_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closing:
         port = closing.getsockname()[1]
     url = f"spark://someone:secret@127.0.0.1:{port}/lake/kpi?token=secret"
-    with refused(url, "no answer from", seconds=60), reading(sa.make_url(url)):
+    with refused(url, "no answer from", seconds=60), reading(sa.make_url(url), Site()):
         pass
 
 
 def test_something_else_that_listens_is_reported_within_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"spark://127.0.0.1:{silent.getsockname()[1]}"
-        with refused(url, "not a Spark Connect server", seconds=60), reading(sa.make_url(url)):
+        with refused(url, "not a Spark Connect server", seconds=60), reading(sa.make_url(url), Site()):
             pass
 
 
 @pytest.mark.parametrize(("path", "words"), [("nowhere", "nowhere"), ("nowhere/default", "nowhere")])
 def test_a_schema_or_catalog_that_is_missing_is_named(sail: str, path: str, words: str) -> None:
     url = f"spark://{sail}/{path}"
-    with refused(url, f"could not be read: .*{words}", seconds=60), reading(sa.make_url(url)):
+    with refused(url, f"could not be read: .*{words}", seconds=60), reading(sa.make_url(url), Site()):
         pass
 
 
@@ -178,7 +195,7 @@ def test_a_server_that_goes_away_is_reported_within_seconds() -> None:
     ) as server:
         assert server.stdout is not None
         url = f"spark://127.0.0.1:{int(server.stdout.readline())}"
-        with refused(url, "could not be read", seconds=60), reading(sa.make_url(url)) as connection:
+        with refused(url, "could not be read", seconds=60), reading(sa.make_url(url), Site()) as connection:
             assert connection.scalar(sa.select(sa.literal(1))) == 1
             server.kill()
             server.wait()
@@ -187,8 +204,9 @@ def test_a_server_that_goes_away_is_reported_within_seconds() -> None:
 
 def test_a_program_passed_as_text_can_read_too(sail: str) -> None:
     program = (
-        "import sqlalchemy as sa; from kpibackfill.database.engine import reading\n"
-        f"with reading(sa.make_url('spark://{sail}')) as connection: print(connection.scalar(sa.select(sa.literal(7))))"
+        "import sqlalchemy as sa; from kpibackfill.config import Site\n"
+        "from kpibackfill.database.engine import reading\n"
+        f"with reading(sa.make_url('spark://{sail}'), Site()) as found: print(found.scalar(sa.select(sa.literal(7))))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")

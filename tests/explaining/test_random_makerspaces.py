@@ -61,7 +61,7 @@ def test_the_explanations_of_a_random_makerspace_add_up(store: Database, seed: i
         zone = ZoneInfo(chance.choice(["UTC", "America/New_York", "Pacific/Auckland"]))
         settings = Site(dated=chance.choice(["period", "first_of_next_month"]))
         at = SiteAt(settings, zone, datetime(2026, 6, 30, 23, tzinfo=UTC))
-        with reading(sa.make_url(store.url)) as connection:
+        with reading(sa.make_url(store.url), settings) as connection:
             for kpi_id, entry in KPIS.items():
                 explain = explanation_of(kpi_id)
                 assert explain is not None

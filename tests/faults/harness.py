@@ -189,7 +189,7 @@ class Site:
 
     def judge(self, run_id: str, *, verified: bool = True) -> str:
         """Compare database, record and ledger of a run that was hit; returns "before" or "after"."""
-        with writing(sa.make_url(self.database.url)):
+        with writing(sa.make_url(self.database.url), self.config.site):
             pass  # a server may still be at the commit of a process that is gone
         image = self.found(run_id)
         record = RunRecord(self.config.runs_dir, run_id)

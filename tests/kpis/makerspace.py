@@ -43,7 +43,7 @@ def ask(
 ) -> tuple[list[Value], list[Query]]:
     """The values of one KPI, in the order of the windows, and the statements that were sent."""
     at = SiteAt(site or Site(), ZoneInfo(zone), as_of)
-    with reading(sa.make_url(url)) as connection:
+    with reading(sa.make_url(url), at.settings) as connection:
         recorded = RecordedConnection(connection)
         values = list(KPIS[kpi_id].compute(recorded, at, windows))
     assert [value.window_id for value in values] == [window.window_id for window in windows]

@@ -531,7 +531,7 @@ def test_civicrm_may_have_a_schema_of_its_own(store: Database) -> None:
         for row in reference_expected("UTC")
         if row["period_year"] == 2024 and row["period_month"] == 12
     }
-    with civicrm_moved(store) as schema, reading(sa.make_url(store.url), schema) as connection:
+    with civicrm_moved(store) as schema, reading(sa.make_url(store.url), Site(civicrm_schema=schema)) as connection:
         site = SiteAt(Site(), ZoneInfo("UTC"), AS_OF)
         for kpi_id, kpi in KPIS.items():
             (value,) = kpi.compute(RecordedConnection(connection), site, [year(2024)])
@@ -541,7 +541,7 @@ def test_civicrm_may_have_a_schema_of_its_own(store: Database) -> None:
 @on("mariadb")
 def test_the_queries_are_valid_for_a_server_that_groups_by_the_book(store: Database) -> None:
     url = sa.make_url(store.url).update_query_dict({"init_command": "SET sql_mode = 'ONLY_FULL_GROUP_BY,ANSI'"})
-    with reading(url) as connection:
+    with reading(url, Site()) as connection:
         assert "ONLY_FULL_GROUP_BY" in str(connection.scalar(sa.text("SELECT @@sql_mode")))
         site = SiteAt(Site(), ZoneInfo("UTC"), AS_OF)
         for kpi in KPIS.values():

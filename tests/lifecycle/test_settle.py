@@ -157,7 +157,7 @@ def test_a_run_that_still_holds_the_lock_is_still_running(bench: Workbench) -> N
     from kpibackfill.database.engine import writing
 
     steps = cut_off(bench, committed=False)
-    with writing(bench.config.target("test").store_url):
+    with writing(bench.config.target("test").store_url, bench.config.site):
         message = refusal(bench.command("settle", record_of(steps).run_id))
     assert "may still be running" in message
     assert not (record_of(steps).folder / "settlement.json").exists()
