@@ -25,6 +25,7 @@ from kpibackfill.database.inspection import name_of
 from kpibackfill.errors import KpiBackfillError, OutcomeUnknown, Refused
 from kpibackfill.execution.papermill import HandedOver, hand_over
 from kpibackfill.lifecycle import closing, settle
+from kpibackfill.planning.page import page_after
 from kpibackfill.planning.plan import Plan
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.sentences import ways_to_apply, written_sentence
@@ -92,6 +93,12 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
     """
     _check_own(run, plan)
     record = run.record
+    if run.parameters.apply and plan.rows and not plan.prefix.known:
+        raise Refused(
+            "Nothing tells how this site's KPI ids begin; nothing was written. Set kpi_id_prefix in [site] to what the "
+            'dashboard reads: "kpi_" since February 2026, "" before.',
+            code="kpi_id_prefix",
+        )
     if not run.parameters.apply:
         if record is not None:
             closing.close(record, "dry_run")
@@ -117,9 +124,9 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
             closing.close_failed(record, error)
         raise
     counts = {action: sum(row.action == action for row in plan.rows) for action in ("insert", "update", "delete")}
-    units = {run.site.kpi_id_prefix + entry.kpi_id: entry.unit for entry in run.kpis}
+    units = {plan.prefix.text + entry.kpi_id: entry.unit for entry in run.kpis}
     written = Written(**counts, rows=changes(plan.rows, units))
-    _close(record, run, written, CacheTags(outcome=invalidated, tags=tags))
+    _close(record, run, plan, written, CacheTags(outcome=invalidated, tags=tags))
     return ApplyResult("applied", written, invalidated, run, plan)
 
 
@@ -158,12 +165,14 @@ def _write_or_find_out(run: Run, plan: Plan, tags: Sequence[str], sent: Event) -
         ) from None
 
 
-def _close(record: RunRecord, run: Run, written: Written, tags: CacheTags) -> None:
+def _close(record: RunRecord, run: Run, plan: Plan, written: Written, tags: CacheTags) -> None:
     """Put a commit on record."""
     try:
         if record.settlement is None:  # else someone settled it between the commit and here, and found the same
             record.update(state="applied", written=written, cache_tags=tags)
-            closing.close(record, "applied", after_apply=_after_apply(run.target))
+            ran = _after_apply(run.target)
+            page = page_after(run, plan.kpi_ids, plan.prefix)
+            closing.close(record, "applied", after_apply=ran, page_after=page)
     except KpiBackfillError as error:
         raise closing.off_record(record, error) from None
 

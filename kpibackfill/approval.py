@@ -139,7 +139,7 @@ def _compare(plan: Plan, reviewed: PlanDocument) -> None:
     ]
     missing = [key for key in then if key not in now]
     if plan.run.parameters.decisions:
-        prefix = plan.run.site.kpi_id_prefix
+        prefix = plan.prefix.text
         wanted = {(line.snapshot_id, prefix + line.kpi_id) for line in plan.decided if line.decision != "reject"}
         missing = [key for key in missing if key in wanted]
     differing += missing

@@ -22,18 +22,23 @@ _PAST = {"reject": "rejected", "set": "set by hand", "remove": "removed"}
 
 
 def columns(
-    run: Run, keys: Sequence[RowKey], computed_f4: np.ndarray[Any, Any], stored_f4: np.ndarray[Any, Any], has_row: Any
+    run: Run,
+    prefix: str,
+    keys: Sequence[RowKey],
+    computed_f4: np.ndarray[Any, Any],
+    stored_f4: np.ndarray[Any, Any],
+    has_row: Any,
 ) -> dict[str, Any]:
     """`recorded`, `moved` and `decided` for the rows of a drift, as ``compare`` documents them.
 
     Parameters
     ----------
+    prefix : how the stored ids begin.
     keys : snapshot id and the registry's KPI id of each row.
     computed_f4, stored_f4 : float32, NaN for none; `has_row` : bool, whether a row is stored.
     """
     import numpy as np
 
-    prefix = run.site.kpi_id_prefix
     last = last_recorded(run.config.runs_dir, *names_of(run.config, run.target))
     decided = last_decided(run)
     found = [last.get((snapshot_id, prefix + kpi_id)) for snapshot_id, kpi_id in keys]
@@ -52,10 +57,10 @@ def columns(
     return {"recorded": recorded, "moved": moved, "decided": [decided.get(key, "") for key in keys]}
 
 
-def recorded_snapshots(run: Run) -> Counter[int]:
+def recorded_snapshots(run: Run, prefix: str) -> Counter[int]:
     """How many rows with a value the archive last recorded for each snapshot, for the run's years and KPIs."""
     years = range(run.parameters.from_year, run.parameters.to_year + 1)
-    kpi_ids = {run.site.kpi_id_prefix + entry.kpi_id for entry in run.kpis}
+    kpi_ids = {prefix + entry.kpi_id for entry in run.kpis}
     return Counter(
         change.snapshot_id
         for change in last_recorded(run.config.runs_dir, *names_of(run.config, run.target)).values()

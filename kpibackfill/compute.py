@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import traceback
@@ -20,7 +21,8 @@ from sqlalchemy.exc import DBAPIError
 
 from kpibackfill import baseline, revert
 from kpibackfill.archive.models import ReadDatabase, ReadDatabases
-from kpibackfill.config import Site, Target, masked_url
+from kpibackfill.archive.run_record import RunRecord
+from kpibackfill.config import PREFIX, Site, Target, masked_url
 from kpibackfill.database import fact_table
 from kpibackfill.database.engine import identity, one_moment, reading
 from kpibackfill.database.image import Image, RowKey
@@ -30,11 +32,15 @@ from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.numbers import float4
+from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Payload, is_annual
+from kpibackfill.page.id_prefix import find_prefix, spelled, which_show
+from kpibackfill.page.payload import read_payload
+from kpibackfill.page.reading import read_annual_tables
 from kpibackfill.parameters import one_line
 from kpibackfill.progress import Progress
 from kpibackfill.reporting.notebook_tables import readings_html
 from kpibackfill.revert import Reverted
-from kpibackfill.run import Run, kept_by_hand, step
+from kpibackfill.run import Run, decidable, kept_by_hand, step
 from kpibackfill.snapshots import misdated, read_snapshots, targets
 from kpibackfill.tables import kpi_fact, snapshot
 from kpibackfill.text import count
@@ -53,6 +59,7 @@ class Readings:
         `computed` (float, NaN for no data), `basis` and `population` (Int64, missing where a KPI returns none),
         `warnings` (tuple of sentences).
     stored : the stored rows, by snapshot and the registry's KPI id, including `meta`, which is never rendered.
+    tables : the dashboard's annual tables, and how the stored ids begin.
     queries : the statements that each KPI sent.
     databases : server, version and identity of store and sources, for the record.
     notes : sentences about the reading as a whole.
@@ -64,11 +71,17 @@ class Readings:
     snapshots: pd.DataFrame
     computed: pd.DataFrame
     stored: Mapping[RowKey, Image]
+    tables: AnnualTables
     queries: Mapping[str, Sequence[Query]]
     databases: ReadDatabases
     notes: tuple[str, ...]
     reverted: Reverted | None = None
     gone: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """How the ids in the fact table begin."""
+        return self.tables.prefix.text
 
     def __repr__(self) -> str:
         return f"{count(len(self.computed), 'value')} for {count(len(self.snapshots), 'snapshot')}"
@@ -101,9 +114,23 @@ def compute_kpis(run: Run) -> Readings:
     with connections(target, site) as (store_connection, sources_connection):
         fact = fact_table.layout(store_connection)
         snapshots, windows = read_snapshots(store_connection, site, run.parameters)
-        stored, notes = stored_rows(store_connection, fact, run)
+        payload = read_payload(store_connection)
+        prefix = prefix_of(store_connection, run, payload)
+        stored, notes = stored_rows(store_connection, fact, run, prefix)
+        tables = read_annual_tables(
+            store_connection,
+            site.dashboard,
+            run.parameters.as_of.astimezone(target.zone),
+            prefix,
+            payload,
+            {*(entry.kpi_id for entry in run.kpis), *(kpi_id for _, kpi_id in stored)},
+            {row.snapshot_id: _facts(row) for row in snapshots.itertuples()},
+        )
+        # Those that no annual table has a column for.
+        others = ((key, image.metric_value) for key, image in stored.items() if key not in tables.rows)
+        tables = tables.changed(others)
         gone = baseline.gone_sentence(
-            _recorded_of_no_snapshot(store_connection, run, snapshots["snapshot_id"].tolist())
+            _recorded_of_no_snapshot(store_connection, run, prefix.text, snapshots["snapshot_id"].tolist())
         )
         undone = run.parameters.revert_of
         reverted = revert.read(store_connection, fact, run.config, undone) if undone else None
@@ -125,12 +152,13 @@ def compute_kpis(run: Run) -> Readings:
         notes.append("Sources and store are two databases; each was read as of its own moment.")
     if not one_moment(target.sources_url):
         notes.append("The sources have no transactions; each KPI was read as of its own moment.")
-    notes += [*misdated(site, snapshots), *([gone] if gone else [])]
+    notes += [prefix.evidence, *payload.notes, *misdated(site, snapshots), *([gone] if gone else [])]
     return Readings(
         run=run,
         snapshots=sealed(snapshots.drop(columns="window_id"), run),
         computed=sealed(_frame(snapshots, run.kpis, values), run),
         stored=MappingProxyType(stored),
+        tables=tables,
         queries=MappingProxyType(queries),
         databases=databases,
         notes=tuple(notes),
@@ -150,38 +178,57 @@ def connections(target: Target, site: Site) -> Iterator[tuple[Connection, Connec
                 yield store_connection, sources_connection
 
 
-def stored_rows(connection: Connection, fact: fact_table.Layout, run: Run) -> tuple[dict[RowKey, Image], list[str]]:
+def prefix_of(connection: Connection, run: Run, payload: Payload) -> IdPrefix:
+    """How the ids begin that the run reads and writes: in a revert, as in the run that it reverts."""
+    undone = run.parameters.revert_of
+    setting = RunRecord(run.config.runs_dir, undone).receipt.prefix if undone else run.site.kpi_id_prefix
+    found = find_prefix(connection, setting, payload, decidable(run.config))
+    if not undone:
+        return found
+    return dataclasses.replace(found, evidence=f"KPI ids are read and written {spelled(found.text)}, as by {undone}.")
+
+
+def stored_rows(
+    connection: Connection, fact: fact_table.Layout, run: Run, id_prefix: IdPrefix
+) -> tuple[dict[RowKey, Image], list[str]]:
     """The stored rows of the run's KPIs and of those kept by hand, by the registry's ids, and notes.
 
-    A note reports rows of these KPIs whose ids have the other prefix.
+    A note reports rows of these KPIs whose ids are spelled the other way, and one that the page reads no such ids.
     """
-    prefix = run.site.kpi_id_prefix
+    prefix = id_prefix.text
     decided = run.decisions.kpi_ids() if run.decisions else set()
     ids = (*(entry.kpi_id for entry in run.kpis), *kept_by_hand(run.config), *sorted(decided))
     wanted = {prefix + kpi_id: kpi_id for kpi_id in ids}
-    twins = {entry.kpi_id if prefix else f"kpi_{entry.kpi_id}" for entry in run.kpis}
-    spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
+    other = "" if prefix else PREFIX
+    twins = {other + entry.kpi_id for entry in run.kpis}
+    trimmed = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
     statement = (
         fact_table.rows_select(fact)
         .join_from(kpi_fact, snapshot, snapshot.c.id == kpi_fact.c.snapshot_id)
-        .where(targets(run.site, run.parameters), spelled.in_(sorted({name.lower() for name in [*wanted, *twins]})))
+        .where(targets(run.site, run.parameters), trimmed.in_(sorted({name.lower() for name in [*wanted, *twins]})))
     )
     rows = connection.execute(statement).all()
     found = fact_table.index_rows(rows, wanted)
     notes = []
     others = sum(row.kpi_id in twins for row in rows)
     if others:
-        spelling = "without a prefix" if prefix else "with the prefix 'kpi_'"
         notes.append(
-            f"For these snapshots the fact table also holds {count(others, 'row')} of these KPIs {spelling}, which "
-            "this run leaves alone. Newer dashboards read prefixed ids; see kpi_id_prefix in kpibackfill.toml."
+            f"For these snapshots the fact table also holds {count(others, 'row')} of these KPIs {spelled(other)}, "
+            f"which this run leaves alone. {which_show(id_prefix)}"
         )
+    if not id_prefix.is_read:
+        notes.append(f"{which_show(id_prefix)} Rows of this run would show on no page: see kpi_id_prefix.")
     return {(snapshot_id, wanted[kpi_id]): image for (snapshot_id, kpi_id), image in found.items()}, notes
 
 
-def _recorded_of_no_snapshot(connection: Connection, run: Run, found: Sequence[int]) -> int:
+def _facts(row: Any) -> tuple[str, bool, bool]:
+    """What the page goes by: a snapshot's date, whether it is annual, and whether it is a test."""
+    return str(row.snapshot_date), is_annual(str(row.snapshot_type)), bool(row.is_test)
+
+
+def _recorded_of_no_snapshot(connection: Connection, run: Run, prefix: str, found: Sequence[int]) -> int:
     """How many recorded rows belong to snapshots that no longer exist; a rebuilt snapshot gets a new id."""
-    recorded = baseline.recorded_snapshots(run)
+    recorded = baseline.recorded_snapshots(run, prefix)
     others = recorded.keys() - set(found)
     missing = others - fact_table.present_snapshots(connection, others, hold=False)
     return sum(recorded[snapshot_id] for snapshot_id in missing)

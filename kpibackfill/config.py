@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 FILE_NAME = "kpibackfill.toml"
+PREFIX = "kpi_"
+"""How the ids that newer dashboards read begin."""
+AUTO = "auto"
+"""As a prefix: it is found out from the database."""
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _EXTRAS = {"mysql": "mariadb", "mariadb": "mariadb", "postgresql": "postgresql", "spark": "spark", "duckdb": "duckdb"}
 """The extra of this package that installs an engine's driver."""
@@ -133,11 +137,15 @@ class Site(_Strict):
     ethnicity_columns: tuple[Identifier, ...] = ("custom_46", "ethnicity_46")
     civicrm_schema: Identifier = ""
     table_prefix: Identifier = ""
-    kpi_id_prefix: Annotated[str, AfterValidator(_prefix)] = ""
+    kpi_id_prefix: Annotated[str, AfterValidator(_prefix)] = AUTO
     dated: Dated = Dated()
     dashboard: DashboardPage = DashboardPage()
     kpi_modules: tuple[str, ...] = ()
     manual_kpis: tuple[str, ...] = ()
+
+    def spellings(self, kpi_id: str) -> tuple[str, ...]:
+        """How a KPI's id may be stored."""
+        return (kpi_id, PREFIX + kpi_id) if self.kpi_id_prefix == AUTO else (self.kpi_id_prefix + kpi_id,)
 
 
 class Target(_Strict):

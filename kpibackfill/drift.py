@@ -8,6 +8,7 @@ import pandas as pd
 from kpibackfill import baseline
 from kpibackfill.archive.models import DriftRow, YearCounts
 from kpibackfill.compute import Readings
+from kpibackfill.database.image import RowKey
 from kpibackfill.frames import seal_of, sealed
 from kpibackfill.kpis.registry import as_dict
 from kpibackfill.reporting import markup
@@ -43,6 +44,9 @@ def compare(readings: Readings) -> pd.DataFrame:
       changed since then: ``source`` (sources, settings or code, which changes the computed value), ``store`` (the
       row's value), ``both``, ``vanished`` (the row is gone), or empty
     - `decided`: a sentence if a person last rejected, set or removed the row, otherwise empty
+    - `shown`: what becomes of the row on the dashboard once the new and changed rows are written: ``shown``, ``behind``
+      (a later snapshot of that year), ``test`` (in a test snapshot), ``outside`` (the page's years) or ``live``
+      (replaced by live numbers); missing if there is no row, or none that an annual table reads
 
     Raises
     ------
@@ -51,7 +55,7 @@ def compare(readings: Readings) -> pd.DataFrame:
     seal_of(readings.snapshots)
     seal_of(readings.computed)
     computed = readings.computed
-    keys = list(zip(computed["snapshot_id"].tolist(), computed["kpi_id"].tolist(), strict=True))
+    keys = _keys(computed)
     images = [readings.stored.get(key) for key in keys]
     has_row = np.array([image is not None for image in images], dtype=bool)
     has_value = computed["computed"].notna().to_numpy()
@@ -85,11 +89,18 @@ def compare(readings: Readings) -> pd.DataFrame:
         delta=delta,
         change=change,
         status=status,
-        **baseline.columns(readings.run, keys, computed_f4, stored_f4, has_row),
+        **baseline.columns(readings.run, readings.prefix, keys, computed_f4, stored_f4, has_row),
     )
+    planned = frame[frame["status"].isin(["new", "changed"])]
+    tables = readings.tables.changed(zip(_keys(planned), planned["computed"].tolist(), strict=True))
+    frame["shown"] = pd.Series([tables.shown(key) for key in keys], index=frame.index, dtype=object)
     return sealed(
         frame, readings.run, content=readings, kpis={entry.kpi_id: as_dict(entry) for entry in readings.run.kpis}
     )
+
+
+def _keys(frame: pd.DataFrame) -> list[RowKey]:
+    return list(zip(frame["snapshot_id"].tolist(), frame["kpi_id"].tolist(), strict=True))
 
 
 def drift_table(drift: pd.DataFrame) -> Table:

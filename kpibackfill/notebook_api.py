@@ -151,7 +151,7 @@ def history(
     )
     frame["when"] = pd.to_datetime(frame["when"], utc=True)
     kpis = registry.load(config.site.kpi_modules)
-    labels = {config.site.kpi_id_prefix + kpi_id: entry.label for kpi_id, entry in kpis.items()}
+    labels = {name: entry.label for kpi_id, entry in kpis.items() for name in config.site.spellings(kpi_id)}
     frame.attrs["kpis"] = {
         change.kpi_id: {"label": labels.get(change.kpi_id, change.kpi_id), "unit": change.unit} for change in found
     }

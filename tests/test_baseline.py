@@ -129,7 +129,7 @@ def test_the_recorded_rows_are_found_among_very_many(bench: Workbench) -> None:
     run = bench.begin(**SIGNUPS)
     keys = [(number, "total_new_member_signups") for number in range(100_000)]
     values = np.ones(len(keys), dtype="float32")
-    found: dict[str, Any] = baseline.columns(run, keys, values, values, np.ones(len(keys), dtype=bool))
+    found: dict[str, Any] = baseline.columns(run, "", keys, values, values, np.ones(len(keys), dtype=bool))
     assert (found["moved"] == "both").sum() == (~np.isnan(found["recorded"])).sum() > 3
 
 

@@ -24,6 +24,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis import registry
 from kpibackfill.numbers import float4, same
+from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Payload
 from kpibackfill.parameters import resolve
 from kpibackfill.reporting.rows import drift_rows
 from kpibackfill.run import Run
@@ -73,7 +74,8 @@ def readings_of(run: Run, pairs: list[tuple[float | None, tuple[Any, ...] | None
         for index, (_, row) in enumerate(pairs, 1)
         if row is not None
     }
-    return Readings(run, sealed(snapshots, run), sealed(computed, run), stored, {}, DATABASES, ())
+    tables = AnnualTables(range(2023, 2031), {}, IdPrefix("", ""), Payload(), {}, {})
+    return Readings(run, sealed(snapshots, run), sealed(computed, run), stored, tables, {}, DATABASES, ())
 
 
 DATABASES = ReadDatabases(

@@ -82,7 +82,7 @@ def select(
     Refused : neither the configuration nor any run has such a target.
     """
     refuse_unknown_target(config, target)
-    spelled = (kpi, f"{config.site.kpi_id_prefix}{kpi}")
+    spelled = (kpi, *config.site.spellings(kpi or ""))
     return [
         change
         for change in changes(config.runs_dir, target=target)

@@ -36,6 +36,7 @@ from pydantic_core import core_schema
 from kpibackfill.archive import files
 from kpibackfill.database.image import Image, RowKey, bytes_of, text_of
 from kpibackfill.numbers import Unit, float4, same
+from kpibackfill.page.annual_tables import NowFrom, Shown
 
 RUN_ID = r"^\d{8}T\d{6}Z-[A-Za-z0-9_-]+-[0-9a-f]{6}$"
 Action = Literal["insert", "update", "delete"]
@@ -312,6 +313,7 @@ class ReviewRow(Keyed):
     population: int | None
     warnings: tuple[str, ...]
     numbers: str
+    shown: Shown | None = None
 
 
 class DriftRow(Record):
@@ -342,6 +344,8 @@ class DriftRow(Record):
     """What differs from `recorded`: the source, the store or both; or the row is gone."""
     decided: str = ""
     """What a person decided last, in words."""
+    shown: Shown | None = None
+    """What becomes of the row on the dashboard; null if there is no row, or none that an annual table reads."""
 
     @property
     def key(self) -> RowKey:
@@ -513,12 +517,56 @@ class AfterApply(Record):
     seconds: float
 
 
+class PageSection(Record):
+    """A section of the dashboard, and when what it shows was computed and expires."""
+
+    name: str
+    computed_at: Instant | None
+    expires_at: Instant | None
+
+
+class PageCell(Record):
+    """A cell of the annual tables: what it shows now, and after the plan.
+
+    There is one value, none, or several where rows of the same date differ, of which the page shows one.
+    """
+
+    kpi_id: str
+    """As in the registry, without the site's prefix."""
+    year: int
+    now: tuple[Number, ...]
+    now_from: NowFrom
+    """``payload``, a ``target`` in it, the stored ``rows`` where there is no payload, or ``live`` numbers."""
+    after: tuple[Number, ...]
+    snapshots: tuple[int, ...]
+    """Whose rows show after the plan."""
+    changes: bool
+    withheld: bool | None = _Optional
+    """True for a rate of too few people, whose numbers are left out."""
+
+
+class PageRecord(Record):
+    """What the annual tables show of the plan's KPIs in its years, and the sections that show it."""
+
+    cells: tuple[PageCell, ...]
+    sections: tuple[PageSection, ...]
+
+
+class PageAfter(Record):
+    """The page right after an apply: how many cells still show other numbers than the rows, and in which sections."""
+
+    stale: int
+    sections: tuple[PageSection, ...]
+    note: str | None = None
+    """Why it is not known."""
+
+
 _REACHED: list[JsonValue] = ["databases", "kpis", "years", "total_kpi_rows", "rows", "plan"]
 
 
 def _flat(row: Record) -> dict[str, Any]:
     """As `Record.as_json`, of a row of numbers and texts."""
-    plain = row.__dict__.copy()
+    plain = {name: row.__dict__[name] for name in type(row).model_fields if name in row.model_fields_set}
     for name, value in plain.items():
         if type(value) is float:
             plain[name] = files.number(value)
@@ -565,8 +613,11 @@ class Receipt(Record):
     kpis: tuple[KpiRecord, ...] = ()
     years: dict[Annotated[str, StringConstraints(pattern=r"^\d{4}$")], YearCounts] = {}
     total_kpi_rows: int = 0
+    kpi_id_prefix: str | None = None
+    """How the ids in the fact table begin, where the site's settings leave that to be found out, too."""
     rows: tuple[DriftRow, ...] = ()
     plan: PlanSummary | None = None
+    page: PageRecord | None = None
     review: tuple[ReviewRow, ...] = ()
     decisions: tuple[DecisionLine, ...] = ()
     approval: Approval | None = None
@@ -574,8 +625,14 @@ class Receipt(Record):
     cache_tags: CacheTags | None = None
     after_apply: AfterApply | tuple[AfterApply, ...] | None = None
     """A list if the configuration has one."""
+    page_after: PageAfter | None = None
     report: str | None = None
     """Why there is no full report; null where there is one."""
+
+    @property
+    def prefix(self) -> str:
+        """How the ids in the fact table begin."""
+        return str(self.site["kpi_id_prefix"]) if self.kpi_id_prefix is None else self.kpi_id_prefix
 
     @property
     def afterwards(self) -> tuple[AfterApply, ...]:

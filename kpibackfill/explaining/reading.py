@@ -11,12 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 from sqlalchemy.engine import Connection
 
-from kpibackfill.compute import connections, stored_rows, values_of
+from kpibackfill.compute import connections, prefix_of, stored_rows, values_of
 from kpibackfill.config import Config
 from kpibackfill.database import fact_table
 from kpibackfill.database.image import Image
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
+from kpibackfill.page.payload import read_payload
 from kpibackfill.run import Run, prepare
 from kpibackfill.snapshots import read_snapshots
 from kpibackfill.text import one_line
@@ -80,6 +81,7 @@ def opened(
     with connections(run.target, run.site) as (store_connection, sources_connection):
         fact = fact_table.layout(store_connection)
         snapshots, _ = read_snapshots(store_connection, run.site, run.parameters)
-        stored, _ = stored_rows(store_connection, fact, run)
+        prefix = prefix_of(store_connection, run, read_payload(store_connection))
+        stored, _ = stored_rows(store_connection, fact, run, prefix)
         at = SiteAt(run.site, run.target.zone, run.parameters.as_of)
         yield Opened(run, at, snapshots, stored, store_connection, sources_connection)

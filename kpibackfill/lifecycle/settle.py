@@ -162,7 +162,7 @@ def _put_on_record(
             for row, found, image in zip(rows, state.rows, stored, strict=True)
         ),
     )
-    units = {receipt.site["kpi_id_prefix"] + kpi_id: unit for kpi_id, unit in receipt.units.items()}
+    units = {receipt.prefix + kpi_id: unit for kpi_id, unit in receipt.units.items()}
     closing.close_settled(record, settlement, changes(rows, units) if state.outcome == "applied" else ())
     return record.settlement or settlement  # someone else's, if they settled it at the same time
 

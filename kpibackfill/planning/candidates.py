@@ -11,6 +11,7 @@ from kpibackfill.archive.models import Databases, DriftRow, PlanRow, ReviewRow
 from kpibackfill.archive.plan_file import fingerprint
 from kpibackfill.compute import Readings
 from kpibackfill.database.image import Image, RowKey
+from kpibackfill.page.annual_tables import Shown
 from kpibackfill.revert import Reverted
 from kpibackfill.run import Run, kept_by_hand
 from kpibackfill.text import count, some
@@ -36,8 +37,8 @@ class Candidate:
     def key(self) -> RowKey:
         return self.row.snapshot_id, self.kpi_id
 
-    def review_row(self) -> ReviewRow:
-        """The row for a person to decide about."""
+    def review_row(self, shown: Shown | None) -> ReviewRow:
+        """The row for a person to decide about, and what becomes of it on the page."""
         return ReviewRow(
             snapshot_id=self.row.snapshot_id,
             kpi_id=self.kpi_id,
@@ -50,6 +51,7 @@ class Candidate:
             population=self.row.population,
             warnings=self.warnings,
             numbers=self.numbers,
+            shown=shown,
         )
 
 
@@ -95,7 +97,7 @@ def row_to_write(
 
 def of_drift(run: Run, readings: Readings, drift: Sequence[DriftRow]) -> Candidates:
     """The new and changed rows, and those unsupported or kept by hand, which only a decision touches."""
-    prefix, where = run.site.kpi_id_prefix, databases(run.target)
+    prefix, where = readings.prefix, databases(run.target)
     found = []
     for drifted in drift:
         if drifted.status in ("unchanged", "no_data"):
@@ -126,13 +128,13 @@ def _kept_by_hand(run: Run, readings: Readings) -> Iterator[Candidate]:
             before = readings.stored.get((snapshot["snapshot_id"], kpi_id))
             if before is None:
                 continue
-            key = snapshot["snapshot_id"], run.site.kpi_id_prefix + kpi_id
+            key = snapshot["snapshot_id"], readings.prefix + kpi_id
             row = row_to_write(key, snapshot["year"], None, before, origin="remove")
             numbers, dated = numbers_of(where, row), snapshot["snapshot_date"]
             yield Candidate(row, kpi_id, "unsupported", dated, False, numbers, ("Kept by hand.",))
 
 
-def of_revert(run: Run, reverted: Reverted) -> Candidates:
+def of_revert(run: Run, prefix: str, reverted: Reverted) -> Candidates:
     """The rows to restore; those that someone changed since are left alone unless a decision names them."""
     where = databases(run.target)
     proposed: list[Candidate] = []
@@ -142,14 +144,14 @@ def of_revert(run: Run, reverted: Reverted) -> Candidates:
         key = row.key
         found = reverted.current.get(key)
         if is_image(found, row.before):
-            settled.add((row.snapshot_id, row.kpi_id.removeprefix(run.site.kpi_id_prefix)))
+            settled.add((row.snapshot_id, row.kpi_id.removeprefix(prefix)))
         elif row.snapshot_id not in reverted.snapshots:
             gone.append(key)
         else:
             untouched = is_image(found, left)
             if not untouched:
                 changed.append(key)
-            proposed.append(_candidate(run, where, row, found, untouched))
+            proposed.append(_candidate(prefix, where, row, found, untouched))
     notes = []
     if changed:
         notes.append(
@@ -163,7 +165,7 @@ def of_revert(run: Run, reverted: Reverted) -> Candidates:
     return Candidates(tuple(proposed), frozenset(settled), tuple(notes))
 
 
-def _candidate(run: Run, where: Databases, row: PlanRow, found: Image | None, untouched: bool) -> Candidate:
+def _candidate(prefix: str, where: Databases, row: PlanRow, found: Image | None, untouched: bool) -> Candidate:
     restore = row.before
     if restore is not None and found is not None:
         restore = replace(restore, row_id=found.row_id)  # an existing row keeps its own surrogate id
@@ -171,7 +173,7 @@ def _candidate(run: Run, where: Databases, row: PlanRow, found: Image | None, un
     period = (None, None) if restore is None else (restore.period_year, restore.period_month)
     kept = {"basis": row.basis, "population": row.population}
     back = row_to_write(row.key, row.year, value, found, period=period, restore=restore, origin="revert", **kept)
-    kpi_id = row.kpi_id.removeprefix(run.site.kpi_id_prefix)
+    kpi_id = row.kpi_id.removeprefix(prefix)
     status = "put back" if untouched else "changed since"
     return Candidate(back, kpi_id, status, "", untouched, numbers_of(where, back))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from kpibackfill.archive.models import (
     Databases,
     DecisionLine,
     KpiRecord,
+    PageRecord,
     PlanDocument,
     PlanRow,
     PlanSummary,
@@ -21,15 +23,21 @@ from kpibackfill.archive.models import (
 from kpibackfill.archive.plan_file import fingerprint
 from kpibackfill.archive.run_record import DRIFT, PLAN
 from kpibackfill.compute import Readings
+from kpibackfill.database.image import RowKey
 from kpibackfill.database.query_log import Query
 from kpibackfill.drift import counts, rows_of
 from kpibackfill.errors import Refused
 from kpibackfill.frames import seal_of
 from kpibackfill.kpis.registry import Kpi
+from kpibackfill.page.annual_tables import IdPrefix, Shown
 from kpibackfill.planning import candidates, resolve
 from kpibackfill.planning.candidates import Candidate
+from kpibackfill.planning.page import hidden_decisions, page_record
+from kpibackfill.reporting import markup
 from kpibackfill.reporting.csv_export import drift_csv
+from kpibackfill.reporting.markup import Table
 from kpibackfill.reporting.notebook_tables import plan_html
+from kpibackfill.reporting.page_table import page_table
 from kpibackfill.reporting.sentences import actions_sentence
 from kpibackfill.run import Run, step
 
@@ -38,36 +46,61 @@ from kpibackfill.run import Run, step
 class Plan:
     """The rows to write, ordered by key, and the fingerprint that stands for them and for the databases.
 
-    ``candidates`` are the rows that a person may decide about, planned ones included; ``decided`` is what was decided.
+    ``page_record`` is what the dashboard shows before and after; ``shown``, by the registry's ids, what becomes of each
+    row there. ``candidates`` are the rows that a person may decide about, planned ones included; ``decided`` is what
+    was decided.
     """
 
     rows: tuple[PlanRow, ...]
     databases: Databases
     fingerprint: str
     run: Run
+    prefix: IdPrefix
+    page_record: PageRecord
+    shown: Mapping[RowKey, Shown | None]
     candidates: tuple[Candidate, ...] = ()
     decided: tuple[DecisionLine, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def kpi_ids(self) -> list[str]:
+        """The KPIs of its rows, by the registry's ids."""
+        return sorted({row.kpi_id.removeprefix(self.prefix.text) for row in self.rows})
+
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def page(self) -> Table:
+        """The dashboard's annual tables, on the page now and after this plan: for the last expression of a cell."""
+        kpis = {entry.kpi_id: entry for entry in self.run.kpis}
+        page = page_table(self.page_record, kpis, datetime.now(UTC))
+        return Table(markup.render("page", page=page), "\n".join(page.lines()))
+
     def frame(self) -> pd.DataFrame:
-        """One row per planned row: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (floats)."""
+        """One row per planned row: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (floats), `shown`."""
         return pd.DataFrame(
             [
-                (row.snapshot_id, row.kpi_id, row.action, row.year, row.before and row.before.metric_value, row.value)
+                (
+                    row.snapshot_id,
+                    row.kpi_id,
+                    row.action,
+                    row.year,
+                    row.before and row.before.metric_value,
+                    row.value,
+                    self.shown.get((row.snapshot_id, row.kpi_id.removeprefix(self.prefix.text))),
+                )
                 for row in self.rows
             ],
-            columns=["snapshot_id", "kpi_id", "action", "year", "before", "after"],
-        ).astype({"before": "float64", "after": "float64"})
+            columns=["snapshot_id", "kpi_id", "action", "year", "before", "after", "shown"],
+        ).astype({"before": "float64", "after": "float64", "shown": object})
 
     def __repr__(self) -> str:
         return actions_sentence([row.action for row in self.rows])
 
     def _repr_html_(self) -> str:
         kpis = {entry.kpi_id: entry for entry in self.run.kpis}
-        return plan_html(self.rows, kpis, self.run.site.kpi_id_prefix, self.fingerprint, self.decided, self.notes)
+        return plan_html(self.rows, kpis, self.prefix.text, self.fingerprint, self.decided, self.notes, self.shown)
 
 
 @step
@@ -85,7 +118,8 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     -------
     Plan : its `rows`, ordered by key, each with its before-image, and one `fingerprint`. ``frame()`` returns them as a
     DataFrame, one row each: `snapshot_id`, `kpi_id`, `action`, `year`, `before`, `after` (stored numbers: counts,
-    points, and rates as fractions).
+    points, and rates as fractions) and `shown` (what becomes of the row on the dashboard, as in ``compare``). ``page``
+    shows the dashboard's annual tables now and after the plan.
 
     Raises
     ------
@@ -100,11 +134,24 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     if readings.reverted is None:
         found = candidates.of_drift(run, readings, drifted)
     else:
-        found = candidates.of_revert(run, readings.reverted)
+        found = candidates.of_revert(run, readings.prefix, readings.reverted)
     chosen = resolve.choose(run, readings, found)
     rows = tuple(sorted(chosen.rows, key=lambda row: row.key))
-    where, notes = databases(run.target), (*found.notes, *chosen.notes)
-    plan = Plan(rows, where, fingerprint(where, rows), run, found.candidates, chosen.decided, notes)
+    where, tables = databases(run.target), readings.tables
+    proposed = tables.changed((each.key, each.row.value) for each in found.candidates if each.planned)
+    after = tables.changed(((row.snapshot_id, row.kpi_id.removeprefix(readings.prefix)), row.value) for row in rows)
+    plan = Plan(
+        rows=rows,
+        databases=where,
+        fingerprint=fingerprint(where, rows),
+        run=run,
+        prefix=tables.prefix,
+        page_record=page_record(run, drifted, tables, after),
+        shown={key: after.shown(key) for key in after.rows},
+        candidates=found.candidates,
+        decided=chosen.decided,
+        notes=(*found.notes, *chosen.notes, *hidden_decisions(chosen.decided, after)),
+    )
     if run.record is not None:
         years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
         run.record.add(DRIFT, drift_csv(drift))
@@ -116,9 +163,11 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
             kpis=tuple(_kpi_record(entry, readings.queries[entry.kpi_id]) for entry in run.kpis),
             years=years,
             total_kpi_rows=total,
-            rows=drifted,
+            kpi_id_prefix=readings.prefix,
+            rows=tuple(row.model_copy(update={"shown": plan.shown.get(row.key)}) for row in drifted),
             plan=PlanSummary(fingerprint=plan.fingerprint, rows=len(plan)),
-            review=tuple(candidate.review_row() for candidate in plan.candidates),
+            page=plan.page_record,
+            review=tuple(candidate.review_row(proposed.shown(candidate.key)) for candidate in plan.candidates),
             decisions=plan.decided,
         )
     return plan

@@ -142,7 +142,7 @@ class _DecisionResolver:
             for name in ("basis", "population")
         )
         kept = {"basis": basis, "population": population}
-        stored_key, year = (key[0], self._run.site.kpi_id_prefix + key[1]), self._snapshots[key[0]][0]
+        stored_key, year = (key[0], self._readings.prefix + key[1]), self._snapshots[key[0]][0]
         return row_to_write(stored_key, year, decision.value, before, period=self._period(key), origin="set", **kept)
 
     def decided(self, first: Mapping[RowKey, Decision]) -> Iterator[DecisionLine]:

@@ -87,7 +87,8 @@ def review(run: str | Plan, output: str | Path | None = None, *, config: Config 
         if output is None and run.run.parameters.decisions:
             return _read(run.run.parameters.decisions)
         run_id = run.run.run_id or f"{run.run.target.name}-{run.fingerprint[:8]}"
-        rows, units = [candidate.review_row() for candidate in run.candidates], decidable(config)
+        rows = [candidate.review_row(run.shown.get(candidate.key)) for candidate in run.candidates]
+        units = decidable(config)
     path = Path(output).expanduser() if output else Path.cwd() / f"decisions-{run_id}.csv"
     _refuse_archived(path, config)
     if os.path.lexists(path.resolve()):  # false for a path that is too long: writing it fails

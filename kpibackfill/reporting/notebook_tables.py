@@ -10,8 +10,10 @@ import pandas as pd
 from kpibackfill.archive.history import origin_sentence, published_values
 from kpibackfill.archive.models import DecisionLine, PlanRow
 from kpibackfill.config import load_config
+from kpibackfill.database.image import RowKey
 from kpibackfill.kpis import registry
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount, too_few
+from kpibackfill.page.annual_tables import Shown
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.markup import Table
 from kpibackfill.reporting.rows import Kpis, decision_rows, plan_rows, rests_on
@@ -137,9 +139,10 @@ def plan_html(
     fingerprint: str,
     decisions: Iterable[DecisionLine],
     notes: Sequence[str],
+    shown: Mapping[RowKey, Shown | None],
 ) -> str:
     """The rows of a plan, what was decided, and the notes."""
-    planned = plan_rows(rows, kpis, prefix)
+    planned = plan_rows(rows, kpis, prefix, shown=shown)
     withheld = {(row.snapshot_id, row.kpi_id.removeprefix(prefix)) for row in planned if row.withheld}
     return markup.render(
         "planned",

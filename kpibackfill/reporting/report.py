@@ -19,6 +19,7 @@ from kpibackfill.archive.models import Document, PlanDocument, Receipt, Settleme
 from kpibackfill.archive.run_record import PLAN, SETTLEMENT
 from kpibackfill.config import web_address
 from kpibackfill.reporting import markup
+from kpibackfill.reporting.page_table import page_after_sentence, page_table, warm_commands
 from kpibackfill.reporting.rows import decision_rows, drift_rows, plan_rows, warnings_by_kpi
 from kpibackfill.reporting.sentences import (
     actions_sentence,
@@ -69,7 +70,9 @@ def full_page(
     """The page of a run: its receipt, plan and settlement, and its figures (image address and alternative text)."""
     kpis = {entry.kpi_id: entry for entry in receipt.kpis}
     rows = drift_rows(receipt.rows, kpis)
-    planned = plan_rows(plan.rows if plan else (), kpis, receipt.site["kpi_id_prefix"], rows)
+    shown = {row.key: row.shown for row in receipt.review} | {row.key: row.shown for row in receipt.rows}
+    planned = plan_rows(plan.rows if plan else (), kpis, receipt.prefix, rows, shown)
+    ended = datetime.fromisoformat(receipt.ended_at or receipt.started_at)
     return markup.page(
         "report.html",
         r=receipt,
@@ -83,6 +86,10 @@ def full_page(
         decided=decision_rows(receipt.decisions, kpis, {row.key for row in rows if row.withheld}),
         plan_sentence=actions_sentence([row.action for row in planned]),
         warnings=warnings_by_kpi(rows),
+        page=page_table(receipt.page, kpis, ended) if receipt.page else None,
+        page_after=(page_after_sentence(receipt.page_after, ended), warm_commands(receipt.page_after))
+        if receipt.page_after
+        else None,
         figures=figures,
         missing=missing,
         dashboards=web_address(receipt.target.dashboards),

@@ -7,15 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kpibackfill.archive.models import DecisionLine, DriftRow, KpiRecord, PlanRow
 from kpibackfill.database.image import RowKey
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.numbers import FEW, NONE, NOT_FOR_PUBLICATION, amount, measure, too_few
+from kpibackfill.page.annual_tables import Shown
 
 # The most important first.
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 DIFFERS = STATUSES[:3]
+SHOWN: Mapping[Shown | None, str] = {
+    "shown": "shown",
+    "behind": "behind a later one",
+    "test": "test snapshot",
+    "outside": "outside its years",
+    "live": "live instead",
+    None: "",
+}
+"""What becomes of a row on the page."""
 
 Kpis = Mapping[str, Kpi | KpiRecord]
 """By the registry's id; a KPI that only decisions set is not in it."""
@@ -45,6 +56,7 @@ class ReadableDrift:
     drift_text: str
     warnings: tuple[str, ...]
     remarks: tuple[str, ...]
+    shown_text: str
 
     @property
     def key(self) -> RowKey:
@@ -68,6 +80,7 @@ class ReadableChange:
     from_text: str
     to_text: str
     snapshot: ReadableDrift | None
+    shown_text: str
 
     @property
     def withheld(self) -> bool:
@@ -123,6 +136,7 @@ def _drift_row(row: DriftRow, kpi: Kpi | KpiRecord) -> ReadableDrift:
         drift_text=FEW if withheld else NONE if delta == 0 else measure(delta, change, kpi.unit),
         warnings=row.warnings,
         remarks=tuple(filter(None, remarks)),
+        shown_text=SHOWN[row.shown],
     )
 
 
@@ -155,21 +169,25 @@ def warnings_by_kpi(rows: Iterable[ReadableDrift]) -> list[tuple[str, list[tuple
 
 
 def plan_rows(
-    rows: Iterable[PlanRow], kpis: Kpis, prefix: str, drift: Collection[ReadableDrift] = ()
+    rows: Iterable[PlanRow],
+    kpis: Kpis,
+    prefix: str,
+    drift: Collection[ReadableDrift] = (),
+    shown: Mapping[RowKey, Shown | None] = MappingProxyType({}),
 ) -> list[ReadableChange]:
-    """The rows of a plan, withheld where the run's drift is, too."""
+    """The rows of a plan, withheld where the run's drift is, too, and what becomes of them by the registry's ids."""
     by_key = {(row.snapshot_id, prefix + row.kpi_id): row for row in drift}
     snapshots = {row.snapshot_id: row for row in drift}
     found = []
     for row in rows:
-        kpi = kpis.get(row.kpi_id.removeprefix(prefix))
+        snapshot, kpi_id = snapshots.get(row.snapshot_id), row.kpi_id.removeprefix(prefix)
+        kpi = kpis.get(kpi_id)
         unit = kpi.unit if kpi else None
         few = too_few(unit, row.basis) or (row.key in by_key and by_key[row.key].withheld)
         before = None if row.before is None else row.before.metric_value
         from_text, to_text = (
             FEW if few and text != NONE else text for text in (amount(before, unit), amount(row.value, unit))
         )
-        snapshot = snapshots.get(row.snapshot_id)
         found.append(
             ReadableChange(
                 snapshot_id=row.snapshot_id,
@@ -181,6 +199,7 @@ def plan_rows(
                 from_text=from_text,
                 to_text=to_text,
                 snapshot=snapshot,
+                shown_text=SHOWN[shown.get((row.snapshot_id, kpi_id))],
             )
         )
     return found

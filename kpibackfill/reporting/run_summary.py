@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from kpibackfill.archive.history import RecordedChange, origin_of, published_change
 from kpibackfill.archive.models import PlanDocument, Receipt, read
 from kpibackfill.archive.run_record import PLAN
 from kpibackfill.archive.runs import RunDetails
+from kpibackfill.reporting.page_table import page_after_sentence, page_table, warm_commands
 from kpibackfill.reporting.rows import ReadableDrift, decision_rows, drift_rows, plan_rows, warnings_by_kpi
 from kpibackfill.reporting.sentences import empty_sentence, state_words, ways_to_apply
 from kpibackfill.reporting.terminal import pairs, table
@@ -19,7 +21,16 @@ from kpibackfill.text import count, one_line
 def run_summary(receipt: Receipt, folder: Path) -> str:
     """Counts by year, what differs, what was written, where the record is, and the next command."""
     lines = restored(receipt, folder) if receipt.parameters.revert_of else findings(receipt)
-    return "\n".join([*lines, "", *_next(receipt, folder)]).lstrip("\n")
+    page = page_lines(receipt)
+    return "\n".join([*lines, "", *([*page, ""] if page else []), *_next(receipt, folder)]).lstrip("\n")
+
+
+def page_lines(receipt: Receipt) -> list[str]:
+    """The dashboard's annual tables, before and after the plan, as lines."""
+    if receipt.page is None:
+        return []
+    kpis = {entry.kpi_id: entry for entry in receipt.kpis}
+    return page_table(receipt.page, kpis, datetime.fromisoformat(receipt.ended_at or receipt.started_at)).lines()
 
 
 def show_text(run: RunDetails, changes: Sequence[RecordedChange]) -> str:
@@ -105,11 +116,20 @@ def findings(receipt: Receipt) -> list[str]:
     counts.append(("total", sum(row.snapshots for row in receipt.years.values()), receipt.total_kpi_rows))
     drift = drift_rows(receipt.rows, {entry.kpi_id: entry for entry in receipt.kpis})
     rows = [
-        (row.period, row.snapshot_id, row.kpi_id, row.stored_text, row.computed_text, row.drift_text, row.status)
+        (
+            row.period,
+            row.snapshot_id,
+            row.kpi_id,
+            row.stored_text,
+            row.computed_text,
+            row.drift_text,
+            row.status,
+            row.shown_text,
+        )
         for row in drift
         if row.differs
     ]
-    heads = ["period", "snapshot", "KPI", "stored", "computed", "drift", "status"]
+    heads = ["period", "snapshot", "KPI", "stored", "computed", "drift", "status", "on the page"]
     return _parts(
         receipt.notes,
         table(["year", "snapshots", "KPI rows"], counts, right=(1, 2)),
@@ -126,7 +146,7 @@ def restored(receipt: Receipt, folder: Path) -> list[str]:
     drift = drift_rows(receipt.rows, kpis)
     rows = [
         (row.period, row.snapshot_id, row.kpi_id, row.action, row.from_text, row.to_text)
-        for row in plan_rows(plan.rows, kpis, receipt.site["kpi_id_prefix"], drift)
+        for row in plan_rows(plan.rows, kpis, receipt.prefix, drift)
     ]
     heads = ["period", "snapshot", "KPI", "action", "from", "back to"]
     planned = table(heads, rows, right=(1, 4, 5)) if rows else []
@@ -167,11 +187,19 @@ def _next(receipt: Receipt, folder: Path) -> list[str]:
         lines = [f"Applied: {planned} written."]
     else:
         lines = [f"{'Dry run' if dry else 'Applied'}: nothing was written. {empty_sentence(receipt)}"]
+    after = receipt.page_after
+    if after:
+        ended = datetime.fromisoformat(receipt.ended_at or receipt.started_at)
+        lines.append(page_after_sentence(after, ended))
     lines.append(f"Record: {folder}")
     if dry and rows:
         what, commands = ways_to_apply(receipt.parameters, receipt.target, receipt.run_id)
         lines.append(f"Next: look at {folder / 'report.html'}, then {what}:")
         lines += [f"  {command}" for command in commands]
     elif rows:
-        lines.append(f"Next: {shlex.join(['kpibackfill', 'verify', '--target', receipt.target.name])}")
+        commands = warm_commands(after) if after else []
+        if commands:
+            lines += ["Next, where the site is, and then look at the page:", *(f"  {command}" for command in commands)]
+        verify = shlex.join(["kpibackfill", "verify", "--target", receipt.target.name])
+        lines.append(f"{'Then' if commands else 'Next'}: {verify}")
     return lines

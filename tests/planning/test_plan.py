@@ -299,7 +299,9 @@ def test_a_prefix_is_added_only_at_the_table(bench: Workbench, prefix: str, othe
     receipt = bench.finish(apply=True, kpis="education_nps")
     assert {row["kpi_id"] for row in receipt["rows"]} == {"education_nps"}
     assert {row["kpi_id"] for row in receipt["written"]["rows"]} == {f"{prefix}education_nps"}
-    assert any("kpi_id_prefix" in note and "1 row " in note for note in receipt["notes"])
+    assert any("also holds 1 row of these KPIs" in note for note in receipt["notes"])
+    assert any("as kpi_id_prefix says" in note for note in receipt["notes"])
+    assert receipt["kpi_id_prefix"] == prefix
     after = dump(bench.database)["ms_fact_kpi_snapshot"]
     gone = set(before["ms_fact_kpi_snapshot"]) - set(after)
     assert not gone

@@ -29,7 +29,9 @@ def test_the_most_important_rows_come_first_and_the_reports_warnings_below(bench
     for text in printed(bench, receipt):
         lines = text.splitlines()
         at = next(number for number, line in enumerate(lines) if line.startswith("period "))
-        found = [line.rsplit("  ", 1)[-1] for line in lines[at + 1 : lines.index("", at)]]
+        # In a terminal a column begins where its heading does.
+        status = lines[at].index("status")
+        found = [line[status:].split("  ")[0] for line in lines[at + 1 : lines.index("", at)]]
         assert found[0] == "unsupported"
         assert found == sorted(found, key=["unsupported", "changed", "new"].index)
         printed_warnings = lines[lines.index("Warnings") + 1 : lines.index("", lines.index("Warnings"))]

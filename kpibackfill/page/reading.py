@@ -1,0 +1,67 @@
+"""Reads the stored rows that the page's annual tables choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from kpibackfill.config import DashboardPage
+from kpibackfill.database.image import RowKey
+from kpibackfill.database.snapshot_table import optional
+from kpibackfill.page.annual_tables import AnnualRow, AnnualTables, IdPrefix, Payload
+from kpibackfill.tables import kpi_fact, snapshot
+
+
+def read_annual_tables(
+    connection: Connection,
+    page: DashboardPage,
+    as_of: datetime,
+    prefix: IdPrefix,
+    payload: Payload,
+    kpi_ids: Collection[str],
+    snapshots: Mapping[int, tuple[str, bool, bool]] | None = None,
+) -> AnnualTables:
+    """Read the rows of these KPIs that the annual tables choose from.
+
+    Parameters
+    ----------
+    as_of : now, in the site's time zone.
+    kpi_ids : as in the registry.
+    snapshots : by id the date of each target snapshot, whether it is annual, and whether it is a test.
+    """
+    first, last = page.years
+    wanted = {prefix.text + kpi_id: kpi_id for kpi_id in kpi_ids}
+    is_annual = sa.func.lower(snapshot.c.snapshot_type).contains("annual")
+    whole_year = (kpi_fact.c.period_year != 0) & (sa.func.coalesce(kpi_fact.c.period_month, 0) == 0)
+    found = connection.execute(
+        sa.select(
+            kpi_fact.c.snapshot_id,
+            kpi_fact.c.kpi_id,
+            snapshot.c.snapshot_date,
+            sa.cast(kpi_fact.c.metric_value, sa.Double).label("value"),
+            *optional(connection, "is_test"),
+        )
+        .join_from(kpi_fact, snapshot, snapshot.c.id == kpi_fact.c.snapshot_id)
+        .where(
+            kpi_fact.c.kpi_id.in_(sorted(wanted)),
+            snapshot.c.snapshot_date.between(f"{first}-01-01", f"{last}-12-31"),
+            is_annual | whole_year,
+        )
+        .order_by(kpi_fact.c.snapshot_id)
+    )
+    rows: dict[RowKey, AnnualRow] = {}
+    for row in found:
+        kpi_id = wanted.get(row.kpi_id)  # collations ignore case
+        if kpi_id is not None and row.value is not None and row.snapshot_date[:4].isdecimal():
+            key = row.snapshot_id, kpi_id
+            rows[key] = AnnualRow(*key, row.snapshot_date, True, bool(row.is_test), row.value)
+    return AnnualTables(range(first, last + 1), dict(_live(page, as_of)), prefix, payload, rows, dict(snapshots or {}))
+
+
+def _live(page: DashboardPage, as_of: datetime) -> Iterator[tuple[str, range]]:
+    for kpi_id, months in page.live_months.items():
+        if months:
+            yield kpi_id, range((as_of.year * 12 + as_of.month - months) // 12, as_of.year + 1)

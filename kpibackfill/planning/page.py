@@ -1,0 +1,82 @@
+"""What a plan does to the dashboard: the cells of its annual tables, before and after, for the record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
+
+from kpibackfill.archive.models import DecisionLine, DriftRow, PageAfter, PageCell, PageRecord, PageSection
+from kpibackfill.database.engine import reading
+from kpibackfill.numbers import too_few
+from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Section
+from kpibackfill.page.payload import read_payload
+from kpibackfill.page.reading import read_annual_tables
+from kpibackfill.run import Run
+from kpibackfill.text import some
+
+
+def page_record(run: Run, drifted: Sequence[DriftRow], tables: AnnualTables, after: AnnualTables) -> PageRecord:
+    """The cells of the plan's KPIs in the years of the target snapshots' dates.
+
+    A cell that shows a rate of too few people is withheld, its number of now with it.
+    """
+    units = {entry.kpi_id: entry.unit for entry in run.kpis}
+    few = {row.key for row in drifted if row.computed is not None and too_few(units[row.kpi_id], row.basis)}
+    kpi_ids = dict.fromkeys([*units, *(kpi_id for _, kpi_id in after.rows)])
+    years = sorted({int(date[:4]) for date, annual, _ in tables.snapshots.values() if annual})
+    cells = []
+    for cell in tables.cells(kpi_ids, years, after):
+        withheld = any((snapshot_id, cell.kpi_id) in few for snapshot_id in cell.snapshots)
+        cells.append(
+            PageCell(
+                kpi_id=cell.kpi_id,
+                year=cell.year,
+                now=() if withheld else cell.now,
+                now_from=cell.now_from,
+                after=() if withheld else cell.after,
+                snapshots=cell.snapshots,
+                changes=cell.changes,
+                withheld=withheld or None,
+            )
+        )
+    sections = {section.name: section for kpi_id in kpi_ids for section in tables.sections(kpi_id)}
+    return PageRecord(cells=tuple(cells), sections=tuple(section_record(sections[name]) for name in sorted(sections)))
+
+
+def section_record(section: Section) -> PageSection:
+    computed, expires = (
+        None if at is None else at.isoformat(timespec="seconds") for at in (section.computed_at, section.expires_at)
+    )
+    return PageSection(name=section.name, computed_at=computed, expires_at=expires)
+
+
+def hidden_decisions(decided: Iterable[DecisionLine], after: AnnualTables) -> Iterator[str]:
+    """A note for each accepted or set row that is one of several of its year: which of them people will see."""
+    for line in decided:
+        shown = after.shown(line.key) if line.decision in ("accept", "set") else None
+        others = some(after.others_shown(line.key)) if shown in ("shown", "behind") else ""
+        row = f"The row of snapshot {line.snapshot_id} for {line.kpi_id} ({line.year})"
+        if shown == "behind":
+            yield f"{row} is behind a later one: people will see that of snapshot {others}."
+        elif others:
+            yield f"{row} has the date of another: people will see it, or that of snapshot {others}."
+
+
+def page_after(run: Run, kpi_ids: Collection[str], prefix: IdPrefix) -> PageAfter:
+    """Whether the page shows the rows of these KPIs; it never raises, since what is written stays so."""
+    try:
+        with reading(run.target.store_url, run.site) as connection:
+            tables = read_annual_tables(
+                connection, run.site.dashboard, datetime.now(run.target.zone), prefix, read_payload(connection), kpi_ids
+            )
+    except Exception as error:  # noqa: BLE001 - see above
+        note = f"What the page shows now could not be read ({type(error).__name__})."
+        return PageAfter(stale=0, sections=(), note=note)
+    stale = list(tables.stale(kpi_ids))
+    found = [cell.section for cell in stale] or [each for kpi_id in kpi_ids for each in tables.sections(kpi_id)]
+    sections = {section.name: section for section in found}
+    return PageAfter(
+        stale=len({(cell.kpi_id, cell.year) for cell in stale}),
+        sections=tuple(section_record(sections[name]) for name in sorted(sections)),
+        note=" ".join(tables.payload.notes) or None,
+    )
