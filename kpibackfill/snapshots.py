@@ -100,6 +100,6 @@ def misdated(site: Site, snapshots: pd.DataFrame) -> list[str]:
     if not odd:
         return []
     return [
-        'With dated = "first_of_next_month", each snapshot represents the period before the one that contains its '
-        f"date, but these are not dated on the first day of a period: {some(odd)}."
+        "As dated is set, these snapshots represent the period before the one that contains their date, but are not "
+        f"dated on the first day of a period: {some(odd)}."
     ]

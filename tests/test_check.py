@@ -172,7 +172,7 @@ def test_the_prefix_in_use_is_reported(bench: Workbench) -> None:
 
 
 def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workbench) -> None:
-    line(bench, "ok", 'dated = "period" says')
+    line(bench, "ok", "as dated says: annual ones for the year of their date, .*monthly ones for the month of")
     # Made on the day of its date, so it can't count that month.
     seconds = {
         "sqlite": "unixepoch(snapshot_date)",
@@ -180,7 +180,9 @@ def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workben
         "postgresql": "EXTRACT(epoch FROM snapshot_date::date)",
     }[bench.database.name]
     change(bench, f"UPDATE ms_snapshot SET created_at = {seconds} WHERE snapshot_type = 'monthly'")  # noqa: S608 - our own
-    line(bench, "note", 'made before the end of the period they are dated in.*dated = "first_of_next_month"')
+    wanted = '{annual = "period", quarterly = "period", monthly = "first_of_next_month"}'
+    said = line(bench, "note", "Most monthly snapshots were made before the end of the period they are dated in")
+    assert said.endswith(f" So set dated = {wanted} in [site].")
     change(
         bench,
         "DELETE FROM ms_snapshot WHERE snapshot_type LIKE 'annual%' AND source <> 'system'",
@@ -189,15 +191,21 @@ def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workben
         "AND definition = 'membership_totals') AS newest)",
         "DELETE FROM ms_snapshot WHERE snapshot_type LIKE 'annual%' AND snapshot_date <> '2030-01-01'",
     )
-    line(bench, "note", 'dated 1 January: 1 of 1.*2030-01-01 stands for 2029.*dated = "first_of_next_month"')
+    said = line(bench, "note", "dated 1 January: 1 of 1")
+    assert "2030-01-01, even if cron took it for 2029, shows under 2030 and gets the value of 2030. No annual" in said
+    assert "dated in 2029, so the page has no value there: take one dated 2029-12-31" in said
+    line(bench, "ok", "2030: 1")
     bench.configure(site={"dated": "first_of_next_month"})
-    line(bench, "ok", "2029: 1")
+    line(bench, "ok", "2030: 1")
 
 
 @on("sqlite")
-def test_first_of_next_month_is_questioned_if_dates_are_not_first_days(bench: Workbench) -> None:
+def test_annual_snapshots_are_never_to_be_dated_after_their_year(bench: Workbench) -> None:
     bench.configure(site={"dated": "first_of_next_month"})
-    line(bench, "note", 'are not dated on the first day of a period.*set dated = "period"')
+    said = line(bench, "note", "set dated")
+    assert "gets the value of 2025: it would show in the column of 2026" in said
+    bench.configure(site={"dated": {"annual": "first_of_next_month"}})
+    assert line(bench, "note", "set dated").endswith('So set dated = "period" in [site].')
 
 
 def test_a_missing_index_on_a_large_table_is_named(bench: Workbench) -> None:
