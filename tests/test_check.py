@@ -296,7 +296,7 @@ def test_before_the_demo_is_built_check_says_how(tmp_path: Path, monkeypatch: py
 
 def test_each_configuration_on_the_page_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for name in ("DEV_DB_PASSWORD", "LIVE_DB_PASSWORD", "LIVE_DB_HOST"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("LIVE_DB_PORT", "3306")
