@@ -21,7 +21,8 @@ show when they are compared with the values computed from the sources:
 | last year    | only attendees, as counted at the end of September; everything else is new                           |
 
 Otherwise a stored value is the computed one as a 4-byte float. The risky rate is stored only for 2021 to 2023. The
-snapshots also have KPI rows of other programs.
+annual snapshots also have KPI rows of other programs, and since January 2024 the site's hook freezes seven KPIs at each
+monthly snapshot.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ SATISFIED = "overall_how_satisfied_were_you_with_the_event"
 CACHE_TAGS = (
     ("config:core.extension", 3),
     ("makerspace_snapshot:kpi", 12),
-    ("makerspace_snapshot:kpi:workshop_attendees", 7),
+    ("makerspace_snapshot:kpi:kpi_workshop_attendees", 7),
     ("node_list", 451),
 )
 

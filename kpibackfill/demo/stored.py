@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-from collections import Counter
-from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
 from kpibackfill.demo import people
-from kpibackfill.demo.people import Evaluation, Makerspace, Month, Registration
+from kpibackfill.demo.counts import Counts
+from kpibackfill.demo.people import Makerspace, Month
 
-SIGNUPS = "total_new_member_signups"
-ATTENDEES = "workshop_attendees"
-FIRST_TIMERS = "total_first_time_workshop_participants"
-NPS = "education_nps"
-PARTICIPANTS_RATE = "workshop_participants_bipoc"
-INSTRUCTORS_RATE = "active_instructors_bipoc"
+SIGNUPS = "kpi_total_new_member_signups"
+ATTENDEES = "kpi_workshop_attendees"
+FIRST_TIMERS = "kpi_total_first_time_workshop_participants"
+NPS = "kpi_education_nps"
+PARTICIPANTS_RATE = "kpi_workshop_participants_bipoc"
+INSTRUCTORS_RATE = "kpi_active_instructors_bipoc"
+ACTIVE_MEMBERS = "kpi_total_active_members"
 
+HOOK_BEGAN = (2024, 1)
 LOST_MONTHS = {(2021, 8), (2021, 9)}
 DOUBLE_MONTHS = {(2022, 3), (2022, 4), (2022, 5)}
 IMPORTED_ON = dt.date(2023, 12, 15)
@@ -49,6 +49,8 @@ def snapshots_of(space: Makerspace) -> list[Snapshot]:
     """Monthly snapshots on the first of the month, the system's annual ones on New Year's Eve, in order of date."""
     drafts: list[tuple[str, str, dt.date, str, Month | None]] = []
     for month in space.months:
+        if month.year not in space.years:
+            continue
         first = dt.date(month.year, month.month, 1)
         drafts.append(("plan_levels", "monthly", first, "system", None))
         if (month.year, month.month) not in LOST_MONTHS:
@@ -68,21 +70,28 @@ def snapshots_of(space: Makerspace) -> list[Snapshot]:
 
 
 def kpi_rows_of(space: Makerspace, snapshots: list[Snapshot]) -> list[KpiRow]:
-    """The stored rows: ours on the annual snapshots, as the story needs them, and other programs' on all snapshots."""
-    stored = _stored(space)
+    """The stored rows: on annual snapshots what the story needs and rows of others, on monthly ones the hook's."""
+    counts = Counts(space)
+    stored = _stored(space, counts)
     rows = []
     for snapshot in snapshots:
         if snapshot.facts is None:
             continue
         year, month = snapshot.date.year, snapshot.date.month
-        others = {"total_active_members": snapshot.facts.active}
+        others: dict[str, float] = {}
         ours: dict[str, float] = {}
-        if snapshot.source == "manual_import" and snapshot.type == "annual":
-            ours = {ATTENDEES: round(stored[year][ATTENDEES], -1), NPS: round(stored[year][NPS])}
-        elif snapshot.type == "annually":
-            ours = stored.get(year, {})
-            others |= {"members_paused": snapshot.facts.paused, "member_cancellations": snapshot.facts.cancels}
-        rows += [KpiRow(snapshot.id, kpi_id, value, year, month, b"a:0:{}") for kpi_id, value in others.items()]
+        if snapshot.type == "monthly":
+            if (year, month) >= HOOK_BEGAN:
+                others = _frozen(snapshot.facts, counts)
+        else:
+            others[ACTIVE_MEMBERS] = snapshot.facts.active
+            if snapshot.source == "manual_import":
+                ours = {ATTENDEES: round(stored[year][ATTENDEES], -1), NPS: round(stored[year][NPS])}
+            else:
+                ours = stored.get(year, {})
+                # Never prefixed, on any site.
+                others |= {"active_members_bipoc_count": snapshot.facts.active * 2 // 7, "joins_bipoc_rate": 2 / 7}
+        rows += [KpiRow(snapshot.id, kpi_id, _float32(v), year, month, b"a:0:{}") for kpi_id, v in others.items()]
         for kpi_id, value in ours.items():
             wrong_month = (year, kpi_id) == (2020, ATTENDEES)
             meta = None if snapshot.source == "manual_import" else _meta(year, kpi_id, space.years[-1])
@@ -104,70 +113,43 @@ def _float32(value: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
-def _first_timers(registrations: list[Registration]) -> dict[int, int]:
-    """First-timers per year, each counted once for every different workshop label at their very first moment."""
-    first: dict[int, dt.datetime] = {}
-    for row in registrations:
-        first[row.contact] = min(first.get(row.contact, row.event.start), row.event.start)
-    found = {
-        (row.contact, row.event.label)
-        for row in registrations
-        if row.event.is_workshop and row.event.start == first[row.contact]
+def _frozen(facts: Month, counts: Counts) -> dict[str, float]:
+    """What the site's hook stores at the monthly snapshot with these facts."""
+    period = [(facts.year, facts.month)]
+    last_month = 12 * facts.year + facts.month - 1
+    twelve_months = [(month // 12, month % 12 + 1) for month in range(last_month - 11, last_month + 1)]
+    values = {
+        ATTENDEES: counts.attendees(period),
+        FIRST_TIMERS: counts.first_timers(period),
+        PARTICIPANTS_RATE: counts.participants_rate(period),
+        INSTRUCTORS_RATE: counts.instructors_rate(period, people.BLOCKED | people.FORMER),
+        SIGNUPS: facts.joins,
+        ACTIVE_MEMBERS: facts.active,
+        NPS: counts.nps(twelve_months),
     }
-    return Counter(first[contact].year for contact, _ in found)
+    return {kpi_id: value for kpi_id, value in values.items() if value is not None}
 
 
-def _nps(evaluations: list[Evaluation], year: int) -> float:
-    scores = [
-        row.score
-        for row in evaluations
-        if row.created.year == year and row.form == people.EVALUATION_FORM and not row.in_draft and row.score > 0
-    ]
-    if not scores:
-        return 0.0  # the false 0 of 2018
-    balance = sum(score >= 5 for score in scores) - sum(score <= 3 for score in scores)
-    return float((Decimal(100 * balance) / len(scores)).quantize(Decimal("0.1"), ROUND_HALF_UP))
-
-
-def _rate(space: Makerspace, contacts: Iterable[int]) -> float:
-    known = [space.contacts[contact - 1] for contact in set(contacts)]
-    reported = [contact.bipoc for contact in known if not contact.is_deleted and contact.bipoc is not None]
-    return sum(reported) / len(reported)
-
-
-def _stored(space: Makerspace) -> dict[int, dict[str, float]]:
+def _stored(space: Makerspace, counts: Counts) -> dict[int, dict[str, float]]:
     """Per year, what the system's annual snapshot holds: the story told in the package's docstring."""
-    counted = [row for row in space.registrations if row.counts]
-    first_timers = _first_timers(counted)
     last = space.years[-1]
     stored: dict[int, dict[str, float]] = {}
     for year in space.years:
-        rows = [row for row in counted if row.event.start.year == year]
-        workshops = [row for row in rows if row.event.is_workshop]
-        ticketed = [row for row in rows if row.event.kind == people.TICKETED]
-        participants = (row.contact for row in workshops if row.event.is_active and not row.is_test)
-        stored[year] = {
+        months = [(year, month) for month in range(1, 13)]
+        values = {
             SIGNUPS: sum(month.joins for month in space.months if month.year == year),
-            ATTENDEES: len(workshops if year <= 2020 else ticketed),
-            FIRST_TIMERS: first_timers[year],
-            NPS: _nps(space.evaluations, year),
-            PARTICIPANTS_RATE: _rate(space, participants),
+            ATTENDEES: counts.attendees(months, of_all_workshops=year <= 2020),
+            FIRST_TIMERS: counts.first_timers(months),
+            NPS: 0.0 if year == people.NO_EVALUATIONS else counts.nps(months),
+            PARTICIPANTS_RATE: counts.participants_rate(months),
         }
-        if year in (2017, 2018):
-            stored[year][PARTICIPANTS_RATE] = round(stored[year][PARTICIPANTS_RATE], 2)
         if year in (2021, 2022, 2023):
             lacking = people.BLOCKED | (people.FORMER if year != 2021 else frozenset())
-            stored[year][INSTRUCTORS_RATE] = _rate(space, _instructors(space, year) - lacking)
+            values[INSTRUCTORS_RATE] = counts.instructors_rate(months, lacking)
         if year == last:
-            stored[year] = {ATTENDEES: sum(row.event.start.month <= 9 for row in ticketed)}
+            values = {ATTENDEES: counts.attendees(months[:9])}
+        stored[year] = {kpi_id: value for kpi_id, value in values.items() if value is not None}
+    for year in (2017, 2018):
+        stored[year][PARTICIPANTS_RATE] = round(stored[year][PARTICIPANTS_RATE], 2)
     del stored[2016], stored[2019], stored[last - 1][NPS], stored[last - 1][PARTICIPANTS_RATE]
     return stored
-
-
-def _instructors(space: Makerspace, year: int) -> set[int]:
-    kinds = (people.TICKETED, people.PROGRAM)
-    return {
-        row.contact
-        for row in space.teaching
-        if row.event.start.year == year and row.event.kind in kinds and not row.deleted
-    }
