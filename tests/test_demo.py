@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sqlite3
 import subprocess
@@ -15,10 +16,12 @@ import pytest
 from kpibackfill.demo import build_demo
 from kpibackfill.errors import KpiBackfillError
 
+NOW = dt.datetime(2026, 3, 15, 12)
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_demo(tmp_path_factory.mktemp("demo") / "demo.sqlite", until_year=2025).path
+    return build_demo(tmp_path_factory.mktemp("demo") / "demo.sqlite", until_year=2025, now=NOW).path
 
 
 def dump(path: Path) -> list[str]:
@@ -28,9 +31,16 @@ def dump(path: Path) -> list[str]:
 
 def test_the_same_year_yields_the_same_rows_in_another_process(path, tmp_path):
     again = tmp_path / "again.sqlite"
-    code = "import sys, pathlib, kpibackfill.demo as d; d.build_demo(pathlib.Path(sys.argv[1]), until_year=2025)"
+    code = "import sys, datetime, pathlib, kpibackfill.demo as demo; demo.build_demo(pathlib.Path(sys.argv[1]), "
+    code += f"until_year=2025, now={NOW!r})"
     subprocess.run([sys.executable, "-c", code, again], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
     assert dump(again) == dump(path)
+
+
+def test_at_another_time_nothing_but_the_page_differs(path, tmp_path):
+    later = dump(build_demo(tmp_path / "later.sqlite", until_year=2025, now=NOW + dt.timedelta(days=500)).path)
+    differing = set(later) ^ set(dump(path))
+    assert {line.partition("(")[0] for line in differing} == {'INSERT INTO "key_value" VALUES'}
 
 
 def test_it_is_built_up_to_last_year(tmp_path):
@@ -63,7 +73,7 @@ def test_an_existing_file_is_refused_and_left_unchanged(tmp_path):
 def test_replace_replaces_the_file_and_its_journal_by_a_new_demo(tmp_path, path):
     existing = build_demo(tmp_path / "demo.sqlite", until_year=2026).path
     (tmp_path / "demo.sqlite-journal").write_text("stale")
-    build_demo(existing, until_year=2025, replace=True)
+    build_demo(existing, until_year=2025, replace=True, now=NOW)
     assert dump(existing) == dump(path)
     assert list(tmp_path.iterdir()) == [existing]
 

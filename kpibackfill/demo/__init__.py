@@ -1,7 +1,8 @@
 """The demo makerspace: one SQLite file with a store, its sources and a story to discover.
 
-The same `until_year` always yields the same rows, and all people in them are invented. This is what the stored KPI rows
-show when they are compared with the values computed from the sources:
+All people in it are invented. The same `until_year` always yields the same rows, except for the payload of the
+dashboard: that was computed two hours before the demo was built. This is what the stored KPI rows show when they are
+compared with the values computed from the sources:
 
 | year         | what an analyst finds                                                                                |
 |--------------|------------------------------------------------------------------------------------------------------|
@@ -22,7 +23,8 @@ show when they are compared with the values computed from the sources:
 
 Otherwise a stored value is the computed one as a 4-byte float. The risky rate is stored only for 2021 to 2023. The
 annual snapshots also have KPI rows of other programs, and since January 2024 the site's hook freezes seven KPIs at each
-monthly snapshot.
+monthly snapshot. The payload shows the last row of each year, targets of the strategic plan for 2026 to 2030, and for
+signups the members who joined in the last 36 months, without those who came back.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from kpibackfill.demo.payload import key_values
 from kpibackfill.demo.people import FIRST_YEAR, invent
 from kpibackfill.demo.rows import Tables, source_tables, store_tables
 from kpibackfill.demo.stored import kpi_rows_of, snapshots_of
@@ -60,13 +63,17 @@ class DemoSummary:
     kpi_rows: int
 
 
-def build_demo(path: Path, *, until_year: int | None = None, replace: bool = False) -> DemoSummary:
+def build_demo(
+    path: Path, *, until_year: int | None = None, replace: bool = False, now: dt.datetime | None = None
+) -> DemoSummary:
     """Build the demo makerspace from 2015 to `until_year` (default: last year) as the SQLite file `path`.
 
-    The file appears complete or not at all. Raises KpiBackfillError if `path` exists and `replace` is not set or it is
-    not a demo, if the year is out of range, and if the file can't be written.
+    The dashboard's payload is as it would be at `now`, local time (default: this moment). The file appears complete or
+    not at all. Raises KpiBackfillError if `path` exists and `replace` is not set or it is not a demo, if the year is
+    out of range, and if the file can't be written.
     """
-    until = dt.datetime.now().year - 1 if until_year is None else until_year
+    now = now or dt.datetime.now()
+    until = now.year - 1 if until_year is None else until_year
     if until not in UNTIL_YEARS:
         raise KpiBackfillError(
             f"The demo can end in {UNTIL_YEARS[0]} through {UNTIL_YEARS[-1]}, not in {until!r}. Nothing was built.",
@@ -76,7 +83,8 @@ def build_demo(path: Path, *, until_year: int | None = None, replace: bool = Fal
     space = invent(range(FIRST_YEAR, until + 1))
     snapshots = snapshots_of(space)
     kpi_rows = kpi_rows_of(space, snapshots)
-    image = _database(source_tables(space) | store_tables(snapshots, kpi_rows))
+    page = {"key_value (collection, name, value)": key_values(space, snapshots, kpi_rows, now)}
+    image = _database(source_tables(space) | store_tables(snapshots, kpi_rows) | page)
     try:
         _place(image, path, replace)
     except OSError as error:

@@ -145,7 +145,7 @@ class Makerspace:
     registrations: list[Registration]
     evaluations: list[Evaluation]
     teaching: list[Teaching]
-    months: list[Month]
+    months: list[Month]  # also those of the year after: the dashboard counts the members who join in the current year
 
 
 def invent(years: range) -> Makerspace:
@@ -159,7 +159,7 @@ def invent(years: range) -> Makerspace:
         registrations=registrations,
         evaluations=_evaluations(Random(4), registrations),
         teaching=_teaching(Random(5), events),
-        months=_months(Random(6), years),
+        months=_months(Random(6), range(years.start, years.stop + 1)),
     )
 
 

@@ -198,3 +198,10 @@ CREATE TABLE cachetags (
   tag TEXT NOT NULL PRIMARY KEY,
   invalidations INTEGER NOT NULL DEFAULT 0
 );
+
+CREATE TABLE key_value (
+  collection TEXT NOT NULL DEFAULT '',
+  name TEXT NOT NULL DEFAULT '',
+  value BLOB NOT NULL,
+  PRIMARY KEY (collection, name)
+);
