@@ -139,7 +139,7 @@ def test_the_comparison_finds_what_its_page_says(tmp_path: Path) -> None:
     computed, stored = of(page, "sql")[:2]
     with closing(sqlite3.connect(tmp_path / "demo.sqlite")) as demo:
         differ = dict(demo.execute(computed).fetchall()).items() ^ dict(demo.execute(stored).fetchall()).items()
-    in_run = re.findall(r"(?m)^\d{4} +(\d+) .* (?:changed|new)$", printed)
+    in_run = re.findall(r"(?m)^\d{4} +(\d+) .* (?:changed|new) ", printed)
     assert {str(snapshot_id) for snapshot_id, _ in differ} == set(in_run)
     for name, text in (("computed.sql", computed), ("stored.sql", stored), ("compare.py", of(page, "python")[0])):
         (tmp_path / name).write_text(text, encoding="utf-8")
