@@ -30,7 +30,10 @@ def check_store(connection: Connection, site: Site, target: Target, kpis: Sequen
     for table, reason in refused.items():
         if reason:
             name = inspection.name_of(connection, table.name)
-            yield wrong(f"{name} can't be used: {reason}. Is this the database of Drupal's snapshot module?")
+            yield wrong(
+                f"{name} can't be used: {reason}. Is this the database of Drupal's snapshot module, and is "
+                "table_prefix in [site] the prefix of its tables?"
+            )
     if not any(refused.values()):
         names = [inspection.name_of(connection, table.name) for table in _READ]
         yield ok(f"{', '.join(names[:-1])} and {names[-1]} can be read.")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from kpibackfill.database import php_serialize
-from kpibackfill.database.inspection import reading_refused
+from kpibackfill.database.inspection import name_of, reading_refused
 from kpibackfill.page.annual_tables import Payload, Section, Showing
 from kpibackfill.tables import key_value
 from kpibackfill.text import some
@@ -30,7 +30,8 @@ def read_payload(connection: Connection) -> Payload:
     refused = reading_refused(connection, key_value, columns)
     if refused:
         absent = refused.startswith("it doesn't exist") and "denied" not in refused.lower()
-        note = f"What the dashboard shows now is not known, since key_value can't be used: {refused}."
+        name = name_of(connection, key_value.name)
+        note = f"What the dashboard shows now is not known, since {name} can't be used: {refused}."
         return Payload(notes=() if absent else (note,))
     size = sa.func.length(key_value.c.value)
     rows = connection.execute(

@@ -168,5 +168,6 @@ def test_messages_name_a_table_as_it_is_stored(bench: Workbench) -> None:
     said = kb.check("test")["text"].str.cat(sep="\n")
     for text in ("dru_user__roles can't", "dru_ms_fact_org_snapshot can't", f"dru_{FACTS} can't", "in dru_ms_snapshot"):
         assert text in said
+    assert "is table_prefix in [site] the prefix" in said
     with pytest.raises(Refused, match=f"lacks the table dru_{FACTS};"):
         bench.steps()
