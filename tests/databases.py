@@ -22,6 +22,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
+from kpibackfill.database import php_serialize
 from tests.servers import Missing, Servers
 from tests.servers import connect as connect
 
@@ -131,6 +132,49 @@ def add_cachetags(database: Database, rows: Mapping[str, int] | None = None) -> 
         cachetags.create(connection)
         for tag, invalidations in (rows or {}).items():
             connection.execute(sa.insert(cachetags).values(tag=tag, invalidations=invalidations))
+
+
+def add_payload(
+    database: Database,
+    *,
+    computed_at: int = 1_790_000_000,
+    expires_at: int = 4_000_000_000,
+    source: str = "actual",
+    **sections: Mapping[str, Mapping[int, float]],
+) -> None:
+    """Store what the dashboard shows in these sections: its annual values by KPI id, as stored, and year."""
+    for name, shown in sections.items():
+        data = {
+            kpi_id: {
+                "label": kpi_id,
+                "annual_values": {str(year): value for year, value in values.items()},
+                "annual_value_sources": {str(year): source for year in values},
+            }
+            for kpi_id, values in shown.items()
+        }
+        payload: dict[str, Any] = {
+            "data": data,
+            "computed_at": computed_at,
+            "expires_at": expires_at,
+            "config_hash": "x",
+        }
+        put_payload(database, name, php_serialize.dumps(payload))
+
+
+def put_payload(database: Database, section: str, value: bytes) -> None:
+    """Store these bytes as a section's payload, in Drupal's table, which is made where it is missing."""
+    table = sa.Table(
+        "key_value",
+        sa.MetaData(),
+        sa.Column("collection", sa.String(128), primary_key=True),
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("value", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")),
+    )
+    key = {"collection": "makerspace_dashboard_kpi", "name": f"section:v2:{section}"}
+    with connect(database.url) as connection:
+        table.create(connection, checkfirst=True)
+        connection.execute(sa.delete(table).where(table.c.name == key["name"]))
+        connection.execute(sa.insert(table).values(**key, value=value))
 
 
 def write_config(

@@ -17,8 +17,9 @@ import kpibackfill as kb
 from kpibackfill.checks import check_target, next_command
 from kpibackfill.checks.finding import Finding
 from kpibackfill.config import load_config
+from kpibackfill.errors import Refused
 from kpibackfill.kpis import registry
-from tests.databases import ReferenceDatabases, add_cachetags, both_layouts, connect, dump, on
+from tests.databases import ReferenceDatabases, add_cachetags, add_payload, both_layouts, connect, dump, on
 from tests.workbench import Workbench, refusal
 
 PAGE = (Path(__file__).parent.parent / "docs" / "connecting.md").read_text(encoding="utf-8")
@@ -162,13 +163,43 @@ def test_an_unset_time_zone_is_noted(bench: Workbench) -> None:
 
 @on("sqlite", "postgresql")
 def test_the_prefix_in_use_is_reported(bench: Workbench) -> None:
-    line(bench, "note", ": 18 without a prefix, 6 with .* Newer dashboards read .*kpi_id_prefix = .kpi_")
+    line(bench, "note", ": 18 without a prefix, 6 with .* since February 2026 show those with the prefix 'kpi_'")
     change(bench, "DELETE FROM ms_fact_kpi_snapshot WHERE kpi_id LIKE 'kpi%'")
-    line(bench, "ok", ": 18, without a prefix, as kpi_id_prefix says")
+    line(bench, "ok", "as kpi_id_prefix says.*: 18 without a prefix, 0 with")
     change(bench, "UPDATE ms_fact_kpi_snapshot SET kpi_id = 'kpi_' || kpi_id")
-    line(bench, "note", ": 18, all with the prefix .kpi_.*Set kpi_id_prefix = .kpi_")
+    line(bench, "note", ": 0 without a prefix, 18 with the prefix .kpi_.*Set kpi_id_prefix = .auto")
     bench.configure(site={"kpi_id_prefix": "kpi_"})
-    line(bench, "ok", ": 18, with the prefix 'kpi_', as")
+    line(bench, "ok", ": 18 with the prefix 'kpi_', 0 without a prefix")
+
+
+@on("sqlite", "postgresql")
+def test_the_prefix_is_found_out_from_the_payload_then_from_any_row_then_from_these_kpis(bench: Workbench) -> None:
+    bench.configure(site={"kpi_id_prefix": "auto"})
+    line(bench, "note", "with the prefix 'kpi_', as 6 stored rows of this fact table.*: 6 with .*, 18 without a prefix")
+    change(bench, "DELETE FROM ms_fact_kpi_snapshot WHERE kpi_id LIKE 'kpi%'")
+    line(bench, "ok", "without a prefix, as 18 stored rows of these KPIs; no id has .*: 18 without a prefix, 0 with")
+    add_payload(bench.database, education={"kpi_education_nps": {2024: 50.0}})
+    line(bench, "note", "payload .kpi_education_nps.*: 0 with .*, 18 without.* The page shows those with")
+    change(bench, "DELETE FROM key_value", "DELETE FROM ms_fact_kpi_snapshot")
+    line(bench, "note", "Nothing tells how this site's KPI ids begin.*Set kpi_id_prefix in .site. before an apply")
+    before = dump(bench.database)
+    with pytest.raises(Refused, match="Nothing tells how this site's KPI ids begin; nothing was written"):
+        bench.finish(apply=True, from_year=2024, to_year=2024)
+    assert dump(bench.database) == before
+    assert bench.finish(from_year=2024, to_year=2024)["kpi_id_prefix"] == "kpi_"
+
+
+@on("sqlite")
+def test_a_prefix_that_the_page_does_not_read_is_never_fine(bench: Workbench) -> None:
+    add_payload(bench.database, education={"kpi_education_nps": {2024: 50.0}})
+    line(bench, "note", "The page shows those with the prefix 'kpi_'.*shows on no page")
+    receipt = bench.finish(from_year=2024, to_year=2024)
+    assert {row["shown"] for row in receipt["rows"]} == {None}
+    assert receipt["page"]["cells"] == []
+    assert any("would show on no page" in note for note in receipt["notes"])
+    bench.configure(site={"kpi_id_prefix": "own_"})
+    change(bench, "DELETE FROM key_value")
+    line(bench, "note", "Nothing tells that a page reads such ids")
 
 
 def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workbench) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from kpibackfill.checks.finding import Finding, note, ok, wrong
+from kpibackfill.checks.kpi_ids import check_kpi_ids
 from kpibackfill.checks.snapshots import check_snapshots
 from kpibackfill.config import Site, Target
 from kpibackfill.database import fact_table, inspection
-from kpibackfill.database.expressions import exact
 from kpibackfill.kpis.registry import Kpi
 from kpibackfill.tables import cachetags, kpi_fact, org_fact, snapshot
-from kpibackfill.text import count
 
 FACT = ["snapshot_id", "kpi_id", "metric_value", "period_year", "period_month", "meta"]
 TAGS = ["tag", "invalidations"]
@@ -38,14 +36,14 @@ def check_store(connection: Connection, site: Site, target: Target, kpis: Sequen
         names = [inspection.name_of(connection, table.name) for table in _READ]
         yield ok(f"{', '.join(names[:-1])} and {names[-1]} can be read.")
     if not refused[kpi_fact]:
-        yield from _layout(connection, site, kpis)
-        yield from _ids(connection, site, kpis)
+        yield from _layout(connection)
+        yield from check_kpi_ids(connection, site, kpis)
         yield from _rights(connection)
     if not refused[snapshot]:
         yield from check_snapshots(connection, site, target)
 
 
-def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
+def _layout(connection: Connection) -> Iterator[Finding]:
     surrogate = fact_table.layout(connection).surrogate
     layout = "a surrogate id" if surrogate else "no surrogate id"
     if inspection.unique_key(connection, kpi_fact, ("snapshot_id", "kpi_id")):
@@ -55,12 +53,6 @@ def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator
             f"The fact table has {layout} and no unique key on (snapshot_id, kpi_id), so other programs could store "
             "duplicate keys. kpibackfill writes under a lock and refuses duplicate keys."
         )
-    length = inspection.text_length(connection, kpi_fact, "kpi_id")
-    for entry in kpis:
-        if length is not None and len(site.kpi_id_prefix + entry.kpi_id) > length:
-            yield wrong(
-                f"{site.kpi_id_prefix + entry.kpi_id} is longer than the {length} characters that kpi_id can hold."
-            )
     for table in (kpi_fact, cachetags):
         if not fact_table.transactional(connection, table):
             name = inspection.name_of(connection, table.name)
@@ -70,54 +62,6 @@ def _layout(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator
             )
         elif table is kpi_fact and connection.dialect.name in ("mysql", "mariadb"):
             yield ok("The fact table's storage engine is InnoDB.")
-
-
-def _ids(connection: Connection, site: Site, kpis: Sequence[Kpi]) -> Iterator[Finding]:
-    """How the stored ids are spelled, and whether there are duplicate keys."""
-    own = {site.kpi_id_prefix + entry.kpi_id for entry in kpis}
-    other = {entry.kpi_id if site.kpi_id_prefix else f"kpi_{entry.kpi_id}" for entry in kpis}
-    spelled = sa.func.lower(sa.func.trim(kpi_fact.c.kpi_id))
-    name = exact(kpi_fact.c.kpi_id)
-    found = connection.execute(
-        sa.select(name.label("kpi_id"), sa.func.count().label("rows"))
-        .where(spelled.in_(sorted(text.lower() for text in own | other)))
-        .group_by(name)
-    ).all()
-    rows = {bytes(row.kpi_id).decode("utf-8", "replace"): int(row.rows) for row in found}
-    for text in sorted(set(rows) - own - other):
-        yield wrong(
-            f"{count(rows[text], 'stored row')} with id {text!r}, which differs from a KPI's only in case or spaces. "
-            "A run that finds them is refused. Rename or delete them."
-        )
-    twice = connection.execute(
-        sa.select(kpi_fact.c.snapshot_id, spelled.label("kpi_id"))
-        .where(spelled.in_(sorted(text.lower() for text in own)))
-        .group_by(kpi_fact.c.snapshot_id, spelled)
-        .having(sa.func.count() > 1)
-        .limit(5)
-    ).all()
-    if twice:
-        keys = ", ".join(f"({row.snapshot_id}, {row.kpi_id})" for row in twice)
-        yield wrong(
-            f"The fact table has duplicate keys: {keys}. A run of those years is refused: delete all but one of each."
-        )
-    yield _prefix(site.kpi_id_prefix, sum(rows.get(text, 0) for text in own), sum(rows.get(text, 0) for text in other))
-
-
-def _prefix(prefix: str, own: int, other: int) -> Finding:
-    as_set = f"with the prefix {prefix!r}" if prefix else "without a prefix"
-    as_other = "without a prefix" if prefix else "with the prefix 'kpi_'"
-    setting = f'kpi_id_prefix = "{"" if prefix else "kpi_"}" in [site]'
-    if not other:
-        return ok(f"Stored rows of these KPIs: {own:,}, {as_set}, as kpi_id_prefix says.")
-    if not own:
-        return note(
-            f"Stored rows of these KPIs: {other:,}, all {as_other}. Set {setting}, or every value would count as new."
-        )
-    return note(
-        f"Stored rows of these KPIs: {own:,} {as_set}, {other:,} {as_other}. This configuration writes ids {as_set}. "
-        f"Newer dashboards read prefixed ids: set {setting} if yours read the others."
-    )
 
 
 def _rights(connection: Connection) -> Iterator[Finding]:
