@@ -16,7 +16,17 @@ from pandas.testing import assert_frame_equal
 import kpibackfill as kb
 from kpibackfill.checks import check_target
 from kpibackfill.errors import KpiBackfillError
-from tests.databases import Database, add_cachetags, both_layouts, civicrm_moved, connect, dump, on, prefix_tables
+from tests.databases import (
+    Database,
+    add_cachetags,
+    add_payload,
+    both_layouts,
+    civicrm_moved,
+    connect,
+    dump,
+    on,
+    prefix_tables,
+)
 from tests.workbench import Workbench
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connecting.md").read_text(encoding="utf-8")
@@ -180,5 +190,25 @@ def test_the_writer_applies_where_drupals_tables_have_a_prefix(bench: Workbench,
     account("kpi_writer", prefix="dru_")
     config = bench.configure(site={"table_prefix": "dru_"})
     found = check_target(config, config.target("test"))
+    found = [one for one in found if "dru_key_value" not in one.text]  # what the dashboard shows needs another right
     assert not [one for one in found if one.level == "wrong" or "may not" in one.text], found
     assert bench.finish(apply=True, include_risky=True)["state"] == "applied"
+
+
+@servers
+@pytest.mark.parametrize("granted", [False, True])
+def test_what_the_dashboard_shows_needs_a_right_of_its_own(account: Account, bench: Workbench, granted: bool) -> None:
+    add_payload(bench.database, education={"kpi_education_nps": {2024: 50.0}})
+    url, name = sa.make_url(bench.database.url), BLOCKS[bench.database.name, "page"]
+    reader = account("kpi_reader")
+    if granted:
+        with connect(url) as connection:
+            user = str(sa.make_url(reader.database.url).username)
+            execute(connection, name.replace("kpi_reader", user).replace("drupal.", f"{url.database}."))
+    reader.configure(site={"kpi_id_prefix": "auto"})
+    receipt = reader.finish(from_year=2024, to_year=2024, kpis="education_nps")
+    notes = [note for note in receipt["notes"] if "key_value can't be used" in note]
+    assert bool(notes) is not granted
+    assert [cell["now_from"] for cell in receipt["page"]["cells"]] == (["payload"] if granted else ["rows"])
+    said = reader.command("check", "--target", "test").stdout
+    assert ("key_value can't be used" in said) is not granted
