@@ -32,7 +32,7 @@ from kpibackfill.errors import KpiBackfillError, Refused
 from kpibackfill.frames import sealed
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.numbers import float4
-from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Payload, is_annual
+from kpibackfill.page.annual_tables import AnnualRow, AnnualTables, IdPrefix, Payload, is_annual
 from kpibackfill.page.id_prefix import find_prefix, spelled, which_show
 from kpibackfill.page.payload import read_payload
 from kpibackfill.page.reading import read_annual_tables
@@ -124,11 +124,9 @@ def compute_kpis(run: Run) -> Readings:
             prefix,
             payload,
             {*(entry.kpi_id for entry in run.kpis), *(kpi_id for _, kpi_id in stored)},
-            {row.snapshot_id: _facts(row) for row in snapshots.itertuples()},
+            known=targets(site, run.parameters),
         )
-        # Those that no annual table has a column for.
-        others = ((key, image.metric_value) for key, image in stored.items() if key not in tables.rows)
-        tables = tables.changed(others)
+        tables = _with_targets(tables, snapshots, stored)
         gone = baseline.gone_sentence(
             _recorded_of_no_snapshot(store_connection, run, prefix.text, snapshots["snapshot_id"].tolist())
         )
@@ -221,9 +219,19 @@ def stored_rows(
     return {(snapshot_id, wanted[kpi_id]): image for (snapshot_id, kpi_id), image in found.items()}, notes
 
 
-def _facts(row: Any) -> tuple[str, bool, bool]:
-    """What the page goes by: a snapshot's date, whether it is annual, and whether it is a test."""
-    return str(row.snapshot_date), is_annual(str(row.snapshot_type)), bool(row.is_test)
+def _with_targets(tables: AnnualTables, snapshots: pd.DataFrame, stored: Mapping[RowKey, Image]) -> AnnualTables:
+    """The annual tables with the target snapshots and their stored rows."""
+    names = ("snapshot_id", "snapshot_date", "snapshot_type", "is_test")
+    facts = {
+        snapshot_id: (date, is_annual(snapshot_type), is_test)
+        for snapshot_id, date, snapshot_type, is_test in zip(*(snapshots[n].tolist() for n in names), strict=True)
+    }
+    rows = dict(tables.rows)
+    for (snapshot_id, kpi_id), image in stored.items():
+        date, annual, test = facts[snapshot_id]
+        annual = annual or bool(image.period_year and not image.period_month)
+        rows[snapshot_id, kpi_id] = AnnualRow(snapshot_id, kpi_id, date, annual, test, image.metric_value)
+    return dataclasses.replace(tables, snapshots=facts, rows=rows)
 
 
 def _recorded_of_no_snapshot(connection: Connection, run: Run, prefix: str, found: Sequence[int]) -> int:

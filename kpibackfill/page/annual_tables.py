@@ -195,7 +195,7 @@ class AnnualTables:
             return "outside"
         if self.is_live(row.kpi_id, year):
             return "live"
-        return "shown" if row in self.winning[row.cell] else "behind"
+        return "shown" if row.date == self.winning[row.cell][0].date else "behind"
 
     def others_shown(self, key: RowKey) -> list[int]:
         """The other snapshots whose rows win, or may win, the cell of a row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -22,7 +22,8 @@ def read_annual_tables(
     prefix: IdPrefix,
     payload: Payload,
     kpi_ids: Collection[str],
-    snapshots: Mapping[int, tuple[str, bool, bool]] | None = None,
+    *,
+    known: sa.ColumnElement[bool] | None = None,
 ) -> AnnualTables:
     """Read the rows of these KPIs that the annual tables choose from.
 
@@ -30,7 +31,7 @@ def read_annual_tables(
     ----------
     as_of : now, in the site's time zone.
     kpi_ids : as in the registry.
-    snapshots : by id the date of each target snapshot, whether it is annual, and whether it is a test.
+    known : the snapshots whose rows are known already.
     """
     first, last = page.years
     wanted = {prefix.text + kpi_id: kpi_id for kpi_id in kpi_ids}
@@ -49,6 +50,8 @@ def read_annual_tables(
             kpi_fact.c.kpi_id.in_(sorted(wanted)),
             snapshot.c.snapshot_date.between(f"{first}-01-01", f"{last}-12-31"),
             is_annual | whole_year,
+            # Not `~known`, which is not true where a definition is NULL.
+            sa.true() if known is None else sa.case((known, 1), else_=0) == 0,
         )
         .order_by(kpi_fact.c.snapshot_id)
     )
@@ -58,7 +61,7 @@ def read_annual_tables(
         if kpi_id is not None and row.value is not None and row.snapshot_date[:4].isdecimal():
             key = row.snapshot_id, kpi_id
             rows[key] = AnnualRow(*key, row.snapshot_date, True, bool(row.is_test), row.value)
-    return AnnualTables(range(first, last + 1), dict(_live(page, as_of)), prefix, payload, rows, dict(snapshots or {}))
+    return AnnualTables(range(first, last + 1), dict(_live(page, as_of)), prefix, payload, rows, {})
 
 
 def _live(page: DashboardPage, as_of: datetime) -> Iterator[tuple[str, range]]:
