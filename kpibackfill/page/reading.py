@@ -8,11 +8,35 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from kpibackfill.config import DashboardPage
+from kpibackfill.config import DashboardPage, Site
 from kpibackfill.database.image import RowKey
 from kpibackfill.database.snapshot_table import optional
 from kpibackfill.page.annual_tables import AnnualRow, AnnualTables, IdPrefix, Payload
+from kpibackfill.page.id_prefix import find_prefix
+from kpibackfill.page.payload import read_payload
 from kpibackfill.tables import kpi_fact, snapshot
+
+
+def read_page(
+    connection: Connection,
+    site: Site,
+    as_of: datetime,
+    kpi_ids: Collection[str],
+    prefix: IdPrefix | None = None,
+    stored_ids: Collection[str] = (),
+) -> AnnualTables:
+    """Read what the page shows now: its payload, and the rows of these KPIs that its annual tables choose from.
+
+    Parameters
+    ----------
+    as_of : now, in the site's time zone.
+    kpi_ids : as in the registry; `stored_ids` are others, as stored.
+    prefix : how the stored ids begin, unless it is to be found out.
+    """
+    payload = read_payload(connection)
+    prefix = prefix or find_prefix(connection, site.kpi_id_prefix, payload, kpi_ids)
+    others = {name.removeprefix(prefix.text) for name in stored_ids if name.startswith(prefix.text)}
+    return read_annual_tables(connection, site.dashboard, as_of, prefix, payload, others.union(kpi_ids))
 
 
 def read_annual_tables(

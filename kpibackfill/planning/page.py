@@ -9,8 +9,7 @@ from kpibackfill.archive.models import DecisionLine, DriftRow, PageAfter, PageCe
 from kpibackfill.database.engine import reading
 from kpibackfill.numbers import too_few
 from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Section
-from kpibackfill.page.payload import read_payload
-from kpibackfill.page.reading import read_annual_tables
+from kpibackfill.page.reading import read_page
 from kpibackfill.run import Run
 from kpibackfill.text import some
 
@@ -66,12 +65,15 @@ def page_after(run: Run, kpi_ids: Collection[str], prefix: IdPrefix) -> PageAfte
     """Whether the page shows the rows of these KPIs; it never raises, since what is written stays so."""
     try:
         with reading(run.target.store_url, run.site) as connection:
-            tables = read_annual_tables(
-                connection, run.site.dashboard, datetime.now(run.target.zone), prefix, read_payload(connection), kpi_ids
-            )
+            tables = read_page(connection, run.site, datetime.now(run.target.zone), kpi_ids, prefix)
     except Exception as error:  # noqa: BLE001 - see above
         note = f"What the page shows now could not be read ({type(error).__name__})."
         return PageAfter(stale=0, sections=(), note=note)
+    return page_state(tables, kpi_ids)
+
+
+def page_state(tables: AnnualTables, kpi_ids: Collection[str]) -> PageAfter:
+    """Whether the page shows the rows of these KPIs, as far as its payload could be read."""
     stale = list(tables.stale(kpi_ids))
     found = [cell.section for cell in stale] or [each for kpi_id in kpi_ids for each in tables.sections(kpi_id)]
     sections = {section.name: section for section in found}
