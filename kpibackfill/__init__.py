@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kpibackfill.notebook_api import settle as settle
     from kpibackfill.notebook_api import show as show
     from kpibackfill.notebook_api import verify as verify
+    from kpibackfill.page_view import dashboard as dashboard
     from kpibackfill.planning.plan import make_plan as make_plan
     from kpibackfill.planning.review import check_decisions as check_decisions
     from kpibackfill.planning.review import decide as decide
@@ -66,6 +67,7 @@ _PUBLIC = {
         "explaining.parts": "explains Explained Parts",
         "kpis.registry": "kpi Value Window",
         "notebook_api": "approve settle replay runs show diff history verify",
+        "page_view": "dashboard",
         "planning.plan": "make_plan",
         "planning.review": "review decide check_decisions",
         "plots": "plot_drift plot_history",

@@ -233,6 +233,7 @@ def test_every_member_of_the_json_documents_is_printed(tmp_path: Path, monkeypat
             ("demo", "demo"),
             ("kpis", "kpis"),
             ("check", "check"),
+            ("dashboard", "dashboard"),
             ("run", "run", "--from-year", "2024", "--apply"),
             ("runs", "runs"),
             ("show", "show", "latest"),

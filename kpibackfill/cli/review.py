@@ -169,6 +169,37 @@ def explain(kpi: str, year: int, target: str, as_of: str | None) -> None:
     answer(found.as_dict, lambda: repr(found))
 
 
+@main.command(short_help="Show the dashboard's page next to the rows.")
+@target_option
+@click.option("--computed", is_flag=True, help="Also compute what a run would, for the snapshots of these years.")
+@narrowing("--kpis", "KPI ids instead of all, separated by commas.", shell_complete=completing.kpi_ids)
+@click.option("--include-risky", is_flag=True, help="Compute the risky KPIs too, without naming them.")
+@click.option("--from-year", type=int, help="First column, inclusive (default: all that the page has).")
+@click.option("--to-year", type=int, help="Last column, inclusive (default: --from-year).")
+@click.option("--as-of", help="Instant that is now (default: now).")
+@click.option("--exit-code", is_flag=True, help="Exit with status 1 where the page shows other numbers than the rows.")
+def dashboard(*, exit_code: bool, **values: Any) -> None:
+    """Show what the dashboard's page shows now, by KPI and year, next to the stored row that shows.
+
+    What needs attention comes first. This only reads, and leaves no record. A rate based on fewer than five people is
+    shown as "< 5", as far as that is known.
+
+    \b
+    Examples:
+      kpibackfill dashboard
+      kpibackfill dashboard --target live --computed
+      kpibackfill dashboard --target live --exit-code --json
+    """
+    from kpibackfill.page_view import dashboard as look
+    from kpibackfill.reporting.dashboard import MARKS
+
+    found = look(**values, config=configuration())
+    lines = (click.style(line, fg="yellow") if line.startswith(MARKS) else line for line in repr(found).splitlines())
+    answer(found.as_dict, lambda: "\n".join(lines))
+    if exit_code and not found.agrees:
+        raise click.exceptions.Exit(1)
+
+
 @main.command(short_help="Copy the notebooks to a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 def notebooks(folder: Path) -> None:

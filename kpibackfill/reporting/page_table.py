@@ -91,13 +91,14 @@ def _sentence(page: PageRecord, at: datetime) -> str:
     if not page.cells:
         return "The page's annual tables show none of these KPIs in these years, and would not after this plan."
     since = [datetime.fromisoformat(section.computed_at) for section in page.sections if section.computed_at]
-    when = f"computed {_ago(at - min(since))}" if since else "as the stored rows say, since no page is stored"
+    when = f"computed {ago(at - min(since))}" if since else "as the stored rows say, since no page is stored"
     changing = sum(cell.changes for cell in page.cells)
     then = f"{count(changing, 'cell')} would change" if changing else "no cell would change"
     return f"On the page now ({when}) → after this plan: {then}."
 
 
-def _ago(age: timedelta) -> str:
+def ago(age: timedelta) -> str:
+    """How long ago something was, in words."""
     hours = age.total_seconds() / 3600
     if hours < 2:
         return f"{count(max(round(hours * 60), 0), 'minute')} ago"
