@@ -287,6 +287,6 @@ def _ran(command: Command) -> AfterApply:
         outcome = f"exit status {ended.returncode}"
     except subprocess.TimeoutExpired:
         outcome = "stopped after 300 s"
-    except OSError as error:
-        outcome = f"could not be started: {error.strerror}"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the command
+        outcome = f"could not be started: {getattr(error, 'strerror', error)}"
     return AfterApply(command=command[0], outcome=outcome, seconds=round(time.monotonic() - began, 3))

@@ -277,6 +277,7 @@ def test_what_was_written_is_in_the_receipt(bench: Workbench) -> None:
         (["sh", "-c", "sleep 30 &"], "exit status 0"),
         (["false"], "exit status 1"),
         (["/no/such"], "could not be started"),
+        (["echo", "\0"], "could not be started"),
     ],
 )
 def test_the_command_after_an_apply_never_changes_what_was_written(
@@ -290,6 +291,18 @@ def test_the_command_after_an_apply_never_changes_what_was_written(
     # Not after a dry run, nor after an empty plan.
     assert "after_apply" not in bench.finish(apply=False, **FEW)
     assert "after_apply" not in bench.finish(apply=True, **FEW)
+
+
+@on("sqlite")
+def test_several_commands_run_in_their_order_whatever_becomes_of_each(bench: Workbench) -> None:
+    log = bench.folder / "log"
+    commands = [["sh", "-c", f"echo {word} >> {log}; exit {status}"] for word, status in (("one", 3), ("two", 0))]
+    bench.configure(after_apply=commands)
+    receipt = bench.finish(apply=True, **FEW)
+    assert log.read_text().split() == ["one", "two"]
+    assert [ran["outcome"] for ran in receipt["after_apply"]] == ["exit status 3", "exit status 0"]
+    assert "exit status 3" in bench.command("show", receipt["run_id"]).stdout
+    assert "exit status 0" in (bench.runs[-1] / "report.html").read_text(encoding="utf-8")
 
 
 @on("sqlite")

@@ -154,7 +154,8 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     )
     if run.record is not None:
         years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
-        run.record.add(DRIFT, drift_csv(drift))
+        keys = zip(drift["snapshot_id"].tolist(), drift["kpi_id"].tolist(), strict=True)
+        run.record.add(DRIFT, drift_csv(drift.assign(shown=[plan.shown.get(key) for key in keys])))
         document = PlanDocument(run_id=run.run_id, fingerprint=plan.fingerprint, databases=where, rows=rows)
         run.record.write(PLAN, document)
         run.record.update(
