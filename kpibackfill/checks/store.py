@@ -84,7 +84,8 @@ def _rights(connection: Connection) -> Iterator[Finding]:
     reason = inspection.reading_refused(connection, cachetags, TAGS)
     if reason:
         yield note(
-            f"{tags} is not in use: {reason}. After an apply, clear Drupal's caches, for example with after_apply."
+            f"{tags} is not in use: {reason}. After an apply, clear Drupal's caches before you warm the page: "
+            'after_apply = [["drush", "cache:rebuild"], ["drush", "msd:kpi-warm"]] does both.'
         )
         return
     locked = [right for right in inspection.denied(connection, cachetags, TAGS) if right != "DELETE"]
