@@ -159,12 +159,12 @@ def history(
 
 
 def verify(head: str = "", target: str | None = None) -> Verdict:
-    """Check the archive against its ledger and, given a `target`, that database's rows against the archive.
+    """Check the archive against its ledger and, given a `target`, its rows against the archive and its page.
 
     Parameters
     ----------
     head : a head digest noted earlier: check that the ledger still contains it.
-    target : a target of ``kpibackfill.toml``.
+    target : a target of ``kpibackfill.toml``; its dashboard may show other numbers than the rows until it expires.
 
     Returns
     -------

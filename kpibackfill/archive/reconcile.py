@@ -1,6 +1,7 @@
 """Compares the rows in a database with the archive, by the run id and the plan in their ``meta``.
 
 In both directions: a row that names a run must be known to that run, and what was last recorded must still be there.
+And the dashboard's page must come to show the rows.
 """
 
 from __future__ import annotations
@@ -8,28 +9,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+
+from sqlalchemy.engine import Connection
 
 from kpibackfill.archive.changes import after_image, is_image
 from kpibackfill.archive.history import RecordedChange, changes
 from kpibackfill.archive.models import DatabaseIdentity
+from kpibackfill.archive.page import behind
 from kpibackfill.archive.plan_file import read_plan
 from kpibackfill.archive.run_record import PLAN
 from kpibackfill.archive.runs import list_runs
 from kpibackfill.archive.verify import IntegrityFinding, Verdict, verify
-from kpibackfill.config import Config, Site, Target
+from kpibackfill.config import Config, Target
 from kpibackfill.database import fact_table, php_serialize
 from kpibackfill.database.engine import identity, reading
 from kpibackfill.database.image import Image, RowKey
 from kpibackfill.errors import KpiBackfillError
+from kpibackfill.kpis import registry
 from kpibackfill.numbers import same
+from kpibackfill.page.reading import read_page
 
 # The parts of an image other than its value, which is compared first, as a 4-byte number.
 _PARTS = ("period_year", "period_month", "meta", "row_id")
 
 
 def reconcile(config: Config, target: str, head: str = "") -> Verdict:
-    """Verify the archive, and compare a target's rows, byte for byte, with what was last recorded.
+    """Verify the archive, and compare a target's rows, byte for byte, with what was last recorded, and with the page.
 
     Raises
     ------
@@ -37,10 +44,13 @@ def reconcile(config: Config, target: str, head: str = "") -> Verdict:
     """
     wanted = config.target(target)
     verdict = verify(config.runs_dir, head)
-    stored, snapshots = _stored(wanted, config.site)
     recorded = _changes(config.runs_dir, wanted)
-    fingerprints = {run.run_id: run.fingerprint for run in list_runs(config.runs_dir)}
     last = {change.key: change for change in recorded}
+    now, known = datetime.now(wanted.zone), {*registry.load(config.site.kpi_modules), *config.site.manual_kpis}
+    with reading(wanted.store_url, config.site) as connection:
+        stored, snapshots = _stored(connection)
+        tables = read_page(connection, config.site, now, known, stored_ids={stored_id for _, stored_id in last})
+    fingerprints = {run.run_id: run.fingerprint for run in list_runs(config.runs_dir)}
     claims = dict(_claims(stored, recorded, fingerprints))
     left = _left(config.runs_dir, {change.run_id for change in last.values()})
     found = [*claims.items(), *_recorded(stored, snapshots, last, left, claims.keys())]
@@ -48,8 +58,15 @@ def reconcile(config: Config, target: str, head: str = "") -> Verdict:
         IntegrityFinding(f"snapshot {key[0]}, {key[1]}", problem)
         for key, problem in sorted(found, key=lambda pair: str(pair[0]))
     ]
-    rows = sum(map(len, stored.values()))
-    return replace(verdict, findings=(*verdict.findings, *ordered), target=target, rows=rows, recorded=len(last))
+    page = list(behind(tables, known, last, now))
+    return replace(
+        verdict,
+        findings=(*verdict.findings, *ordered, *(finding for finding, is_note in page if not is_note)),
+        notes=(*verdict.notes, *(finding for finding, is_note in page if is_note)),
+        target=target,
+        rows=sum(map(len, stored.values())),
+        recorded=len(last),
+    )
 
 
 def _changes(runs_dir: Path, target: Target) -> list[RecordedChange]:
@@ -67,12 +84,11 @@ def _place(runs_dir: Path, run_id: str) -> DatabaseIdentity | None:
     return None
 
 
-def _stored(target: Target, site: Site) -> tuple[dict[RowKey, list[Image]], set[int]]:
-    with reading(target.store_url, site) as connection:
-        found: dict[RowKey, list[Image]] = {}
-        for row in connection.execute(fact_table.rows_select(fact_table.layout(connection))):
-            found.setdefault((row.snapshot_id, row.kpi_id), []).append(fact_table.image(row))
-        return found, {snapshot_id for snapshot_id, _ in found}
+def _stored(connection: Connection) -> tuple[dict[RowKey, list[Image]], set[int]]:
+    found: dict[RowKey, list[Image]] = {}
+    for row in connection.execute(fact_table.rows_select(fact_table.layout(connection))):
+        found.setdefault((row.snapshot_id, row.kpi_id), []).append(fact_table.image(row))
+    return found, {snapshot_id for snapshot_id, _ in found}
 
 
 def _claims(

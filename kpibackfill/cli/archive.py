@@ -123,7 +123,9 @@ def history(
 @main.command(short_help="Check the archive, or a target against it.")
 @narrowing("--head", "Head digest noted earlier: check that the ledger still contains it.", metavar="DIGEST")
 @click.option(
-    "--target", shell_complete=completing.target, help="Also reconcile this target's database rows with the archive."
+    "--target",
+    shell_complete=completing.target,
+    help="Also compare this target's rows with the archive, and its page with them.",
 )
 def verify(head: str, target: str | None) -> None:
     """Check the archive against its ledger, name each file or line that has changed, and print the head digest.

@@ -77,6 +77,10 @@ class IdPrefix:
     def is_read(self) -> bool:
         return self.shown in (None, self.text)
 
+    def removed(self, stored_ids: Iterable[str]) -> set[str]:
+        """The registry's ids of those stored ids that begin with the prefix."""
+        return {name.removeprefix(self.text) for name in stored_ids if name.startswith(self.text)}
+
 
 @dataclass(frozen=True, slots=True)
 class AnnualRow:

@@ -35,8 +35,8 @@ def read_page(
     """
     payload = read_payload(connection)
     prefix = prefix or find_prefix(connection, site.kpi_id_prefix, payload, kpi_ids)
-    others = {name.removeprefix(prefix.text) for name in stored_ids if name.startswith(prefix.text)}
-    return read_annual_tables(connection, site.dashboard, as_of, prefix, payload, others.union(kpi_ids))
+    every = prefix.removed(stored_ids).union(kpi_ids)
+    return read_annual_tables(connection, site.dashboard, as_of, prefix, payload, every)
 
 
 def read_annual_tables(

@@ -212,3 +212,6 @@ def test_what_the_dashboard_shows_needs_a_right_of_its_own(account: Account, ben
     assert [cell["now_from"] for cell in receipt["page"]["cells"]] == (["payload"] if granted else ["rows"])
     said = reader.command("check", "--target", "test").stdout
     assert ("key_value can't be used" in said) is not granted
+    for command in ("dashboard", "verify"):
+        done = reader.command(command, "--target", "test")
+        assert (done.exit_code, "key_value can't be used" in done.stdout) == (0, not granted)
