@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
@@ -14,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from kpibackfill import approval
 from kpibackfill.archive.changes import after_image, changes, is_image
-from kpibackfill.archive.models import AfterApply, AskedParameters, CacheTags, PlanRow, Written
+from kpibackfill.archive.models import AfterApply, AskedParameters, CacheTags, PageAfter, PlanRow, Written
 from kpibackfill.archive.plan_file import fingerprint
 from kpibackfill.archive.run_record import RunRecord, guards
 from kpibackfill.config import Command, Target
@@ -28,6 +29,7 @@ from kpibackfill.lifecycle import closing, settle
 from kpibackfill.planning.page import page_after
 from kpibackfill.planning.plan import Plan
 from kpibackfill.reporting import markup
+from kpibackfill.reporting.page_table import page_after_sentence, warm_commands
 from kpibackfill.reporting.sentences import ways_to_apply, written_sentence
 from kpibackfill.run import RUN_VARIABLE, Run, step
 from kpibackfill.tables import cachetags, kpi_fact
@@ -36,19 +38,21 @@ from kpibackfill.text import some
 
 @dataclass(frozen=True, repr=False)
 class ApplyResult:
-    """How a run ended: its state, and how many rows were inserted, updated and deleted."""
+    """How a run ended: its state, how many rows were inserted, updated and deleted, and what the page shows since."""
 
     state: str
     written: Written
     cache_tags: str
     run: Run
     plan: Plan
+    page_after: PageAfter | None = None
 
     def __repr__(self) -> str:
         if self.state == "dry_run":
             return "Dry run: nothing was written."
         tags = f" Drupal's cache tags: {self.cache_tags}." if self.cache_tags else ""
-        return f"Applied: {written_sentence(self.written)}{tags}"
+        page = page_after_sentence(self.page_after, datetime.now(UTC))
+        return f"Applied: {written_sentence(self.written)}{tags} {page}".rstrip()
 
     def _repr_html_(self) -> str:
         what, commands = "", list[str]()
@@ -60,6 +64,7 @@ class ApplyResult:
         return markup.render(
             "receipt",
             sentence=repr(self),
+            warm_commands=warm_commands(self.page_after),
             what=what,
             session=session,
             asks=self.run.target.wants_approval,
@@ -83,8 +88,8 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
 
     Returns
     -------
-    ApplyResult : `state` (``dry_run`` or ``applied``), `written` (numbers of rows, and each change) and `cache_tags`;
-    or, in a session, the outcome of the papermill execution.
+    ApplyResult : `state` (``dry_run`` or ``applied``), `written` (numbers of rows, and each change), `cache_tags` and
+    `page_after` (what the page shows since); or, in a session, the outcome of the papermill execution.
 
     Raises
     ------
@@ -127,7 +132,7 @@ def apply_plan(run: Run, plan: Plan) -> ApplyResult | HandedOver:
     units = {plan.prefix.text + entry.kpi_id: entry.unit for entry in run.kpis}
     written = Written(**counts, rows=changes(plan.rows, units))
     _close(record, run, plan, written, CacheTags(outcome=invalidated, tags=tags))
-    return ApplyResult("applied", written, invalidated, run, plan)
+    return ApplyResult("applied", written, invalidated, run, plan, record.receipt.page_after)
 
 
 def _check_own(run: Run, plan: Plan) -> None:

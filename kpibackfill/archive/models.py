@@ -47,6 +47,8 @@ State = Literal["planned", "applying", "dry_run", "applied", "refused", "failed"
 StartedBy = Literal["kpibackfill run", "papermill"]
 Outcome = Literal["applied", "not_in_effect", "changed_since"]
 Found = Literal["written", "as_before", "changed_since"]
+Fate = Shown | Literal["none"]
+"""What becomes of a row on the dashboard; ``none`` if no annual table reads it."""
 
 
 def _is_instant(text: str) -> str:
@@ -550,15 +552,18 @@ class PageRecord(Record):
 
     cells: tuple[PageCell, ...]
     sections: tuple[PageSection, ...]
+    planned: dict[Fate, int] = {}
+    """How many of the rows that the plan inserts or updates show, or why not."""
 
 
 class PageAfter(Record):
     """The page right after an apply: how many cells still show other numbers than the rows, and in which sections."""
 
-    stale: int
+    stale: int | None
+    """Null where it is not known."""
     sections: tuple[PageSection, ...]
     note: str | None = None
-    """Why it is not known."""
+    """Why it is not known, or why no row shows."""
 
 
 _REACHED: list[JsonValue] = ["databases", "kpis", "years", "total_kpi_rows", "rows", "plan"]

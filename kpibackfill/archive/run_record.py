@@ -271,4 +271,4 @@ def as_json(receipt: Receipt, folder: Path) -> dict[str, Any]:
     }
 
 
-_PRINTED = ("years", "total_kpi_rows", "plan", "rows", "notes")
+_PRINTED = ("kpi_id_prefix", "years", "total_kpi_rows", "plan", "rows", "page", "page_after", "notes")

@@ -23,7 +23,10 @@ WORDS: tuple[Word, ...] = ("accept", "reject", "defer", "set", "remove")
 ON_NUMBERS = ("accept", "reject", "remove")  # only together with the numbers they were based on
 LARGEST = 16 * 2**20
 
-ROW_COLUMNS = ("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "stored", "computed", "basis", "population")
+ROW_COLUMNS = (
+    *("snapshot_id", "kpi_id", "year", "snapshot_date", "status", "shown"),
+    *("stored", "computed", "basis", "population"),
+)
 COLUMNS = (*ROW_COLUMNS, "remarks", "numbers", "decision", "value", "reason", "reviewer")
 """The columns of a file that `kpibackfill review` writes: what is known about a row, and what is decided."""
 

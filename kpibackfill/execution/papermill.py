@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kpibackfill.archive.models import PageAfter
 from kpibackfill.archive.provenance import notebook_path
 from kpibackfill.archive.run_record import NOTEBOOK, RunRecord
 from kpibackfill.config import Config
@@ -22,6 +24,7 @@ from kpibackfill.lifecycle.outcome import archived, conclude
 from kpibackfill.parameters import command_options
 from kpibackfill.progress import METADATA_KEY
 from kpibackfill.reporting import markup
+from kpibackfill.reporting.page_table import page_after_sentence, warm_commands
 from kpibackfill.run import RUN_VARIABLE, Run, prepare, recorded
 
 # How long a kernel may take to start: on a busy machine its imports alone take longer than the usual minute.
@@ -40,10 +43,27 @@ class HandedOver:
     four_eyes: bool = False
 
     def _repr_html_(self) -> str:
-        return markup.render("handed_over", outcome=self.outcome, folder=str(self.folder), four_eyes=self.four_eyes)
+        return markup.render(
+            "handed_over",
+            outcome=self.outcome,
+            folder=str(self.folder),
+            four_eyes=self.four_eyes,
+            page=self._page_sentence,
+            warm_commands=warm_commands(self.page_after),
+        )
 
     def __repr__(self) -> str:
-        return f"{self.outcome['state']}: {self.outcome['run_id']}"
+        return f"{self.outcome['state']}: {self.outcome['run_id']}. {self._page_sentence}".rstrip()
+
+    @property
+    def page_after(self) -> PageAfter | None:
+        """What the page shows since an apply."""
+        found = self.outcome.get("page_after")
+        return None if found is None else PageAfter.model_validate(found, strict=False)
+
+    @property
+    def _page_sentence(self) -> str:
+        return page_after_sentence(self.page_after, datetime.now(UTC))
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from kpibackfill.archive.models import DecisionLine, DriftRow, PageAfter, PageCell, PageRecord, PageSection
 from kpibackfill.database.engine import reading
+from kpibackfill.database.image import RowKey
 from kpibackfill.numbers import too_few
 from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Section
+from kpibackfill.page.id_prefix import spelled
 from kpibackfill.page.reading import read_page
 from kpibackfill.run import Run
 from kpibackfill.text import some
 
 
-def page_record(run: Run, drifted: Sequence[DriftRow], tables: AnnualTables, after: AnnualTables) -> PageRecord:
-    """The cells of the plan's KPIs in the years of the target snapshots' dates.
+def page_record(
+    run: Run, drifted: Sequence[DriftRow], tables: AnnualTables, after: AnnualTables, planned: Iterable[RowKey]
+) -> PageRecord:
+    """The cells of the plan's KPIs in the years of the target snapshots' dates, and what becomes of the `planned` rows.
 
     A cell that shows a rate of too few people is withheld, its number of now with it.
     """
@@ -39,7 +44,11 @@ def page_record(run: Run, drifted: Sequence[DriftRow], tables: AnnualTables, aft
             )
         )
     sections = {section.name: section for kpi_id in kpi_ids for section in tables.sections(kpi_id)}
-    return PageRecord(cells=tuple(cells), sections=tuple(section_record(sections[name]) for name in sorted(sections)))
+    return PageRecord(
+        cells=tuple(cells),
+        sections=tuple(section_record(sections[name]) for name in sorted(sections)),
+        planned=dict(sorted(Counter(after.shown(key) or "none" for key in planned).items())),
+    )
 
 
 def section_record(section: Section) -> PageSection:
@@ -68,8 +77,14 @@ def page_after(run: Run, kpi_ids: Collection[str], prefix: IdPrefix) -> PageAfte
             tables = read_page(connection, run.site, datetime.now(run.target.zone), kpi_ids, prefix)
     except Exception as error:  # noqa: BLE001 - see above
         note = f"What the page shows now could not be read ({type(error).__name__})."
+        return PageAfter(stale=None, sections=(), note=note)
+    if not prefix.is_read:
+        note = f"The page shows none of these rows, since it reads KPI ids {spelled(prefix.shown or '')}."
         return PageAfter(stale=0, sections=(), note=note)
-    return page_state(tables, kpi_ids)
+    state = page_state(tables, kpi_ids)
+    if not state.sections and tables.payload.sections:
+        return state.changed(note="The page that the dashboard stores has none of these KPIs.")
+    return state.changed(stale=None) if state.note else state
 
 
 def page_state(tables: AnnualTables, kpi_ids: Collection[str]) -> PageAfter:

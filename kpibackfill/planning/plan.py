@@ -139,14 +139,17 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     rows = tuple(sorted(chosen.rows, key=lambda row: row.key))
     where, tables = databases(run.target), readings.tables
     proposed = tables.changed((each.key, each.row.value) for each in found.candidates if each.planned)
-    after = tables.changed(((row.snapshot_id, row.kpi_id.removeprefix(readings.prefix)), row.value) for row in rows)
+    wanted = {(row.snapshot_id, row.kpi_id.removeprefix(readings.prefix)): row.value for row in rows}
+    after = tables.changed(wanted.items())
     plan = Plan(
         rows=rows,
         databases=where,
         fingerprint=fingerprint(where, rows),
         run=run,
         prefix=tables.prefix,
-        page_record=page_record(run, drifted, tables, after),
+        page_record=page_record(
+            run, drifted, tables, after, [key for key, value in wanted.items() if value is not None]
+        ),
         shown={key: after.shown(key) for key in after.rows},
         candidates=found.candidates,
         decided=chosen.decided,

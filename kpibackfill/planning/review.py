@@ -27,7 +27,7 @@ from kpibackfill.kpis import registry
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, Unit, amount, too_few
 from kpibackfill.reporting import markup
 from kpibackfill.reporting.csv_export import MARK, no_formula
-from kpibackfill.reporting.rows import Kpis
+from kpibackfill.reporting.rows import SHOWN, Kpis
 from kpibackfill.run import decidable
 from kpibackfill.text import count
 
@@ -227,7 +227,8 @@ def _shown(cells: Mapping[str, str], kpis: Kpis) -> dict[str, Any]:
     kpi = kpis.get(line["kpi_id"])
     unit = kpi.unit if kpi else None
     texts = {f"{name}_text": _amount(line[name], unit) for name in ("stored", "computed", "value")}
-    return {**line, **texts, "label": kpi.label if kpi else line["kpi_id"]}
+    on_page = SHOWN.get(line["shown"], line["shown"])
+    return {**line, **texts, "label": kpi.label if kpi else line["kpi_id"], "shown_text": on_page}
 
 
 def _amount(text: str, unit: Unit | None) -> str:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from kpibackfill.archive.models import PageAfter, PageCell, PageRecord, PageSection
+from kpibackfill.archive.models import Fate, PageAfter, PageCell, PageRecord, PageSection
 from kpibackfill.numbers import FEW, NONE, Unit, amount
 from kpibackfill.reporting.rows import Kpis
 from kpibackfill.reporting.terminal import table
 from kpibackfill.text import count
+
+_MARKS = {
+    "live": "live: the page counts these itself, whatever is stored.",
+    "target": "target: from the strategic plan, as long as no value is stored.",
+}
+_HIDDEN: Mapping[Fate, str] = {
+    "outside": "outside the page's years",
+    "behind": "behind a later snapshot of the year",
+    "live": "in a year that the page counts live",
+    "test": "in a test snapshot",
+    "none": "in no annual table",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +41,26 @@ class ReadableCell:
 
 @dataclass(frozen=True, slots=True)
 class ReadablePage:
-    """The cells by KPI and year, and a sentence on what they are; no rows where nothing shows."""
+    """The cells by KPI and year, and sentences on what they are and what stays hidden; no rows where nothing shows."""
 
-    sentence: str
+    sentences: tuple[str, ...]
     years: tuple[int, ...]
     rows: tuple[tuple[str, tuple[ReadableCell, ...]], ...]
+    legend: tuple[str, ...]
+    """What the marks mean that occur."""
 
     def lines(self) -> list[str]:
         """As a table in a terminal."""
         if not self.rows:
-            return [self.sentence]
+            return [*self.sentences]
         heads = ["KPI", *map(str, self.years)]
         rows = [(label, *cells) for label, cells in self.rows]
-        return [self.sentence, *table(heads, rows, right=range(1, len(heads)))]
+        first, *others = self.sentences
+        return [first, *table(heads, rows, right=range(1, len(heads))), *self.legend, *others]
 
 
-def page_table(page: PageRecord, kpis: Kpis, at: datetime) -> ReadablePage:
-    """The cells of a plan's page, with the age that the payload has `at` an instant."""
+def page_table(page: PageRecord, kpis: Kpis, at: datetime | None = None, *, applied: bool = False) -> ReadablePage:
+    """The cells of a plan's page, with the age that the payload has `at` an instant, or else its time."""
     years = tuple(sorted({cell.year for cell in page.cells}))
     found: dict[str, dict[int, ReadableCell]] = {}
     for cell in page.cells:
@@ -53,11 +68,28 @@ def page_table(page: PageRecord, kpis: Kpis, at: datetime) -> ReadablePage:
         label = kpi.label if kpi else cell.kpi_id
         found.setdefault(label, {})[cell.year] = _readable(cell, kpi.unit if kpi else None)
     rows = tuple((label, tuple(cells.get(year, ReadableCell()) for year in years)) for label, cells in found.items())
-    return ReadablePage(_sentence(page, at), years, rows)
+    marks = {cell.mark for cells in found.values() for cell in cells.values()}
+    sentences = tuple(filter(None, (_sentence(page, at, applied), hidden_sentence(page.planned))))
+    return ReadablePage(sentences, years, rows, tuple(text for mark, text in _MARKS.items() if mark in marks))
 
 
-def page_after_sentence(page: PageAfter, at: datetime) -> str:
-    """What the page shows after an apply, and when cron would bring the rest."""
+def hidden_sentence(planned: Mapping[Fate, int]) -> str:
+    """How many of a plan's rows will not show, and why not; empty where all will."""
+    total, hidden = sum(planned.values()), {word: planned[word] for word in _HIDDEN if planned.get(word)}
+    if not hidden:
+        return ""
+    if total == 1:
+        return f"The row will not show: it is {_HIDDEN[next(iter(hidden))]}."
+    reasons = ", ".join(f"{number:,} {_HIDDEN[word]}" for word, number in hidden.items())
+    number = sum(hidden.values())
+    none = f"None of the {total:,} rows will show" if number == total else ""
+    return f"{none or f'{number:,} of the {total:,} rows will not show'}: {reasons}."
+
+
+def page_after_sentence(page: PageAfter | None, at: datetime) -> str:
+    """What the page shows after an apply, and when cron would bring the rest; empty without an apply."""
+    if page is None:
+        return ""
     if page.note:
         return page.note
     if not page.sections:
@@ -68,9 +100,11 @@ def page_after_sentence(page: PageAfter, at: datetime) -> str:
     return f"The page still shows other numbers than the rows in {cells}; {_cron(page.sections, at)}."
 
 
-def warm_commands(page: PageAfter) -> list[str]:
+def warm_commands(page: PageAfter | None) -> list[str]:
     """What makes the page show the rows at once; to be run where the site is."""
-    if page.note:
+    if page is None:
+        return []
+    if page.stale is None:
         return ["drush msd:kpi-warm"]
     return [f"drush msd:kpi-warm {section.name}" for section in page.sections] if page.stale else []
 
@@ -87,14 +121,22 @@ def _values(values: Sequence[float], unit: Unit | None) -> str:
     return " or ".join(amount(value, unit) for value in values) or NONE
 
 
-def _sentence(page: PageRecord, at: datetime) -> str:
+def _sentence(page: PageRecord, at: datetime | None, applied: bool) -> str:
     if not page.cells:
-        return "The page's annual tables show none of these KPIs in these years, and would not after this plan."
-    since = [datetime.fromisoformat(section.computed_at) for section in page.sections if section.computed_at]
-    when = f"computed {ago(at - min(since))}" if since else "as the stored rows say, since no page is stored"
+        return "The page's annual tables show none of these KPIs in these years, neither now nor after this plan."
+    computed = [datetime.fromisoformat(section.computed_at) for section in page.sections if section.computed_at]
+    when = _when(min(computed), at) if computed else "as the stored rows say, since no page is stored"
     changing = sum(cell.changes for cell in page.cells)
-    then = f"{count(changing, 'cell')} would change" if changing else "no cell would change"
-    return f"On the page now ({when}) → after this plan: {then}."
+    cells = count(changing, "cell") if changing else "no cell"
+    if applied:
+        return f"On the page before ({when}) → with this run's rows: {cells} change{'s' * (changing < 2)}."
+    return f"On the page now ({when}) → after this plan: {cells} would change."
+
+
+def _when(computed: datetime, at: datetime | None) -> str:
+    if at is None:
+        return f"computed {computed.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"computed {ago(at - computed)}"
 
 
 def ago(age: timedelta) -> str:

@@ -86,10 +86,9 @@ def full_page(
         decided=decision_rows(receipt.decisions, kpis, {row.key for row in rows if row.withheld}),
         plan_sentence=actions_sentence([row.action for row in planned]),
         warnings=warnings_by_kpi(rows),
-        page=page_table(receipt.page, kpis, ended) if receipt.page else None,
-        page_after=(page_after_sentence(receipt.page_after, ended), warm_commands(receipt.page_after))
-        if receipt.page_after
-        else None,
+        page=page_table(receipt.page, kpis, applied=receipt.state == "applied") if receipt.page else None,
+        page_after=page_after_sentence(receipt.page_after, ended),
+        warm=warm_commands(receipt.page_after),
         figures=figures,
         missing=missing,
         dashboards=web_address(receipt.target.dashboards),

@@ -18,12 +18,12 @@ from kpibackfill.page.annual_tables import Shown
 # The most important first.
 STATUSES = ("unsupported", "changed", "new", "no_data", "unchanged")
 DIFFERS = STATUSES[:3]
-SHOWN: Mapping[Shown | None, str] = {
+SHOWN: Mapping[str | None, str] = {
     "shown": "shown",
-    "behind": "behind a later one",
-    "test": "test snapshot",
-    "outside": "outside its years",
-    "live": "live instead",
+    "behind": "hidden: later snapshot",
+    "test": "hidden: test snapshot",
+    "outside": "hidden: outside its years",
+    "live": "hidden: counted live",
     None: "",
 }
 """What becomes of a row on the page."""

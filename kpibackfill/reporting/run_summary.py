@@ -21,16 +21,16 @@ from kpibackfill.text import count, one_line
 def run_summary(receipt: Receipt, folder: Path) -> str:
     """Counts by year, what differs, what was written, where the record is, and the next command."""
     lines = restored(receipt, folder) if receipt.parameters.revert_of else findings(receipt)
-    page = page_lines(receipt)
+    page = page_lines(receipt, _ended(receipt))
     return "\n".join([*lines, "", *([*page, ""] if page else []), *_next(receipt, folder)]).lstrip("\n")
 
 
-def page_lines(receipt: Receipt) -> list[str]:
+def page_lines(receipt: Receipt, at: datetime | None = None) -> list[str]:
     """The dashboard's annual tables, before and after the plan, as lines."""
     if receipt.page is None:
         return []
     kpis = {entry.kpi_id: entry for entry in receipt.kpis}
-    return page_table(receipt.page, kpis, datetime.fromisoformat(receipt.ended_at or receipt.started_at)).lines()
+    return page_table(receipt.page, kpis, at, applied=receipt.state == "applied").lines()
 
 
 def show_text(run: RunDetails, changes: Sequence[RecordedChange]) -> str:
@@ -38,7 +38,10 @@ def show_text(run: RunDetails, changes: Sequence[RecordedChange]) -> str:
     receipt = run.receipt
     lines = [f"{run.run_id}: {state_words(run.state, run.settled)}", *filter(None, [run.altered]), *_outcome(run)]
     if receipt.computed:
-        lines += ["", *map(one_line, findings(receipt))]
+        lines += ["", *map(one_line, [*findings(receipt), "", *page_lines(receipt)])]
+    if receipt.page_after:
+        sentence = one_line(page_after_sentence(receipt.page_after, _ended(receipt)))
+        lines.append(f"Right after the apply: {sentence[:1].lower()}{sentence[1:]}")
     if changes:
         heads = ["year", "snapshot", "KPI", "action", "from", "to", ""]
         rows = [(c.year, c.snapshot_id, c.kpi_id, c.action, *published_change(c), origin_of(c)) for c in changes]
@@ -177,6 +180,10 @@ def _decisions(receipt: Receipt, drift: Sequence[ReadableDrift]) -> list[str]:
     return ["Decisions", *table(heads, rows, right=(1, 4))] if rows else []
 
 
+def _ended(receipt: Receipt) -> datetime:
+    return datetime.fromisoformat(receipt.ended_at or receipt.started_at)
+
+
 def _next(receipt: Receipt, folder: Path) -> list[str]:
     rows = receipt.plan.rows if receipt.plan else 0
     planned = count(rows, "row")
@@ -187,17 +194,14 @@ def _next(receipt: Receipt, folder: Path) -> list[str]:
         lines = [f"Applied: {planned} written."]
     else:
         lines = [f"{'Dry run' if dry else 'Applied'}: nothing was written. {empty_sentence(receipt)}"]
-    after = receipt.page_after
-    if after:
-        ended = datetime.fromisoformat(receipt.ended_at or receipt.started_at)
-        lines.append(page_after_sentence(after, ended))
+    lines += filter(None, [page_after_sentence(receipt.page_after, _ended(receipt))])
     lines.append(f"Record: {folder}")
     if dry and rows:
-        what, commands = ways_to_apply(receipt.parameters, receipt.target, receipt.run_id)
+        what, ways = ways_to_apply(receipt.parameters, receipt.target, receipt.run_id)
         lines.append(f"Next: look at {folder / 'report.html'}, then {what}:")
-        lines += [f"  {command}" for command in commands]
+        lines += [f"  {command}" for command in ways]
     elif rows:
-        commands = warm_commands(after) if after else []
+        commands = warm_commands(receipt.page_after)
         if commands:
             lines += ["Next, where the site is, and then look at the page:", *(f"  {command}" for command in commands)]
         verify = shlex.join(["kpibackfill", "verify", "--target", receipt.target.name])
