@@ -143,6 +143,9 @@ def test_an_analyst_runs_the_notebook_sees_the_drift_and_applies_it(tmp_path: Pa
         figures = analyst.output("kb.plot_drift(").locator("img")
         assert figures.count() == 2
         assert all(figures.nth(number).evaluate("image => image.naturalWidth") > 900 for number in range(2))
+        page = analyst.output("plan.page")
+        assert "cells would change." in page.text_content()
+        assert page.locator("td.kb-changes").count() > 3
         assert "Dry run: nothing was written." in analyst.output("kb.apply_plan(").text_content()
         assert "KPI rows" in analyst.output("kb.review_figures(").text_content()
         assert not (tmp_path / "runs").exists()
@@ -156,6 +159,8 @@ def test_an_analyst_runs_the_notebook_sees_the_drift_and_applies_it(tmp_path: Pa
     receipt = json.loads((folder / "receipt.json").read_bytes())
     assert "Applied by the papermill execution" in outcome
     assert receipt["run_id"] in outcome
+    assert receipt["page_after"]["stale"] > 3
+    assert all(f"drush msd:kpi-warm {section['name']}" in outcome for section in receipt["page_after"]["sections"])
     assert (receipt["state"], receipt["started_by"]) == ("applied", "kpibackfill run")
     assert receipt["parameters"]["reason"] == "Fill the missing years."
     assert len(receipt["parameters"]["approved_plan"]) == 64

@@ -445,6 +445,32 @@ def test_an_approved_plan_may_lose_rows_by_decisions_but_not_gain_any(
 
 
 @on("sqlite")
+def test_a_review_says_which_rows_people_will_see_and_no_run_reads_that(bench: Workbench) -> None:
+    dry = bench.finish(kpis="education_nps,total_new_member_signups")
+    review = kb.review(dry["run_id"])
+    assert dict(zip(review.frame["year"], review.frame["shown"], strict=True)).items() >= {
+        ("2016", "outside"),
+        ("2024", "shown"),
+    }
+    assert "hidden: outside its years" in review._repr_html_()
+    kb.decide(review.path, "education_nps", "accept", snapshot_id=int(review.frame["snapshot_id"][0]), reviewer="Ann")
+    whole = kb.check_decisions(review.path)
+    text = review.path.read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    for change in ("edited", "absent", "shown by hand"):
+        names = [name for name in rows[0] if name != "shown" or change != "absent"]
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({**row, "shown": change} for row in rows)
+        review.path.write_text(file.getvalue(), encoding="utf-8")
+        assert kb.check_decisions(review.path).equals(whole)
+        steps = bench.steps(decisions=str(review.path), kpis="education_nps,total_new_member_signups")
+        assert len(steps.plan) == 1
+        assert "accept" in kb.review(steps.plan)._repr_html_()
+
+
+@on("sqlite")
 def test_a_review_is_written_here_withholds_small_rates_and_overwrites_nothing(
     bench: Workbench,
 ) -> None:

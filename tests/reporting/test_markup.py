@@ -163,7 +163,14 @@ def test_the_tables_of_a_notebook_fit_on_a_printed_page(bench: Workbench) -> Non
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 620, "height": 900})  # A4 less its margins and the cells' prompts
         page.emulate_media(media="print")
-        for shown in (steps.run, steps.readings, kb.drift_table(steps.drift), steps.plan, kb.review(steps.plan)):
+        for shown in (
+            steps.run,
+            steps.readings,
+            kb.drift_table(steps.drift),
+            steps.plan,
+            steps.plan.page,
+            kb.review(steps.plan),
+        ):
             page.set_content(f"<body style='margin: 0'>{shown._repr_html_()}")
             widths = page.evaluate("[...document.querySelectorAll('.kb-box')].map(box => box.scrollWidth)")
             assert widths, shown
