@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from kpibackfill.archive.history import last_recorded
-from kpibackfill.compute import connections, values_of
+from kpibackfill.compute import connections
 from kpibackfill.config import Config
 from kpibackfill.database.engine import names_of, reading
 from kpibackfill.database.query_log import RecordedConnection
+from kpibackfill.kpi_values import values_of
 from kpibackfill.kpis import registry
 from kpibackfill.kpis.registry import SiteAt, Value
 from kpibackfill.numbers import same, too_few

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import kpibackfill as kb
-from kpibackfill.compute import _held_to_contract
 from kpibackfill.errors import Refused
+from kpibackfill.kpi_values import held_to_contract
 from kpibackfill.kpis import registry
 from tests.databases import all_layouts, connect, on, reference_expected
 from tests.workbench import Workbench
@@ -142,6 +142,6 @@ def test_numbers_of_drivers_and_numpy_become_plain(bench: Workbench, monkeypatch
         ANY_VALUE(np.int64(0), np.float32(3.5), np.int64(3), Decimal(4), ["One month is missing."]),
         ANY_VALUE(0, Decimal("3.5"), 3, 4.0, ("One month is missing.",)),
     ):
-        held = _held_to_contract(registry.load()["education_nps"], given)
+        held = held_to_contract(registry.load()["education_nps"], given)
         assert held == ANY_VALUE(0, 3.5, 3, 4, ("One month is missing.",))
         assert [type(x) for x in (held.window_id, held.value, held.basis, held.population)] == [int, float, int, int]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from kpibackfill.compute import as_kpi_error
 from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.explaining.alternatives import DECEMBER, UNTIL, Outcome, Outcomes, comparison_of, shifted, until
 from kpibackfill.explaining.reading import Opened, opened
 from kpibackfill.explaining.sentences import EXACT, ROUNDED, sentence
 from kpibackfill.explaining.windows import months_of, window_of, year_window
+from kpibackfill.kpi_values import as_kpi_error
 from kpibackfill.kpis.registry import Kpi, Value, Window
 from kpibackfill.numbers import Unit, rounded, same, too_few
 from kpibackfill.reporting.markup import render

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kpibackfill.compute import as_kpi_error
 from kpibackfill.config import Config
 from kpibackfill.errors import Refused
 from kpibackfill.explaining.account import Account
 from kpibackfill.explaining.parts import Explained, Parts, explanation_of
 from kpibackfill.explaining.reading import Opened, Stored, opened
 from kpibackfill.explaining.windows import month_name, months_of, window_of, year_window
+from kpibackfill.kpi_values import as_kpi_error
 from kpibackfill.kpis.registry import Kpi, Value, Window
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 from sqlalchemy.engine import Connection
 
-from kpibackfill.compute import connections, prefix_of, stored_rows, values_of
+from kpibackfill.compute import connections, prefix_of, stored_rows
 from kpibackfill.config import Config
 from kpibackfill.database import fact_table
 from kpibackfill.database.image import Image
 from kpibackfill.database.query_log import RecordedConnection
+from kpibackfill.kpi_values import values_of
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value, Window
 from kpibackfill.page.payload import read_payload
 from kpibackfill.run import Run, prepare
