@@ -130,7 +130,8 @@ def _sentence(page: PageRecord, at: datetime | None, applied: bool) -> str:
     cells = count(changing, "cell") if changing else "no cell"
     if applied:
         return f"On the page before ({when}) → with this run's rows: {cells} change{'s' * (changing < 2)}."
-    return f"On the page now ({when}) → after this plan: {cells} would change."
+    then = "after this plan" if page.planned else "once the dashboard computes it again"
+    return f"On the page now ({when}) → {then}: {cells} would change."
 
 
 def _when(computed: datetime, at: datetime | None) -> str:
@@ -153,5 +154,5 @@ def _cron(sections: Iterable[PageSection], at: datetime) -> str:
     return (
         f"cron brings the new ones in about {count(round(left), 'hour')}"
         if left >= 1
-        else ("cron brings the new ones when it runs next")
+        else "cron brings the new ones when it runs next"
     )

@@ -196,6 +196,7 @@ def _next(receipt: Receipt, folder: Path) -> list[str]:
         lines = [f"{'Dry run' if dry else 'Applied'}: nothing was written. {empty_sentence(receipt)}"]
     lines += filter(None, [page_after_sentence(receipt.page_after, _ended(receipt))])
     lines.append(f"Record: {folder}")
+    on_target = ["--target", receipt.target.name]
     if dry and rows:
         what, ways = ways_to_apply(receipt.parameters, receipt.target, receipt.run_id)
         lines.append(f"Next: look at {folder / 'report.html'}, then {what}:")
@@ -204,6 +205,7 @@ def _next(receipt: Receipt, folder: Path) -> list[str]:
         commands = warm_commands(receipt.page_after)
         if commands:
             lines += ["Next, where the site is, and then look at the page:", *(f"  {command}" for command in commands)]
-        verify = shlex.join(["kpibackfill", "verify", "--target", receipt.target.name])
-        lines.append(f"{'Then' if commands else 'Next'}: {verify}")
+        lines.append(f"{'Then' if commands else 'Next'}: {shlex.join(['kpibackfill', 'verify', *on_target])}")
+    elif receipt.page and any(cell.changes for cell in receipt.page.cells):
+        lines.append(f"Next, since the page is behind: {shlex.join(['kpibackfill', 'dashboard', *on_target])}")
     return lines
