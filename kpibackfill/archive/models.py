@@ -47,8 +47,8 @@ State = Literal["planned", "applying", "dry_run", "applied", "refused", "failed"
 StartedBy = Literal["kpibackfill run", "papermill"]
 Outcome = Literal["applied", "not_in_effect", "changed_since"]
 Found = Literal["written", "as_before", "changed_since"]
-Fate = Shown | Literal["none"]
-"""What becomes of a row on the dashboard; ``none`` if no annual table reads it."""
+Fate = Shown | Literal["none", "removed"]
+"""What becomes of a plan's row on the dashboard; ``none`` if no annual table reads it."""
 
 
 def _is_instant(text: str) -> str:
@@ -553,7 +553,7 @@ class PageRecord(Record):
     cells: tuple[PageCell, ...]
     sections: tuple[PageSection, ...]
     planned: dict[Fate, int] = {}
-    """How many of the rows that the plan inserts or updates show, or why not."""
+    """How many of the plan's rows show, or why not."""
 
 
 class PageAfter(Record):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from kpibackfill.archive.models import DecisionLine, DriftRow, PageAfter, PageCell, PageRecord, PageSection
+from kpibackfill.archive.models import DecisionLine, DriftRow, Fate, PageAfter, PageCell, PageRecord, PageSection
 from kpibackfill.database.engine import reading
 from kpibackfill.database.image import RowKey
 from kpibackfill.numbers import too_few
@@ -18,11 +18,15 @@ from kpibackfill.text import some
 
 
 def page_record(
-    run: Run, drifted: Sequence[DriftRow], tables: AnnualTables, after: AnnualTables, planned: Iterable[RowKey]
+    run: Run,
+    drifted: Sequence[DriftRow],
+    tables: AnnualTables,
+    after: AnnualTables,
+    planned: Mapping[RowKey, float | None],
 ) -> PageRecord:
     """The cells of the plan's KPIs in the years of the target snapshots' dates, and what becomes of the `planned` rows.
 
-    A cell that shows a rate of too few people is withheld, its number of now with it.
+    A cell that shows a rate of too few people, now or then, is withheld with both its numbers.
     """
     units = {entry.kpi_id: entry.unit for entry in run.kpis}
     few = {row.key for row in drifted if row.computed is not None and too_few(units[row.kpi_id], row.basis)}
@@ -30,7 +34,8 @@ def page_record(
     years = sorted({int(date[:4]) for date, annual, _ in tables.snapshots.values() if annual})
     cells = []
     for cell in tables.cells(kpi_ids, years, after):
-        withheld = any((snapshot_id, cell.kpi_id) in few for snapshot_id in cell.snapshots)
+        winning = (row for each in (tables, after) for row in each.winning.get((cell.kpi_id, cell.year), ()))
+        withheld = any(row.key in few for row in winning)
         cells.append(
             PageCell(
                 kpi_id=cell.kpi_id,
@@ -44,10 +49,14 @@ def page_record(
             )
         )
     sections = {section.name: section for kpi_id in kpi_ids for section in tables.sections(kpi_id)}
+
+    def fate(key: RowKey) -> Fate:
+        return "removed" if planned[key] is None else after.shown(key) or "none"
+
     return PageRecord(
         cells=tuple(cells),
         sections=tuple(section_record(sections[name]) for name in sorted(sections)),
-        planned=dict(sorted(Counter(after.shown(key) or "none" for key in planned).items())),
+        planned=dict(sorted(Counter(map(fate, planned)).items())),
     )
 
 

@@ -147,9 +147,7 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
         fingerprint=fingerprint(where, rows),
         run=run,
         prefix=tables.prefix,
-        page_record=page_record(
-            run, drifted, tables, after, [key for key, value in wanted.items() if value is not None]
-        ),
+        page_record=page_record(run, drifted, tables, after, wanted),
         shown={key: after.shown(key) for key in after.rows},
         candidates=found.candidates,
         decided=chosen.decided,

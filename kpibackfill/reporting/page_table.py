@@ -75,7 +75,8 @@ def page_table(page: PageRecord, kpis: Kpis, at: datetime | None = None, *, appl
 
 def hidden_sentence(planned: Mapping[Fate, int]) -> str:
     """How many of a plan's rows will not show, and why not; empty where all will."""
-    total, hidden = sum(planned.values()), {word: planned[word] for word in _HIDDEN if planned.get(word)}
+    hidden = {word: planned[word] for word in _HIDDEN if planned.get(word)}
+    total = planned.get("shown", 0) + sum(hidden.values())
     if not hidden:
         return ""
     if total == 1:
@@ -128,7 +129,7 @@ def _sentence(page: PageRecord, at: datetime | None, applied: bool) -> str:
     when = _when(min(computed), at) if computed else "as the stored rows say, since no page is stored"
     changing = sum(cell.changes for cell in page.cells)
     cells = count(changing, "cell") if changing else "no cell"
-    if applied:
+    if applied and page.planned:
         return f"On the page before ({when}) → with this run's rows: {cells} change{'s' * (changing < 2)}."
     then = "after this plan" if page.planned else "once the dashboard computes it again"
     return f"On the page now ({when}) → {then}: {cells} would change."

@@ -38,7 +38,9 @@ def show_text(run: RunDetails, changes: Sequence[RecordedChange]) -> str:
     receipt = run.receipt
     lines = [f"{run.run_id}: {state_words(run.state, run.settled)}", *filter(None, [run.altered]), *_outcome(run)]
     if receipt.computed:
-        lines += ["", *map(one_line, [*findings(receipt), "", *page_lines(receipt)])]
+        lines += ["", *map(one_line, findings(receipt))]
+    if page := page_lines(receipt):
+        lines += ["", *map(one_line, page)]
     if receipt.page_after:
         sentence = one_line(page_after_sentence(receipt.page_after, _ended(receipt)))
         lines.append(f"Right after the apply: {sentence[:1].lower()}{sentence[1:]}")

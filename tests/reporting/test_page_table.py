@@ -17,8 +17,8 @@ from kpibackfill.reporting.page_table import hidden_sentence, page_after_sentenc
 from kpibackfill.reporting.report import closing_page
 from kpibackfill.reporting.run_summary import run_summary
 from tests.browser import chromium
-from tests.databases import add_payload, on
-from tests.reporting.test_report import DASHBOARDS, Page, page
+from tests.databases import add_payload, connect, on
+from tests.reporting.test_report import DASHBOARDS, RATE, Page, odd_kpis, page  # noqa: F401
 from tests.workbench import Workbench
 
 FOLDER = Path("runs")
@@ -69,6 +69,8 @@ def test_the_table_is_of_one_line_a_kpi_and_names_only_the_marks_that_occur() ->
     [
         ({}, ""),
         ({"shown": 4}, ""),
+        ({"removed": 4}, ""),
+        ({"removed": 4, "live": 1}, "The row will not show: it is in a year that the page counts live."),
         ({"outside": 1}, "The row will not show: it is outside the page's years."),
         (
             {"behind": 5, "outside": 18, "live": 1, "shown": 6},
@@ -153,6 +155,32 @@ def test_every_surface_says_what_people_will_see_and_what_is_left_to_do(bench: W
     assert f"Right after the apply: {still[:1].lower()}{still[1:]}" in bench.command("show", "latest").stdout
     outcome = bench.command("run", "--target", "test", "--from-year", "2024", "--json")
     assert {"page", "page_after", "kpi_id_prefix"} <= json.loads(outcome.stdout).keys()
+
+
+@on("sqlite")
+def test_a_revert_that_only_deletes_is_a_plan_like_any_other(bench: Workbench) -> None:
+    asked: dict[str, Any] = {"from_year": 2024, "to_year": 2024, "kpis": "education_nps"}
+    with connect(bench.database.url) as connection:
+        connection.exec_driver_sql("DELETE FROM ms_fact_kpi_snapshot")
+    applied = bench.finish(**asked, apply=True)
+    assert applied["page"]["planned"] == {"shown": 1}
+    back = bench.finish(**asked, revert_of=applied["run_id"])
+    assert back["page"]["planned"] == {"removed": 1}
+    summary = run_summary(read(Receipt, json.dumps(back)), bench.runs[-1])
+    assert "→ after this plan: 1 cell would change." in summary
+    assert "will not show" not in summary
+
+
+@on("sqlite")
+def test_a_rate_of_too_few_people_is_withheld_also_where_its_row_is_to_go(
+    odd_kpis: Workbench,  # noqa: F811
+) -> None:
+    asked: dict[str, Any] = {"from_year": 2024, "to_year": 2024, "kpis": "odd_rate"}
+    applied = odd_kpis.finish(**asked, apply=True)
+    add_payload(odd_kpis.database, dei={"odd_rate": {2024: RATE}})
+    for receipt in (applied, odd_kpis.finish(**asked), odd_kpis.finish(**asked, revert_of=applied["run_id"])):
+        [found] = receipt["page"]["cells"]
+        assert (found["withheld"], found["now"], found["after"]) == (True, [], [])
 
 
 @on("sqlite")
