@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from kpibackfill.text import printable
+
 Level = Literal["ok", "note", "wrong"]
 
 
@@ -22,15 +24,15 @@ class Finding:
 
 
 def ok(text: str, command: str = "") -> Finding:
-    return Finding("ok", text, command)
+    return Finding("ok", printable(text), command)
 
 
 def note(text: str) -> Finding:
-    return Finding("note", text)
+    return Finding("note", printable(text))
 
 
 def wrong(text: str, command: str = "") -> Finding:
-    return Finding("wrong", text, command)
+    return Finding("wrong", printable(text), command)
 
 
 def next_command(findings: Sequence[Finding], target_name: str) -> str:

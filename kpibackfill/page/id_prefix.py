@@ -32,7 +32,7 @@ def find_prefix(connection: Connection, setting: str, payload: Payload, kpi_ids:
     ----------
     kpi_ids : the ids of all KPIs, as in the registry.
     """
-    shown, which = _shown(payload, kpi_ids)
+    shown, which = _shown(payload, kpi_ids, *([] if setting == AUTO else [setting]))
     if setting != AUTO:
         return IdPrefix(
             setting, f"KPI ids are read and written {spelled(setting)}, as kpi_id_prefix says.", shown=shown
@@ -61,9 +61,9 @@ def find_prefix(connection: Connection, setting: str, payload: Payload, kpi_ids:
     return IdPrefix(PREFIX, f"{assumed} Set kpi_id_prefix in [site] before an apply.", known=False)
 
 
-def _shown(payload: Payload, kpi_ids: Collection[str]) -> tuple[str | None, list[str]]:
-    """The prefix that the payload tells, and the ids that tell it: those of these KPIs first."""
-    for prefix in (PREFIX, ""):
+def _shown(payload: Payload, kpi_ids: Collection[str], *asked: str) -> tuple[str | None, list[str]]:
+    """The prefix that the payload tells, one `asked` for first, and the ids that tell it: those of these KPIs first."""
+    for prefix in (*asked, PREFIX, ""):
         found = sorted(payload.kpi_ids & {prefix + kpi_id for kpi_id in kpi_ids})
         if found:
             return prefix, found

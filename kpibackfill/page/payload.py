@@ -63,7 +63,9 @@ def _section(name: str, document: Mapping[str | int, Any] | None) -> Section | N
     data = None if document is None else document.get("data")
     if document is None or not isinstance(data, dict):
         return None
-    annual = {str(kpi_id): dict(_annual(entry)) for kpi_id, entry in data.items() if isinstance(entry, dict)}
+    # An id is printed, and could steer a terminal.
+    entries = {str(kpi_id): entry for kpi_id, entry in data.items() if str(kpi_id).isprintable()}
+    annual = {kpi_id: dict(_annual(entry)) for kpi_id, entry in entries.items() if isinstance(entry, dict)}
     return Section(name, _instant(document.get("computed_at")), _instant(document.get("expires_at")), annual)
 
 

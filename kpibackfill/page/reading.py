@@ -79,9 +79,11 @@ def read_annual_tables(
         )
         .order_by(kpi_fact.c.snapshot_id)
     )
+    # The page finds ids by the database's collation, too: MariaDB's ignores case and final spaces.
+    by_id = {name.lower(): kpi_id for name, kpi_id in wanted.items()}
     rows: dict[RowKey, AnnualRow] = {}
     for row in found:
-        kpi_id = wanted.get(row.kpi_id)  # collations ignore case
+        kpi_id = by_id.get(row.kpi_id.rstrip(" ").lower())
         if kpi_id is not None and row.value is not None and row.snapshot_date[:4].isdecimal():
             key = row.snapshot_id, kpi_id
             rows[key] = AnnualRow(*key, row.snapshot_date, True, bool(row.is_test), row.value)

@@ -103,3 +103,21 @@ def test_whatever_array_it_is_there_are_only_finite_numbers_and_known_times(
             assert all(abs(showing.value) < float("inf") for showing in values.values())
         for at in (section.computed_at, section.expires_at):
             assert at is None or at.tzinfo is not None
+
+
+@on("sqlite")
+def test_no_id_of_a_payload_steers_a_terminal(bench: Workbench) -> None:
+    bench.configure(site={"kpi_id_prefix": "auto"})
+    add_payload(bench.database, education={"kpi_\x1b]0;owned\x07": {2024: 5}})
+    assert read(bench).kpi_ids == frozenset()
+    for command in ("check", "dashboard"):
+        assert "\x1b" not in bench.command(command, "--target", "test").output
+
+
+@on("sqlite")
+@pytest.mark.parametrize("prefix", ["", "site_"])
+def test_a_prefix_that_is_set_and_shown_is_the_one_that_is_read(bench: Workbench, prefix: str) -> None:
+    add_payload(bench.database, education={f"{prefix}education_nps": {2024: 5}, "kpi_workshop_attendees": {2024: 5}})
+    bench.configure(site={"kpi_id_prefix": prefix})
+    assert "shown" in set(bench.steps(from_year=2024, to_year=2024).drift["shown"])
+    assert "Nothing tells" not in bench.command("check", "--target", "test").output

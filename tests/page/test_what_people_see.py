@@ -90,3 +90,19 @@ def test_every_cell_called_shown_changes_to_the_planned_value_and_no_other(
     hidden = {word for word in shown.values() if word not in ("shown", None)}
     assert hidden
     assert bench.finish(**asked)["plan"]["rows"] == 0
+
+
+@pytest.mark.parametrize("stored_id", ["KPI_Education_NPS", "kpi_education_nps "])
+def test_a_later_row_whose_id_the_database_finds_equal_is_in_front(bench: Workbench, stored_id: str) -> None:
+    with connect(bench.database.url) as connection:
+        facts = sa.Table("ms_fact_kpi_snapshot", sa.MetaData(), autoload_with=connection)
+        other = {"id": 9000, "definition": "plan_levels", "snapshot_type": "annual", "snapshot_date": "2024-12-31"}
+        snapshots = sa.Table("ms_snapshot", sa.MetaData(), autoload_with=connection)
+        connection.execute(sa.update(snapshots).where(snapshots.c.id == 283).values(snapshot_date="2024-11-30"))
+        connection.execute(sa.insert(snapshots).values(**other, source="system"))
+        row = {"snapshot_id": 9000, "kpi_id": stored_id, "metric_value": 7, "period_year": 2024, "period_month": 12}
+        connection.execute(sa.insert(facts).values(**row))
+        found = connection.scalar(sa.select(sa.func.count()).where(facts.c.kpi_id == "kpi_education_nps"))
+    bench.configure(site={"kpi_id_prefix": "kpi_"})
+    drift = bench.steps(from_year=2024, to_year=2024, kpis="education_nps").drift
+    assert drift["shown"].tolist() == ["behind" if found else "shown"]
