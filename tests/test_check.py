@@ -232,8 +232,8 @@ def test_snapshots_dated_on_the_first_of_the_next_month_are_found(bench: Workben
 
 @on("sqlite")
 def test_no_text_of_the_store_steers_a_terminal(bench: Workbench) -> None:
-    change(bench, "UPDATE ms_snapshot SET definition = 'totals' || char(27) || ']0;owned' || char(7)")
-    assert r"totals\x1b]0;owned\x07" in line(bench, "note", "Set definition")
+    change(bench, "UPDATE ms_snapshot SET definition = definition || char(27) || ']0;owned' || char(7)")
+    assert r"plan_levels\x1b]0;owned\x07" in line(bench, "note", "Set definition")
 
 
 @on("sqlite")
