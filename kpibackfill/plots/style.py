@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -44,8 +44,6 @@ _OWN: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
-    "axes.unicode_minus": True,
-    "axes.formatter.use_mathtext": False,
     "xtick.color": RULE,
     "ytick.color": RULE,
     "xtick.labelcolor": MUTED,
@@ -55,20 +53,14 @@ _OWN: dict[Any, Any] = {
     "hatch.linewidth": 0.6,
     "svg.fonttype": "path",  # the same letters on every machine
 }
-_FAMILIES = {
-    *("axes", "figure", "font", "grid", "hatch", "image", "lines", "markers", "patch", "path", "savefig", "svg"),
-    *("text", "xtick", "ytick"),
-}
 _VARIANTS = frozenset(map(chr, range(0xFE00, 0xFE10)))  # they choose between a character and its emoji
 WHOLE, COLUMN, ROW = "axes fraction", ("data", "axes fraction"), ("axes fraction", "data")
 HALO = [withStroke(linewidth=2.2, foreground=PAPER)]
 
 
-@contextmanager
-def styled(salt: str = "kpibackfill") -> Iterator[None]:
+def styled(salt: str = "kpibackfill") -> AbstractContextManager[None]:
     """Matplotlib's defaults and ours, whatever the user's style; afterward the user's again."""
-    with matplotlib.rc_context({**_defaults(), **_OWN, "svg.hashsalt": salt}):
-        yield
+    return matplotlib.style.context(["default", {**_OWN, "svg.hashsalt": salt}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +69,6 @@ class Sheet:
 
     figure: Figure
     top: float
-    body: float
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes whose upper left corner is that far from the upper left corner of the room for axes."""
@@ -97,9 +88,9 @@ def write(
     axes.annotate(text, at, offset, xycoords=scale, textcoords="offset points", **look)
 
 
-def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float, width: float = WIDTH) -> Sheet:
+def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float) -> Sheet:
     """Open a sheet: the title states the finding, the notes say how to read the marks."""
-    room = width - 2 * MARGIN
+    room = WIDTH - 2 * MARGIN
     heading = _balanced(title, room, 13)
     below = fit(subtitle, room, 9, lines=3)
     reading = [line for note in notes for line in fit(note, room, 7.5, lines=6).split("\n")]
@@ -107,12 +98,12 @@ def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float, width
     top = MARGIN + heading_height + (0.18 * (below.count("\n") + 1) if below else 0) + 0.1
     foot = 0.155 * len(reading) + MARGIN + (0.06 if reading else 0)
     height = top + body + foot
-    figure = Figure(figsize=(width, height), facecolor=PAPER)
-    across, down = MARGIN / width, 1 - MARGIN / height
+    figure = Figure(figsize=(WIDTH, height), facecolor=PAPER)
+    across, down = MARGIN / WIDTH, 1 - MARGIN / height
     figure.text(across, down, heading, size=13, weight="bold", va="top", linespacing=1.25)
     figure.text(across, down - heading_height / height, below, size=9, color=MUTED, va="top", linespacing=1.3)
     figure.text(across, MARGIN / height, "\n".join(reading), size=7.5, color=MUTED, va="bottom", linespacing=1.4)
-    return Sheet(figure, top, body)
+    return Sheet(figure, top)
 
 
 def clean(text: object) -> str:
@@ -203,8 +194,3 @@ def _advance(letter: str, bold: bool) -> float:
 @cache
 def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
-
-
-@cache
-def _defaults() -> dict[Any, Any]:
-    return {key: value for key, value in matplotlib.rcParamsDefault.items() if key.partition(".")[0] in _FAMILIES}
