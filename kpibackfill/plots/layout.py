@@ -106,13 +106,8 @@ def rows(places: pd.DataFrame) -> Iterator[Any]:
 
 def runs(numbers: Iterable[int]) -> list[list[int]]:
     """Ascending numbers in groups, each without gaps."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and found[-1][-1] == number - 1:
-            found[-1].append(number)
-        else:
-            found.append([number])
-    return found
+    found = np.array(list(numbers), dtype=int)
+    return [run.tolist() for run in np.split(found, np.flatnonzero(np.diff(found) > 1) + 1) if run.size]
 
 
 def drift_text(place: Any, unit: Unit) -> str:
@@ -140,28 +135,18 @@ def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
     if places.empty:
         return Arranged(entries, places.assign(slot=0, rank=0, x=0.0), (), 0.0, 1.0)
     a_year = max(STEPS.get(kind.lower(), 1) for kind in places["snapshot_type"])
-    slot = places["year"].astype(int) * a_year + [_part(text, a_year) for text in places["period"]]
-    first, last = int(slot.min()), int(slot.max())
+    periods = pd.PeriodIndex(places["period"].str.replace(" ", ""), freq={1: "Y", 4: "Q", 12: "M"}[a_year])
+    slots = pd.period_range(periods.min(), periods.max())
+    first = slots[0].year + (slots[0].ordinal % a_year) / a_year
 
     per_source = places.groupby("source")["snapshot_id"].nunique()
-    places = places.assign(slot=slot - first, lead=-places["source"].map(per_source))
+    places = places.assign(slot=slots.get_indexer(periods), lead=-places["source"].map(per_source))
     snapshots = places.drop_duplicates("snapshot_id").sort_values(["slot", "lead", "snapshot_date", "snapshot_id"])
     rank = snapshots.groupby("slot").cumcount()
     rank.index = pd.Index(snapshots["snapshot_id"])
     places["rank"] = places["snapshot_id"].map(rank)
     crowd = places.groupby("slot")["rank"].transform("max").clip(lower=2)
-    places["x"] = (first + places["slot"] + places["rank"] * 0.7 / crowd) / a_year
+    places["x"] = first + (places["slot"] + places["rank"] * 0.7 / crowd) / a_year
     places = places.sort_values(["slot", "rank"], ignore_index=True)
-    labels = tuple(_slot_label(number, a_year) for number in range(first, last + 1))
-    return Arranged(entries, places, labels, first / a_year, 1 / a_year)
-
-
-def _part(period: str, a_year: int) -> int:
-    """The slot of its year in which a period begins: the first for ``2024`` and ``2024 Q1``."""
-    month = int(period[6:]) * 3 - 3 if "Q" in period else int(period[5:] or 1) - 1
-    return month * a_year // 12
-
-
-def _slot_label(number: int, a_year: int) -> str:
-    year, part = divmod(number, a_year)
-    return {1: f"{year}", 4: f"{year} Q{part + 1}", 12: f"{year}-{part + 1:02}"}[a_year]
+    labels = tuple(str(slot).replace("Q", " Q") for slot in slots)
+    return Arranged(entries, places, labels, first, 1 / a_year)
