@@ -8,34 +8,25 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from kpibackfill.database.php_serialize import Value, dumps
+from kpibackfill.demo import stored
 from kpibackfill.demo.people import Makerspace
-from kpibackfill.demo.stored import (
-    ACTIVE_MEMBERS,
-    ATTENDEES,
-    FIRST_TIMERS,
-    INSTRUCTORS_RATE,
-    NPS,
-    PARTICIPANTS_RATE,
-    SIGNUPS,
-    KpiRow,
-    Snapshot,
-)
+from kpibackfill.demo.stored import KpiRow, Snapshot
 
 SECTIONS = {
-    "outreach": (SIGNUPS, FIRST_TIMERS),
-    "education": (ATTENDEES, NPS, PARTICIPANTS_RATE, INSTRUCTORS_RATE),
-    "dei": (PARTICIPANTS_RATE, INSTRUCTORS_RATE),
-    "retention": (ACTIVE_MEMBERS,),
+    "outreach": (stored.SIGNUPS, stored.FIRST_TIMERS),
+    "education": (stored.ATTENDEES, stored.NPS, stored.PARTICIPANTS_RATE, stored.INSTRUCTORS_RATE),
+    "dei": (stored.PARTICIPANTS_RATE, stored.INSTRUCTORS_RATE),
+    "retention": (stored.ACTIVE_MEMBERS,),
 }
 # By KPI its label, and the strategic plan's targets from 2026 to 2030.
 PLAN: dict[str, tuple[str, Sequence[float]]] = {
-    SIGNUPS: ("Total New Member Signups", (380, 400, 420, 440, 460)),
-    FIRST_TIMERS: ("Total First Time Workshop Participants", (860, 890, 920, 960, 1000)),
-    ATTENDEES: ("Workshop Attendees", (1750, 1850, 1950, 2050, 2200)),
-    NPS: ("Education NPS", (50, 52, 55, 58, 60)),
-    PARTICIPANTS_RATE: ("Workshop Participants (BIPOC)", (0.4, 0.42, 0.44, 0.46, 0.48)),
-    INSTRUCTORS_RATE: ("Active Instructors (BIPOC)", (0.3, 0.32, 0.34, 0.37, 0.4)),
-    ACTIVE_MEMBERS: ("Total Active Members", (950, 1000, 1050, 1100, 1150)),
+    stored.SIGNUPS: ("Total New Member Signups", (380, 400, 420, 440, 460)),
+    stored.FIRST_TIMERS: ("Total First Time Workshop Participants", (860, 890, 920, 960, 1000)),
+    stored.ATTENDEES: ("Workshop Attendees", (1750, 1850, 1950, 2050, 2200)),
+    stored.NPS: ("Education NPS", (50, 52, 55, 58, 60)),
+    stored.PARTICIPANTS_RATE: ("Workshop Participants (BIPOC)", (0.4, 0.42, 0.44, 0.46, 0.48)),
+    stored.INSTRUCTORS_RATE: ("Active Instructors (BIPOC)", (0.3, 0.32, 0.34, 0.37, 0.4)),
+    stored.ACTIVE_MEMBERS: ("Total Active Members", (950, 1000, 1050, 1100, 1150)),
 }
 PLAN_YEARS = range(2026, 2031)
 LIVE_MONTHS = 36
@@ -73,7 +64,7 @@ def _kpis(
             latest[row.kpi_id] = value, str(snapshot.date)
         else:
             annual[row.kpi_id][snapshot.date.year] = value
-    annual[SIGNUPS] |= live_signups
+    annual[stored.SIGNUPS] |= live_signups
     kpis: dict[str, dict[str, Value]] = {}
     for kpi_id, (label, targets) in PLAN.items():
         planned = dict(zip(PLAN_YEARS, map(float, targets), strict=True))

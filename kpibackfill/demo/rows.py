@@ -81,20 +81,9 @@ def source_tables(space: Makerspace) -> Tables:
             for row in space.teaching
         ],
         "webform_submission (sid, webform_id, uuid, langcode, serial, created, completed, changed, in_draft, uid)": [
-            (
-                row.id,
-                row.form,
-                uuid,
-                "en",
-                row.id,
-                made,
-                None if row.in_draft else made + 60,
-                made + 60,
-                row.in_draft,
-                0,
-            )
-            for row in space.evaluations
-            for uuid, made in [(f"{row.id:08x}-0000-4000-8000-{row.id:012x}", timegm(row.created.timetuple()))]
+            (n, row.form, uuid, "en", n, made, None if row.in_draft else made + 60, made + 60, row.in_draft, 0)
+            for n, row in enumerate(space.evaluations, 1)
+            for uuid, made in [(f"{n:08x}-0000-4000-8000-{n:012x}", timegm(row.created.timetuple()))]
         ],
         "webform_submission_data (webform_id, sid, name, value)": [
             *((row.form, row.id, RECOMMENDING, row.answer) for row in space.evaluations),

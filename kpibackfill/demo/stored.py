@@ -6,12 +6,13 @@ The values are derived from the invented people, without the code that later rec
 from __future__ import annotations
 
 import datetime as dt
-import struct
 from typing import NamedTuple
 
+from kpibackfill.database.php_serialize import dumps
 from kpibackfill.demo import people
 from kpibackfill.demo.counts import Counts
 from kpibackfill.demo.people import Makerspace, Month
+from kpibackfill.numbers import float4
 
 SIGNUPS = "kpi_total_new_member_signups"
 ATTENDEES = "kpi_workshop_attendees"
@@ -91,11 +92,11 @@ def kpi_rows_of(space: Makerspace, snapshots: list[Snapshot]) -> list[KpiRow]:
                 ours = stored.get(year, {})
                 # Never prefixed, on any site.
                 others |= {"active_members_bipoc_count": snapshot.facts.active * 2 // 7, "joins_bipoc_rate": 2 / 7}
-        rows += [KpiRow(snapshot.id, kpi_id, _float32(v), year, month, b"a:0:{}") for kpi_id, v in others.items()]
+        rows += [KpiRow(snapshot.id, kpi_id, float4(v), year, month, dumps({})) for kpi_id, v in others.items()]
         for kpi_id, value in ours.items():
             wrong_month = (year, kpi_id) == (2020, ATTENDEES)
             meta = None if snapshot.source == "manual_import" else _meta(year, kpi_id, space.years[-1])
-            rows.append(KpiRow(snapshot.id, kpi_id, _float32(value), year, 11 if wrong_month else month, meta))
+            rows.append(KpiRow(snapshot.id, kpi_id, float4(value), year, 11 if wrong_month else month, meta))
     return rows
 
 
@@ -104,13 +105,7 @@ def _meta(year: int, kpi_id: str, last_year: int) -> bytes | None:
         return b"Array"
     if year > 2018 and year != last_year:
         return None
-    source, key = "makerspace_dashboard_backfill", "computed_for_year"
-    return f'a:2:{{s:6:"source";s:{len(source)}:"{source}";s:{len(key)}:"{key}";i:{year};}}'.encode()
-
-
-def _float32(value: float) -> float:
-    """What a 4-byte FLOAT column returns for the value."""
-    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    return dumps({"source": "makerspace_dashboard_backfill", "computed_for_year": year})
 
 
 def _frozen(facts: Month, counts: Counts) -> dict[str, float]:
