@@ -92,8 +92,7 @@ def execute(values: dict[str, Any], *, exit_code: bool) -> None:
     record, receipt = outcome.record, outcome.record.receipt
     state = command_state()
     state.status = int(exit_code and receipt.state == "dry_run" and bool(receipt.plan and receipt.plan.rows))
-    answer(lambda: document(receipt, record.folder), lambda: run_summary(receipt, record.folder))
-    raise click.exceptions.Exit(state.status)
+    answer(lambda: document(receipt, record.folder), lambda: run_summary(receipt, record.folder), state.status)
 
 
 @main.command(short_help="Build the demo makerspace.")
@@ -147,15 +146,15 @@ def kpis() -> None:
     """
     from kpibackfill.kpis import registry
 
-    found = registry.load(configuration().site.kpi_modules)
-    if command_state().json:
-        print_json([registry.as_dict(entry) for entry in found.values()])
-        return
-    for entry in found.values():
-        mark = click.style("  risky: computed only on request", fg="yellow") if entry.risky else ""
-        click.echo(f"{click.style(entry.kpi_id, bold=True)}  ({entry.family}, {entry.unit}){mark}")
-        click.echo(f"    {entry.label}. {entry.description}")
-        click.echo(f"    reads {', '.join(entry.sources)}")
+    found = registry.load(configuration().site.kpi_modules).values()
+    risky = click.style("  risky: computed only on request", fg="yellow")
+    lines = [
+        f"{click.style(entry.kpi_id, bold=True)}  ({entry.family}, {entry.unit}){risky * entry.risky}\n"
+        f"    {entry.label}. {entry.description}\n"
+        f"    reads {', '.join(entry.sources)}"
+        for entry in found
+    ]
+    answer(lambda: [registry.as_dict(entry) for entry in found], lambda: "\n".join(lines))
 
 
 @main.command(short_help="Check that everything is in place.")
@@ -180,9 +179,8 @@ def check(target: str) -> None:
     answer(
         lambda: {"target": target, "ok": not failed, "findings": listed, "next": following},
         lambda: f"{''.join(lines)}Next: {following}",
+        status=2 if failed else 0,
     )
-    if failed:
-        raise click.exceptions.Exit(2)
 
 
 # Importing each of these modules adds its commands to `main`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -98,12 +99,7 @@ def diff(one: str, other: str) -> None:
 @click.option("--year", type=int, help="Only rows of this year.")
 @click.option("--kpi", shell_complete=completing.kpi_ids, help="Only rows of this KPI.")
 @click.option("--snapshot", "snapshot_id", type=int, help="Only rows of this snapshot.")
-def history(
-    target: str | None,
-    year: int | None,
-    kpi: str | None,
-    snapshot_id: int | None,
-) -> None:
+def history(**chosen: Any) -> None:
     """List every value that was ever written to a row: when, by which run, what it replaced, and why.
 
     \b
@@ -115,7 +111,7 @@ def history(
     from kpibackfill.reporting import terminal
 
     config = configuration()
-    found = select(config, target=target, year=year, kpi=kpi, snapshot_id=snapshot_id)
+    found = select(config, **chosen)
     _warn(config.runs_dir)
     answer(lambda: [change.as_json() for change in found], lambda: terminal.history_text(found))
 
@@ -150,9 +146,11 @@ def verify(head: str, target: str | None) -> None:
         from kpibackfill.archive.reconcile import reconcile
 
         verdict = reconcile(config, target, head)
-    answer(lambda: {"ok": not verdict.findings, **asdict(verdict)}, lambda: terminal.verify_text(verdict))
-    if verdict.findings:
-        raise click.exceptions.Exit(2)
+    answer(
+        lambda: {"ok": not verdict.findings, **asdict(verdict)},
+        lambda: terminal.verify_text(verdict),
+        status=2 if verdict.findings else 0,
+    )
 
 
 @main.command(short_help="Import a notebook executed by plain papermill.")

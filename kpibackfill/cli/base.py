@@ -221,12 +221,14 @@ def progress_line() -> Iterator[Callable[[str], None]]:
         show("")
 
 
-def answer(document: Callable[[], Any], text: Callable[[], str]) -> None:
-    """Print what a command found: as a JSON document where --json is given, otherwise as text."""
+def answer(document: Callable[[], Any], text: Callable[[], str], status: int = 0) -> None:
+    """Print what a command found, as a JSON document where --json is given, otherwise as text; exit if it failed."""
     if command_state().json:
         print_json(document())
     else:
         click.echo(text())
+    if status:
+        raise click.exceptions.Exit(status)
 
 
 def print_json(document: Any) -> None:

@@ -141,9 +141,8 @@ def replay(run: str) -> None:
             "rows": found.rows_as_json(),
         },
         lambda: text(found),
+        status=0 if found.same else 2,
     )
-    if not found.same:
-        raise click.exceptions.Exit(2)
 
 
 @main.command(short_help="Explain how a value is computed.")
@@ -195,9 +194,7 @@ def dashboard(*, exit_code: bool, **values: Any) -> None:
 
     found = look(**values, config=configuration())
     lines = (click.style(line, fg="yellow") if line.startswith(MARKS) else line for line in repr(found).splitlines())
-    answer(found.as_dict, lambda: "\n".join(lines))
-    if exit_code and not found.agrees:
-        raise click.exceptions.Exit(1)
+    answer(found.as_dict, lambda: "\n".join(lines), status=int(exit_code and not found.agrees))
 
 
 @main.command(short_help="Copy the notebooks to a folder.")
