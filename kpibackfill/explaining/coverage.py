@@ -12,7 +12,7 @@ from kpibackfill.config import Config
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.membership import joins
 from kpibackfill.explaining.reading import opened
-from kpibackfill.explaining.registrations import numbers, registrations
+from kpibackfill.explaining.registrations import by_window, registrations
 from kpibackfill.explaining.windows import month_name, month_number, month_windows
 from kpibackfill.kpis.evaluations import FINAL, evaluations, unix_spans
 from kpibackfill.kpis.registry import SiteAt, Window
@@ -52,7 +52,7 @@ def coverage(
         last = min(datetime(max(years), 12, 31), found.site.current_month)
         months = month_windows(range(min(years) * 12, month_number(last) + 1))
         sources = RecordedConnection(found.sources_connection)
-        registered = numbers(registrations(sources, months), lambda group: group.window_id)
+        registered = by_window(registrations(sources, months))
         submissions = _submissions(sources, found.site, months)
         snapshots = _snapshots(RecordedConnection(found.store_connection), found.site, months)
     numbered = [month.window_id for month in months]

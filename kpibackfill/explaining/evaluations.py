@@ -13,6 +13,7 @@ from kpibackfill.database.expressions import exact, same_text
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.alternatives import DECEMBER, UNTIL, Alternatives, Rule, by_months, compares, grid, until
 from kpibackfill.explaining.parts import Explained, Parts, explains
+from kpibackfill.explaining.registrations import Alike, by_window, numbers, total
 from kpibackfill.explaining.windows import month_name, month_windows, months_of
 from kpibackfill.kpis.evaluations import FINAL, evaluations, nps, score, unix_spans
 from kpibackfill.kpis.registry import SiteAt, Window
@@ -24,15 +25,13 @@ MOST = 99
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """A number of answers that are alike: their score, and whether the text was a plain number or empty."""
+class Scores(Alike):
+    """Answers, by their score, and by whether the text was a plain number or empty."""
 
-    window_id: int
     draft: bool
     score: int
     plain: bool
     empty: bool
-    number: int
 
 
 def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[Scores]:
@@ -49,11 +48,10 @@ def scores(connection: RecordedConnection, site: SiteAt, windows: Sequence[Windo
         .where(same_text(submission_data.c.name, site.settings.recommend_field))
         .group_by(submissions.c.window_id, submissions.c.draft, answer)
     )
-    found = Counter[tuple[int, bool, int, bool, bool]]()
-    for window_id, is_draft, text, number in rows:
-        value, plain = score(text or b"")
-        found[window_id, bool(is_draft), value, plain, not (text or b"").strip()] += number
-    return [Scores(*alike, number) for alike, number in found.items()]
+    return [
+        Scores(window_id, number, bool(is_draft), *score(text or b""), empty=not (text or b"").strip())
+        for window_id, is_draft, text, number in rows
+    ]
 
 
 @explains("education_nps")
@@ -64,14 +62,11 @@ def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) 
     final = [answer for answer in answers if not answer.draft]
     counts = [answer for answer in final if answer.score > 0]
     ignored = [answer for answer in final if answer.score <= 0]
-    by_month, by_score = Counter[int](), Counter[int]()
-    for answer in counts:
-        by_month[answer.window_id] += answer.number
-        by_score[answer.score] += answer.number
+    by_month, by_score = by_window(counts), numbers(counts, lambda answer: answer.score)
     promoters, detractors, every = tally(by_score)
     kinds = {"promoters": promoters, "passives": every - promoters - detractors, "detractors": detractors}
     result = nps(promoters, detractors, every)
-    odd = _number(answer for answer in counts if not answer.plain)
+    odd = total(answer for answer in counts if not answer.plain)
     notes = [f"{count(odd, 'score')} {'was' if odd == 1 else 'were'} read from the digits in a longer text."]
     return Explained(
         [
@@ -80,12 +75,12 @@ def education_nps(connection: RecordedConnection, site: SiteAt, window: Window) 
             Parts("month", {month_name(month.window_id): by_month[month.window_id] for month in months}, "basis"),
         ],
         {
-            "drafts": _number(answers) - _number(final),
-            "empty": _number(answer for answer in ignored if answer.empty),
-            "not a number": _number(answer for answer in ignored if not answer.plain and not answer.empty),
-            "no score above 0": _number(answer for answer in ignored if answer.plain),
+            "drafts": total(answers) - total(final),
+            "empty": total(answer for answer in ignored if answer.empty),
+            "not a number": total(answer for answer in ignored if not answer.plain and not answer.empty),
+            "no score above 0": total(answer for answer in ignored if answer.plain),
         },
-        considered=_number(answers),
+        considered=total(answers),
         what="answers in the period",
         arrives_at="basis",
         population="submitted evaluations",
@@ -103,10 +98,6 @@ def _labelled(by_score: Counter[int]) -> dict[str, float]:
     labelled: dict[str, float] = {str(value): by_score[value] for value in sorted(by_score) if value <= MOST}
     above = sum(number for value, number in by_score.items() if value > MOST)
     return labelled | ({f"above {MOST}": above} if above else {})
-
-
-def _number(answers: Iterable[Scores]) -> int:
-    return sum(answer.number for answer in answers)
 
 
 @compares("education_nps", own="5 against 1 to 3")
@@ -136,15 +127,11 @@ def other_nps(connection: RecordedConnection, site: SiteAt, windows: Sequence[Wi
 
 
 def _nps_of(answers: Iterable[Scores], promoter: int = 5, detractor: int = 3, *, least: int = 1) -> Rule:
-    by_month: dict[int, Counter[int]] = {}
-    for answer in answers:
-        if answer.score >= least:
-            by_month.setdefault(answer.window_id, Counter())[answer.score] += answer.number
+    scored = [answer for answer in answers if answer.score >= least]
 
     def value(months: Sequence[int]) -> float | None:
-        together = Counter[int]()
-        for month in months:
-            together.update(by_month.get(month, {}))
-        return nps(*tally(together, promoter, detractor))
+        wanted = set(months)
+        by_score = numbers((found for found in scored if found.window_id in wanted), lambda found: found.score)
+        return nps(*tally(by_score, promoter, detractor))
 
     return value

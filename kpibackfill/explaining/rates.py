@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from kpibackfill.database.expressions import exact, flag, same_text, start, wind
 from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.explaining.alternatives import DECEMBER, Alternatives, compares, shifted
 from kpibackfill.explaining.parts import Explained, Parts, explains
-from kpibackfill.explaining.registrations import EventTypes, counts, registered
+from kpibackfill.explaining.registrations import Alike, EventTypes, by_window, counts, numbers, registered
 from kpibackfill.explaining.windows import local_spans
 from kpibackfill.kpis import ethnicity, instructors
 from kpibackfill.kpis.ethnicity import Answers, is_bipoc
@@ -25,16 +24,14 @@ _WHITE_TOO = re.compile(rb"white|caucasian", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """A number of people who are alike: the conditions they meet, and what they report: ``bipoc`` (``None``: nothing),
-    whether they gave any answer at all, and whether it included white."""
+class People(Alike):
+    """People, by the conditions they meet, and by what they report: ``bipoc`` (``None``: nothing), whether they gave
+    any answer at all, and whether it included white."""
 
-    window_id: int
     meets: frozenset[str]
     bipoc: bool | None
     answered: bool
     white_too: bool
-    number: int
 
 
 @explains("workshop_participants_bipoc")
@@ -68,21 +65,17 @@ def instructors_rate(connection: RecordedConnection, site: SiteAt, window: Windo
 
 def _explained(people: Iterable[People], reasons: Mapping[str, str], what: str, population: str) -> Explained:
     """Leave out each person for the first condition that they don't meet."""
-    conditions = list(reasons)
-    left_out = dict.fromkeys([*list(reasons.values())[1:], "not reported"], 0)
-    parts = {"BIPOC": 0, "other reported": 0}
-    considered = 0
-    for group in people:
-        unmet = next((condition for condition in conditions if condition not in group.meets), None)
-        if unmet == conditions[0]:
-            continue
-        considered += group.number
-        if unmet is not None:
-            left_out[reasons[unmet]] += group.number
-        elif group.bipoc is None:
-            left_out["not reported"] += group.number
-        else:
-            parts["BIPOC" if group.bipoc else "other reported"] += group.number
+    reported_as = {None: "not reported", True: "BIPOC", False: "other reported"}
+    found = numbers(
+        people,
+        lambda group: next(
+            (reason for condition, reason in reasons.items() if condition not in group.meets), reported_as[group.bipoc]
+        ),
+    )
+    not_considered, *others = reasons.values()
+    left_out = {reason: found[reason] for reason in (*others, "not reported")}
+    parts = {words: found[words] for words in ("BIPOC", "other reported")}
+    considered = found.total() - found[not_considered]
     reported = sum(parts.values())
     share = [Parts("ethnicity", parts, result=parts["BIPOC"] / reported)] if reported else []
     return Explained(share, left_out, considered=considered, what=what, arrives_at="basis", population=population)
@@ -198,15 +191,15 @@ def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.
     """The people counted by everything they have in common; their answers don't leave this function."""
     flags = [column for column in person.c if column.name not in ("window_id", "answer")]
     columns = (person.c.window_id, person.c.answer, *flags)
-    found = Counter[tuple[int, frozenset[str], bool | None, bool, bool]]()
+    found = []
     for window_id, answer, *values, number in connection.execute(
         sa.select(*columns, sa.func.count()).group_by(*columns)
     ):
         text = answer or b""
         meets = frozenset(flag.name for flag, value in zip(flags, values, strict=True) if value)
-        bipoc = is_bipoc(text, separators)
-        found[window_id, meets, bipoc, bool(text.strip()), bool(_WHITE_TOO.search(text))] += number
-    return [People(*alike, number) for alike, number in found.items()]
+        answered, white_too = bool(text.strip()), bool(_WHITE_TOO.search(text))
+        found.append(People(window_id, number, meets, is_bipoc(text, separators), answered, white_too))
+    return found
 
 
 @compares("workshop_participants_bipoc", own="of those who reported")
@@ -253,9 +246,6 @@ def _share(
 ) -> dict[int, float]:
     """By window, the share of BIPOC people among those who take part, meet what it `needs`, and are counted (`of`)."""
     wanted = frozenset([takes_part, *needs])
-    parts, wholes = Counter[int](), Counter[int]()
-    for group in people:
-        if wanted <= group.meets and of(group):
-            wholes[group.window_id] += group.number
-            parts[group.window_id] += group.number * bool(group.bipoc and bipoc(group))
-    return {window_id: parts[window_id] / whole for window_id, whole in wholes.items() if whole}
+    counted = [group for group in people if wanted <= group.meets and of(group)]
+    parts = by_window(group for group in counted if group.bipoc and bipoc(group))
+    return {window_id: parts[window_id] / whole for window_id, whole in by_window(counted).items() if whole}

@@ -16,19 +16,27 @@ from kpibackfill.kpis.registry import SiteAt, Window
 from kpibackfill.tables import event, option_value, participant, participant_status
 from kpibackfill.text import one_line
 
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """A number of registrations, answers or people of one window that are alike in everything else that matters."""
+
+    window_id: int
+    number: int
+
+
+A = TypeVar("A", bound=Alike)
 K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """A number of registrations that are alike in everything a KPI looks at."""
+class Group(Alike):
+    """Registrations, by everything that a KPI looks at."""
 
-    window_id: int
     event_type_id: int | None
     counted: bool
     test: bool
     active: bool
-    number: int
 
 
 def counts() -> sa.ColumnElement[int]:
@@ -58,7 +66,7 @@ def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> 
     columns = (events.c.window_id, events.c.event_type_id, counts().label("counted"), test, events.c.active)
     single = registered(events, *columns).subquery("single")
     rows = connection.execute(sa.select(*single.c, sa.func.count()).group_by(*single.c))
-    return [Group(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), int(row[5])) for row in rows]
+    return [Group(window_id, int(number), kind, *map(bool, flags)) for window_id, kind, *flags, number in rows]
 
 
 class EventTypes:
@@ -101,12 +109,16 @@ def text_of(label: bytes) -> str:
     return one_line(label.decode("utf-8", "replace")) or "(no name)"
 
 
-def total(groups: Iterable[Group]) -> int:
+def total(groups: Iterable[Alike]) -> int:
     return sum(group.number for group in groups)
 
 
-def numbers(groups: Iterable[Group], key: Callable[[Group], K]) -> Counter[K]:
-    """The registrations, summed by a key."""
+def by_window(groups: Iterable[Alike]) -> Counter[int]:
+    return numbers(groups, lambda group: group.window_id)
+
+
+def numbers(groups: Iterable[A], key: Callable[[A], K]) -> Counter[K]:
+    """The numbers, summed by a key."""
     found = Counter[K]()
     for group in groups:
         found[key(group)] += group.number

@@ -16,6 +16,7 @@ from kpibackfill.explaining.parts import Explained, Parts, explains
 from kpibackfill.explaining.registrations import (
     EventTypes,
     Group,
+    by_window,
     counts,
     numbers,
     registered,
@@ -47,7 +48,7 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
     left_out = {"current month and later": total(groups) - total(in_time)} if len(done) < len(months) else {}
     left_out |= _other_types([group for group in in_time if group.event_type_id not in ticketed], types)
     left_out["not counted, by status"] = total(of_type) - total(counting)
-    by_month = numbers(counting, lambda group: group.window_id)
+    by_month = by_window(counting)
     by_type = dict.fromkeys(map(types.name, sorted(ticketed)), 0)
     by_type |= numbers(counting, lambda group: types.name(group.event_type_id))
     return Explained(
@@ -182,6 +183,10 @@ def _began(first: sa.Subquery, site: SiteAt, months: list[Span]) -> sa.Subquery:
     )
 
 
+def _summed(by_month: Mapping[int, int]) -> Rule:
+    return lambda months: float(sum(by_month.get(month, 0) for month in months))
+
+
 @compares("workshop_attendees", own="ticketed")
 def other_attendees(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
     """Other events, other registrations, people instead, or other months."""
@@ -196,8 +201,7 @@ def other_attendees(connection: RecordedConnection, site: SiteAt, windows: Seque
         wanted = [group for group in groups if of_types is None or group.event_type_id in of_types]
         wanted = [group for group in wanted if every_status or group.counted]
         wanted = [group for group in wanted if not regular or (group.active and not group.test)]
-        by_month = numbers(wanted, lambda group: group.window_id)
-        return lambda months: float(sum(by_month[month] for month in months))
+        return _summed(by_window(wanted))
 
     own, every = number(ticketed), number(workshops)
     rules = {
@@ -244,11 +248,7 @@ def _people_by_window(
 @compares("total_first_time_workshop_participants", own="first registration for a workshop, once per kind")
 def other_first_timers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
     """Other first registrations, or other months."""
-
-    def number(by_month: Mapping[int, int]) -> Rule:
-        return lambda months: float(sum(by_month.get(month, 0) for month in months))
-
-    rules = {words: number(by_month) for words, by_month in _firsts(connection, site, grid(windows)).items()}
+    rules = {words: _summed(by_month) for words, by_month in _firsts(connection, site, grid(windows)).items()}
     each_once = rules["came first to a workshop, each person once"]
     return {
         **{words: by_months(windows, rule) for words, rule in rules.items()},
