@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import pandas as pd
 
@@ -72,16 +73,9 @@ def quoted(sentence: str) -> str:
 
 def _clauses(values: Sequence[_Stored], own: str, order: dict[str, int], source: str) -> list[str]:
     """A clause for each run of values that follow the same definition."""
-    followed = _fewest_changes([value.fitting(own) for value in values], order)
-    runs: list[list[int]] = []
-    for number, value in enumerate(values):
-        before = values[number - 1]
-        alike = number > 0 and followed[number] == followed[number - 1]
-        if alike and _others(value, followed[number]) == _others(before, followed[number]):
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return [_clause([values[number] for number in run], followed[run[0]], own, values, source) for run in runs]
+    followed = zip(_fewest_changes([value.fitting(own) for value in values], order), values, strict=True)
+    runs = groupby(followed, key=lambda pair: (pair[0], _others(pair[1], pair[0])))
+    return [_clause([value for _, value in run], name, own, values, source) for (name, _), run in runs]
 
 
 def _others(value: _Stored, name: str) -> frozenset[str] | None:

@@ -135,14 +135,9 @@ def _registered(connection: RecordedConnection, span: Span) -> tuple[int, int, i
         .subquery("person")
     )
     earlier = (person.c.counts == 1) & (person.c.start < sa.literal(span[1], start().type))
-    row = connection.execute(
-        sa.select(
-            sa.func.count(),
-            sa.func.sum(sa.case((person.c.counts == 0, 1), else_=0)),
-            sa.func.sum(sa.case((earlier, 1), else_=0)),
-        ).select_from(person)
-    )[0]
-    return int(row[0]), int(row[1] or 0), int(row[2] or 0)
+    numbers_of = (sa.func.count(sa.case((condition, 1))) for condition in (person.c.counts == 0, earlier))
+    people, uncounted, before = connection.execute(sa.select(sa.func.count(), *numbers_of).select_from(person))[0]
+    return int(people), int(uncounted), int(before)
 
 
 def _first_registration() -> sa.Subquery:
@@ -277,12 +272,12 @@ def _firsts(connection: RecordedConnection, site: SiteAt, months: Sequence[Windo
         .where(event.c.start_date.is_not(None))
         .subquery("every")
     )
-    kinds: dict[str, tuple[sa.ColumnElement[bool], sa.ColumnElement[bool] | None]] = {
+    kinds: dict[str, tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]] = {
         "came first to a workshop, each person once": (every.c.counts == 1, every.c.workshop == 1),
         "came first to a ticketed workshop": (every.c.counts == 1, every.c.ticketed == 1),
-        "first time at any event": (every.c.counts == 1, None),
-        "first workshop, whatever came before": ((every.c.counts == 1) & (every.c.workshop == 1), None),
-        "first ticketed workshop, whatever came before": ((every.c.counts == 1) & (every.c.ticketed == 1), None),
+        "first time at any event": (every.c.counts == 1, sa.true()),
+        "first workshop, whatever came before": ((every.c.counts == 1) & (every.c.workshop == 1), sa.true()),
+        "first ticketed workshop, whatever came before": ((every.c.counts == 1) & (every.c.ticketed == 1), sa.true()),
         "first registration of every status, a workshop": (sa.true(), every.c.workshop == 1),
         "without tests and inactive events": (every.c.regular == 1, every.c.workshop == 1),
     }
@@ -292,15 +287,13 @@ def _firsts(connection: RecordedConnection, site: SiteAt, months: Sequence[Windo
     # When each person first came, and when first for that type: they began with it if both are the same moment.
     moments = []
     for number, (came_by, begins) in enumerate(kinds.values()):
-        moments.append(_first(came_by, every.c.start, f"came_{number}"))
-        if begins is not None:
-            moments.append(_first(came_by & begins, every.c.start, f"began_{number}"))
+        came, began = (_first(condition, every.c.start) for condition in (came_by, came_by & begins))
+        moments.append(sa.case((came == began, came)).label(f"moment_{number}"))
     people = sa.select(every.c.contact_id, *moments).group_by(every.c.contact_id).cte("people")
+    contact_id, *firsts = people.c
     selects = []
-    for number, (words, (_, begins)) in enumerate(kinds.items()):
-        came = people.c[f"came_{number}"]
-        together = [] if begins is None else [came == people.c[f"began_{number}"]]
-        inside = windowed([people.c.contact_id], came, spans, *together)
+    for words, moment in zip(kinds, firsts, strict=True):
+        inside = windowed([contact_id], moment, spans)
         columns = (sa.literal(words, sa.String(60)).label("words"), inside.c.window_id, sa.func.count())
         selects.append(sa.select(*columns).group_by(inside.c.window_id))
     for words, month, number in connection.execute(sa.union_all(*selects)):
@@ -308,5 +301,5 @@ def _firsts(connection: RecordedConnection, site: SiteAt, months: Sequence[Windo
     return found
 
 
-def _first(condition: sa.ColumnElement[bool], moment: sa.ColumnElement[datetime], name: str) -> sa.Label[datetime]:
-    return sa.func.min(sa.case((condition, moment)), type_=start().type).label(name)
+def _first(condition: sa.ColumnElement[bool], moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[datetime]:
+    return sa.func.min(sa.case((condition, moment)), type_=start().type)
