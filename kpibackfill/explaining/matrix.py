@@ -15,15 +15,11 @@ from kpibackfill.numbers import FEW, amount
 from kpibackfill.plots import style
 from kpibackfill.plots.captions import WITHHELD
 from kpibackfill.plots.figures import Drawing, Figures
-from kpibackfill.plots.style import drawable, fit, sheet, size_for, styled, write
+from kpibackfill.plots.style import drawable, fit, name_row, sheet, size_for, styled, write
 from kpibackfill.text import count
 
 LINE, WIDEST, NAMES = 0.27, 0.8, 3.1  # inches: a definition, a year at its widest, the definitions' names
 MIDDLE = 0.52  # of a row
-
-
-_Column = tuple[int, Any | None]
-"""A year and a stored value in it, as a row of the matrix; ``None`` for a year without one."""
 
 
 def plot_detection(kpis: Sequence[Kpi], matrix: pd.DataFrame, sentences: Mapping[str, str]) -> Figures:
@@ -45,7 +41,7 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
     columns = _columns(rows)
     names = list(dict.fromkeys(rows["definition"]))
     width = min(WIDEST, (style.WIDTH - NAMES - style.MARGIN) / len(columns))
-    crowded = len({year for year, _ in columns}) < len(columns)
+    crowded = columns["year"].duplicated().any()
     head = (0.85 if width < 0.42 else 0.42) + 0.16 * (crowded and width >= 0.42)
     title, subtitle = _title(entry, rows, drawable(quoted(sentence)))
     with styled():
@@ -55,21 +51,13 @@ def _draw(entry: Kpi, rows: pd.DataFrame, sentence: str) -> Drawing:
         cells = {(row.definition, row.snapshot_id): row for row in rows.itertuples()}
         own = str(rows.loc[rows["own"], "definition"].iloc[0])
         for line, name in enumerate(names):
-            mine = name == own
-            room = NAMES - style.MARGIN - 0.18
-            size = size_for(drawable(name), room, 8.5, least=7, bold=mine)
-            label = fit(drawable(name), room, size, bold=mine)
-            write(
-                axes, label, (0, line + MIDDLE), (-7, 0), scale=style.ROW, ha="right", va="center_baseline", size=size,
-                color=style.COMPUTED if mine else style.INK, weight="bold" if mine else "normal",
-            )  # fmt: skip
-            for number, (_, stored) in enumerate(columns):
-                if stored is not None:
-                    _cell(axes, entry, number, line, cells[name, stored.snapshot_id], width)
-        for number, (_, stored) in enumerate(columns):
-            if stored is None:
-                high = len(names) + 0.3
-                axes.add_patch(Rectangle((number - 0.5 + 0.04, 0), 0.92, high, color=style.GAP, linewidth=0, zorder=0))
+            color = style.COMPUTED if name == own else style.INK
+            name_row(axes, drawable(name), line + MIDDLE, NAMES - style.MARGIN - 0.18, bold=name == own, color=color)
+            for column in columns[columns["stored"].notna()].itertuples():
+                _cell(axes, entry, column.Index, line, cells[name, column.snapshot_id], width)
+        for number in columns.index[columns["stored"].isna()]:
+            high = len(names) + 0.3
+            axes.add_patch(Rectangle((number - 0.5 + 0.04, 0), 0.92, high, color=style.GAP, linewidth=0, zorder=0))
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(names) + 0.4, 0)
         axes.set_axis_off()
@@ -89,31 +77,27 @@ def _title(entry: Kpi, rows: pd.DataFrame, sentence: str) -> tuple[str, str]:
     return f"{label}: {fits} of {of} {'equals' if fits == 1 else 'equal'} what is computed here", sentence
 
 
-def _columns(rows: pd.DataFrame) -> list[_Column]:
-    """The stored values by year, and the years in between that have none."""
-    stored = rows.drop_duplicates("snapshot_id").sort_values(["year", "snapshot_id"])
-    found: list[_Column] = []
-    for year in range(int(stored["year"].min()), int(stored["year"].max()) + 1):
-        of_year = list(stored[stored["year"] == year].itertuples())
-        found += [(year, row) for row in of_year or [None]]
-    return found
+def _columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """A stored value per row, by year; `stored` is missing for the years in between that have none."""
+    years = pd.DataFrame({"year": range(rows["year"].min(), rows["year"].max() + 1)})
+    return years.merge(rows.drop_duplicates("snapshot_id").sort_values("snapshot_id"), on="year", how="left")
 
 
-def _head(axes: Axes, entry: Kpi, columns: list[_Column], width: float) -> None:
+def _head(axes: Axes, entry: Kpi, columns: pd.DataFrame, width: float) -> None:
     """The years and the stored values, above the definitions."""
     upright = width < 0.42
     above: dict[str, Any] = {"scale": style.COLUMN, "ha": "center", "va": "bottom"}
-    years = [year for year, _ in columns]
-    for number, (year, row) in enumerate(columns):
-        stored = "" if row is None else FEW if row.withheld else amount(row.stored, entry.unit)
+    several = columns["year"].duplicated(keep=False)
+    for number, row in enumerate(columns.itertuples()):
+        stored = "" if pd.isna(row.stored) else FEW if row.withheld else amount(row.stored, entry.unit)
         if upright:
-            text = f"{year}   {stored}"
+            text = f"{row.year}   {stored}"
             write(axes, text, (number, 1), (0, 3), size=7, rotation=90, color=style.STORED, **above)
             continue
         size = size_for(stored, width - 0.06, 8.5, bold=True)
         write(axes, stored, (number, 1), (0, 4), size=size, color=style.STORED, weight="bold", **above)
-        write(axes, str(year), (number, 1), (0, 18), size=8, color=style.MUTED, **above)
-        if row is not None and years.count(year) > 1:
+        write(axes, str(row.year), (number, 1), (0, 18), size=8, color=style.MUTED, **above)
+        if several[number]:
             source = fit(drawable(row.source.replace("_", " ") or row.snapshot_date), width - 0.02, 5.5, lines=2)
             write(axes, source, (number, 1), (0, 29), size=5.5, color=style.MUTED, linespacing=0.95, **above)
     look = {"size": 8.5, "color": style.STORED, "weight": "bold"}
@@ -143,12 +127,12 @@ def _cell(axes: Axes, entry: Kpi, number: int, line: int, row: Any, width: float
     axes.text(number, line + MIDDLE, text, ha="center", va="center_baseline", size=size, zorder=3, **look)
 
 
-def _notes(rows: pd.DataFrame, columns: list[_Column], width: float) -> list[str]:
+def _notes(rows: pd.DataFrame, columns: pd.DataFrame, width: float) -> list[str]:
     said = ["Filled: the definition yields exactly what is stored."]
     if (rows["match"] == ROUNDED).any():
         said.append("Dashed: only when rounded.")
     said.append("Orange: what is computed here.")
-    if any(row is None for _, row in columns):
+    if columns["stored"].isna().any():
         said.append("Gray years: nothing stored.")
     if width < 0.3:
         said.append("Dot: a different value.")

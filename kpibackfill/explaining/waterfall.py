@@ -12,7 +12,7 @@ from kpibackfill.explaining.parts import Explained, Parts
 from kpibackfill.numbers import FEW, NOT_FOR_PUBLICATION, amount
 from kpibackfill.plots import style
 from kpibackfill.plots.figures import Drawing, Figures
-from kpibackfill.plots.style import Sheet, drawable, fit, sheet, size_for, styled, write
+from kpibackfill.plots.style import Sheet, drawable, name_row, sheet, styled, write
 from kpibackfill.text import count
 
 NAMES, BAR, PANEL, MOST = 3.3, 0.26, 1.15, 14  # inches: reasons, a bar, a panel of parts; bars that a panel names
@@ -36,17 +36,17 @@ def plot_explanation(explanation: Account) -> Figures:
     explained = explanation.explained or Explained()
     steps = [] if explanation.withheld else explanation.steps
     panels = [] if explanation.withheld else _panels(explained)
-    heights = [_panel_height(parts) for parts in panels]
-    height = BAR * len(steps) + sum(heights) + 0.1
+    height = BAR * len(steps) + sum(GAP_ABOVE + _panel_height(parts) for parts in panels) + 0.1
     with styled():
-        page = sheet(_title(explanation), _subtitle(explanation), _notes(explanation, steps), body=max(height, 0.1))
+        page = sheet(_title(explanation), _subtitle(explanation), _notes(explanation, steps), body=height)
         if steps:
             axes = page.axes(NAMES, 0, ACROSS, BAR * len(steps))
             _draw_steps(axes, steps, explanation.stored["value"].tolist() if explained.arrives_at == "value" else [])
         top = BAR * len(steps) - (0 if steps else 0.15)
-        for parts, tall in zip(panels, heights, strict=True):
-            _draw_panel(page, parts, top, tall, NAMES if steps or not all(map(_is_months, panels)) else style.MARGIN)
-            top += tall
+        left = NAMES if steps or not all(map(_is_months, panels)) else style.MARGIN
+        for parts in panels:
+            _draw_panel(page, parts, top + GAP_ABOVE, left)
+            top += GAP_ABOVE + _panel_height(parts)
     return Figures((Drawing("waterfall", page.figure, _alternative(explanation, entry.label)),))
 
 
@@ -72,14 +72,11 @@ def _draw_steps(axes: Axes, steps: list[Step], stored: list[float]) -> None:
         if line + 1 < len(steps):
             axes.plot([step.end, step.end], [line + 0.34, line + 0.66], color=style.MUTED, linewidth=0.8)
         bold = step.kind in ("considered", "remains")
-        side = (max(high, *stored), 12) if step.kind == "remains" and stored else (high, 5)
+        x, right = (max(high, *stored), 12) if step.kind == "remains" and stored else (high, 5)
         color = style.COMPUTED if step.kind == "remains" else style.INK
-        look = {"color": color, "weight": "bold" if bold else "normal", "va": "center_baseline"}
-        write(axes, step.text, (side[0], line), (side[1], 0), size=8.5, **look)
-        label, room = drawable(step.label), NAMES - style.MARGIN - 0.15
-        size = size_for(label, room, 8.5, least=7, bold=bold)
-        name = fit(label, room, size, bold=bold)
-        write(axes, name, (0, line), (-7, 0), scale=style.ROW, ha="right", size=size, **look)
+        look = {"color": color, "weight": "bold" if bold else "normal", "va": "center_baseline", "size": 8.5}
+        write(axes, step.text, (x, line), (right, 0), **look)
+        name_row(axes, drawable(step.label), line, NAMES - style.MARGIN - 0.15, bold=bold, color=color)
     axes.scatter(
         stored, [len(steps) - 1] * len(stored), s=70, facecolor="none", edgecolor=style.STORED, linewidth=1.6, zorder=4,
         clip_on=False,
@@ -94,16 +91,15 @@ def _is_months(parts: Parts) -> bool:
 
 
 def _panel_height(parts: Parts) -> float:
-    tall = PANEL + 0.2 if _is_months(parts) else 0.24 * min(len(parts.values), MOST)
-    return GAP_ABOVE + tall
+    return PANEL + 0.2 if _is_months(parts) else 0.24 * min(len(parts.values), MOST)
 
 
-def _draw_panel(page: Sheet, parts: Parts, top: float, tall: float, left: float) -> None:
+def _draw_panel(page: Sheet, parts: Parts, top: float, left: float) -> None:
     if _is_months(parts):
-        axes = page.axes(left, top + GAP_ABOVE, NAMES + ACROSS - left, PANEL)  # months have no names on the left
+        axes = page.axes(left, top, NAMES + ACROSS - left, PANEL)  # months have no names on the left
         _columns(axes, parts)
     else:
-        axes = page.axes(left, top + GAP_ABOVE, ACROSS, tall - GAP_ABOVE)
+        axes = page.axes(left, top, ACROSS, _panel_height(parts))
         _bars(axes, parts)
     write(axes, parts.title, (0, 1), (0, 6), scale=style.WHOLE, size=8.5, color=style.MUTED, va="bottom")
 
@@ -139,8 +135,7 @@ def _bars(axes: Axes, parts: Parts) -> None:
         axes.barh(line, value, height=0.66, color=TINT)
         share = f"  ({value / whole * 100:.0f} %)" if whole and len(items) > 1 else ""
         write(axes, f"{value:,.0f}{share}", (value, line), (5, 0), va="center_baseline", size=8)
-        name = fit(drawable(label), NAMES - style.MARGIN - 0.12, 8)
-        write(axes, name, (0, line), (-7, 0), scale=style.ROW, ha="right", va="center_baseline", size=8)
+        name_row(axes, drawable(label), line, NAMES - style.MARGIN - 0.12, 8)
     axes.set_xlim(0, largest)
     axes.set_ylim(len(items) - 0.5, -0.5)
     axes.set_axis_off()

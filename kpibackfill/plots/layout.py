@@ -79,8 +79,7 @@ def arrange(drift: pd.DataFrame) -> Arranged:
     """Arrange a drift frame, which is not changed."""
     described: Mapping[str, Mapping[str, str]] = drift.attrs.get("kpis", {})
     present = dict.fromkeys(drift["kpi_id"])
-    ordered = [kpi_id for kpi_id in described if kpi_id in present]
-    ordered += [kpi_id for kpi_id in present if kpi_id not in described]
+    ordered = [kpi_id for kpi_id in {**described, **present} if kpi_id in present]
     entries = tuple(_entry(kpi_id, described.get(kpi_id, {})) for kpi_id in ordered)
 
     wanted = ["kpi_id", "snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]

@@ -88,6 +88,15 @@ def write(
     axes.annotate(text, at, offset, xycoords=scale, textcoords="offset points", **look)
 
 
+def name_row(
+    axes: Axes, name: str, line: float, width: float, most: float = 8.5, *, bold: bool = False, color: str = INK
+) -> None:
+    """Write a row's name to the left of the axes, smaller or cut off where it is wider than that."""
+    size = size_for(name, width, most, least=7, bold=bold)
+    look = {"ha": "right", "va": "center_baseline", "color": color, "weight": "bold" if bold else "normal"}
+    write(axes, fit(name, width, size, bold=bold), (0, line), (-7, 0), scale=ROW, size=size, **look)
+
+
 def sheet(title: str, subtitle: str, notes: Sequence[str], *, body: float) -> Sheet:
     """Open a sheet: the title states the finding, the notes say how to read the marks."""
     room = WIDTH - 2 * MARGIN
