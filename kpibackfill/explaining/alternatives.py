@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kpibackfill.explaining.parts import load_built_in
@@ -41,15 +40,7 @@ Rule = Callable[[Sequence[int]], float | None]
 """The value for some months, by their numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A KPI's own definition in a few words, and the function that computes the alternative ones, if any."""
-
-    own: str = OWN
-    alternatives: Compare = lambda _connection, _site, _windows: {}
-
-
-_compares: dict[str, Comparison] = {}
+_compares: dict[str, tuple[str, Compare]] = {}
 
 
 def compares(kpi_id: str, *, own: str = OWN) -> Callable[[Compare], Compare]:
@@ -70,16 +61,16 @@ def compares(kpi_id: str, *, own: str = OWN) -> Callable[[Compare], Compare]:
     """
 
     def register(compare: Compare) -> Compare:
-        _compares[kpi_id] = Comparison(own, compare)
+        _compares[kpi_id] = own, compare
         return compare
 
     return register
 
 
-def comparison_of(kpi_id: str) -> Comparison:
-    """What was registered for the KPI; if nothing was, only its own definition."""
+def comparison_of(kpi_id: str) -> tuple[str, Compare]:
+    """The KPI's own definition in a few words, and the function that computes the alternative ones, if any."""
     load_built_in()
-    return _compares.get(kpi_id, Comparison())
+    return _compares.get(kpi_id, (OWN, lambda _connection, _site, _windows: {}))
 
 
 def grid(windows: Sequence[Window]) -> list[Window]:

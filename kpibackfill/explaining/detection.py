@@ -164,12 +164,12 @@ def _definitions(
 ) -> dict[str, dict[int, dict[str, float | None]]]:
     """By definition and year the values, with their details: first the KPI's own definition, then those registered for
     it and, for a site's KPI, its own function over other months."""
-    comparison = comparison_of(entry.kpi_id)
+    words_of_own, alternatives_of = comparison_of(entry.kpi_id)
     definitions: dict[str, dict[int, dict[str, float | None]]] = {}
     with as_kpi_error(entry):
         for alternatives in (
-            {comparison.own: {year: value.value for year, value in own.items()}},
-            comparison.alternatives(found.connection(entry), found.site, windows),
+            {words_of_own: {year: value.value for year, value in own.items()}},
+            alternatives_of(found.connection(entry), found.site, windows),
             {} if entry.built_in else _over_other_months(found, entry, windows),
         ):
             for words, outcomes in alternatives.items():

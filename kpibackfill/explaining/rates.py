@@ -89,7 +89,7 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
     types = EventTypes(connection, site)
     active = sa.case((flag(event.c.is_active) == 1, 1), else_=0).label("active")
     events = windowed([event.c.id, event.c.event_type_id, active], start(), local_spans(windows))
-    workshop, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.workshops(), types.ticketed()))
+    workshop, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.workshops, types.ticketed))
     counted, no_test, is_active = counts() == 1, flag(participant.c.is_test) == 0, events.c.active == 1
     conditions = {
         "workshop": workshop,
@@ -107,17 +107,12 @@ def participants(connection: RecordedConnection, site: SiteAt, windows: Sequence
     )
     answer = _greatest(answers)
     person = (
-        sa.select(
-            *(column for column in people.c if column.name != "contact_id"),
-            sa.case((flag(contact.c.is_deleted) == 0, 1), else_=0).label("here"),
-            answer.c.answer,
-        )
-        .select_from(people)
-        .outerjoin(contact, contact.c.id == people.c.contact_id)
+        sa.select(people, sa.case((flag(contact.c.is_deleted) == 0, 1), else_=0).label("here"), answer.c.answer)
+        .outerjoin_from(people, contact, contact.c.id == people.c.contact_id)
         .outerjoin(answer, answer.c.entity_id == people.c.contact_id)
         .subquery("person")
     )
-    return _people(connection, person, ethnicity.SEPARATORS)
+    return _people(connection, person, [*conditions, "here"], ethnicity.SEPARATORS)
 
 
 def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> list[People]:
@@ -135,14 +130,9 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
         uid > 0,
         source=sa.join(event, event_instructor, event_instructor.c.entity_id == event.c.id),
     )
-    taught, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.taught(), types.ticketed()))
+    taught, ticketed = (events.c.event_type_id.in_(ids) for ids in (types.taught, types.ticketed))
     kept = events.c.gone == 0
     conditions = {"named": taught, "teaching": taught & kept, "ticketed": ticketed & kept, "any": kept}
-    named = (
-        sa.select(events.c.window_id, events.c.uid, *_flags(conditions))
-        .group_by(events.c.window_id, events.c.uid)
-        .subquery("named")
-    )
     roles = (
         sa.select(tables.user_role.c.entity_id)
         .where(same_text(tables.user_role.c.roles_target_id, site.settings.instructor_role))
@@ -151,25 +141,23 @@ def teachers(connection: RecordedConnection, site: SiteAt, windows: Sequence[Win
     )
     answer = _greatest(answers)
     known = sa.case((flag(contact.c.is_deleted) == 0, answer.c.answer))
-    held = [named.c[name] for name in conditions]
-    states = {
+    conditions |= {
         "account": tables.user.c.uid.is_not(None),
         "enabled": flag(tables.user.c.status) == 1,
         "role": roles.c.entity_id.is_not(None),
         "here": flag(contact.c.is_deleted) == 0,
     }
     person = (
-        sa.select(named.c.window_id, *held, *_flags(states), sa.func.max(known, type_=exact.type).label("answer"))
-        .select_from(named)
-        .outerjoin(tables.user, tables.user.c.uid == named.c.uid)
+        sa.select(events.c.window_id, *_flags(conditions), sa.func.max(known, type_=exact.type).label("answer"))
+        .outerjoin_from(events, tables.user, tables.user.c.uid == events.c.uid)
         .outerjoin(roles, roles.c.entity_id == tables.user.c.uid)
         .outerjoin(tables.uf_match, tables.uf_match.c.uf_id == tables.user.c.uid)
         .outerjoin(contact, contact.c.id == tables.uf_match.c.contact_id)
         .outerjoin(answer, answer.c.entity_id == contact.c.id)
-        .group_by(named.c.window_id, named.c.uid, *held, exact(tables.user.c.name), exact(contact.c.display_name))
+        .group_by(events.c.window_id, events.c.uid, exact(tables.user.c.name), exact(contact.c.display_name))
         .subquery("person")
     )
-    return _people(connection, person, instructors.SEPARATORS)
+    return _people(connection, person, list(conditions), instructors.SEPARATORS)
 
 
 def _flags(conditions: Mapping[str, sa.ColumnElement[bool]]) -> list[sa.ColumnElement[int]]:
@@ -187,16 +175,17 @@ def _greatest(answers: Answers) -> sa.Subquery:
     )
 
 
-def _people(connection: RecordedConnection, person: sa.Subquery, separators: re.Pattern[bytes]) -> list[People]:
+def _people(
+    connection: RecordedConnection, person: sa.Subquery, conditions: Sequence[str], separators: re.Pattern[bytes]
+) -> list[People]:
     """The people counted by everything they have in common; their answers don't leave this function."""
-    flags = [column for column in person.c if column.name not in ("window_id", "answer")]
-    columns = (person.c.window_id, person.c.answer, *flags)
+    columns = (person.c.window_id, person.c.answer, *(person.c[condition] for condition in conditions))
     found = []
     for window_id, answer, *values, number in connection.execute(
         sa.select(*columns, sa.func.count()).group_by(*columns)
     ):
         text = answer or b""
-        meets = frozenset(flag.name for flag, value in zip(flags, values, strict=True) if value)
+        meets = frozenset(condition for condition, met in zip(conditions, values, strict=True) if met)
         answered, white_too = bool(text.strip()), bool(_WHITE_TOO.search(text))
         found.append(People(window_id, number, meets, is_bipoc(text, separators), answered, white_too))
     return found

@@ -70,7 +70,10 @@ def registrations(connection: RecordedConnection, windows: Sequence[Window]) -> 
 
 
 class EventTypes:
-    """The event types and their labels; a type may have several."""
+    """The event types and their labels; a type may have several.
+
+    ``ticketed`` are those that attendance counts, ``taught`` those whose instructors count.
+    """
 
     def __init__(self, connection: RecordedConnection, site: SiteAt) -> None:
         options = event_options(option_value.c.label.is_not(None))
@@ -79,20 +82,12 @@ class EventTypes:
             # An option's value is a text, and compared as one: no event has the type "07".
             if value.isdigit() and str(int(value)).encode() == value:
                 self._labels.setdefault(int(value), []).append(label)
-        self._attendance = site.settings.attendance_label.encode()
-        self._word = _folded(site.settings.workshop_word.encode())
-        self._instructors = {_folded(text.encode()) for text in site.settings.instructor_labels}
-
-    def ticketed(self) -> list[int]:
-        """The types that attendance counts."""
-        return self._having(lambda label: label == self._attendance)
-
-    def workshops(self) -> list[int]:
-        return self._having(lambda label: self._word in _folded(label))
-
-    def taught(self) -> list[int]:
-        """The types whose instructors count."""
-        return self._having(lambda label: _folded(label) in self._instructors)
+        attendance, word = site.settings.attendance_label.encode(), site.settings.workshop_word.encode().lower()
+        instructors = {text.encode().lower() for text in site.settings.instructor_labels}
+        self.ticketed = self._having(lambda label: label == attendance)
+        # Of bytes, lower() folds ASCII only, as the KPIs do.
+        self.workshops = self._having(lambda label: word in label.lower())
+        self.taught = self._having(lambda label: label.lower() in instructors)
 
     def name(self, type_id: int | None) -> str:
         if type_id is None:
@@ -100,8 +95,8 @@ class EventTypes:
         labels = sorted(self._labels.get(type_id, ()))
         return " / ".join(text_of(label) for label in labels) or f"type {type_id} (no label)"
 
-    def _having(self, wanted: Callable[[bytes], bool]) -> list[int]:
-        return [type_id for type_id, labels in self._labels.items() if any(map(wanted, labels))]
+    def _having(self, wanted: Callable[[bytes], bool]) -> set[int]:
+        return {type_id for type_id, labels in self._labels.items() if any(map(wanted, labels))}
 
 
 def text_of(label: bytes) -> str:
@@ -123,7 +118,3 @@ def numbers(groups: Iterable[A], key: Callable[[A], K]) -> Counter[K]:
     for group in groups:
         found[key(group)] += group.number
     return found
-
-
-def _folded(text: bytes) -> bytes:
-    return text.lower()  # of bytes: ASCII only

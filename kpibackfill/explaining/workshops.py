@@ -40,7 +40,7 @@ def attendees(connection: RecordedConnection, site: SiteAt, window: Window) -> E
     months = month_windows(months_of(window))
     done = {span[0] for span in finished(site, months)}
     types = EventTypes(connection, site)
-    ticketed = set(types.ticketed())
+    ticketed = types.ticketed
     groups = registrations(connection, months)
     in_time = [group for group in groups if group.window_id in done]
     of_type = [group for group in in_time if group.event_type_id in ticketed]
@@ -186,7 +186,7 @@ def _summed(by_month: Mapping[int, int]) -> Rule:
 def other_attendees(connection: RecordedConnection, site: SiteAt, windows: Sequence[Window]) -> Alternatives:
     """Other events, other registrations, people instead, or other months."""
     types = EventTypes(connection, site)
-    ticketed, workshops = set(types.ticketed()), set(types.workshops())
+    ticketed, workshops = types.ticketed, types.workshops
     months = grid(windows)
     done = {span[0] for span in finished(site, months)}
     groups = registrations(connection, [month for month in months if month.window_id in done])
@@ -226,7 +226,7 @@ def _people_by_window(
     if not spans:
         return found
     events = windowed([event.c.id, event.c.event_type_id], start(), spans)
-    ticketed, workshops = (events.c.event_type_id.in_(ids) for ids in (types.ticketed(), types.workshops()))
+    ticketed, workshops = (events.c.event_type_id.in_(ids) for ids in (types.ticketed, types.workshops))
     rows = connection.execute(
         sa.select(
             events.c.window_id,
@@ -266,8 +266,8 @@ def _firsts(connection: RecordedConnection, site: SiteAt, months: Sequence[Windo
             one_spelling(start()).label("start"),
             counts().label("counts"),
             sa.case(((counts() == 1) & (flag(participant.c.is_test) == 0) & active, 1), else_=0).label("regular"),
-            sa.case((event.c.event_type_id.in_(types.workshops()), 1), else_=0).label("workshop"),
-            sa.case((event.c.event_type_id.in_(types.ticketed()), 1), else_=0).label("ticketed"),
+            sa.case((event.c.event_type_id.in_(types.workshops), 1), else_=0).label("workshop"),
+            sa.case((event.c.event_type_id.in_(types.ticketed), 1), else_=0).label("ticketed"),
         )
         .where(event.c.start_date.is_not(None))
         .subquery("every")
