@@ -49,17 +49,15 @@ class KpiRow(NamedTuple):
 def snapshots_of(space: Makerspace) -> list[Snapshot]:
     """Monthly snapshots on the first of the month, the system's annual ones on New Year's Eve, in order of date."""
     drafts: list[tuple[str, str, dt.date, str, Month | None]] = []
-    for month in space.months:
-        if month.year not in space.years:
-            continue
-        first = dt.date(month.year, month.month, 1)
-        drafts.append(("plan_levels", "monthly", first, "system", None))
-        if (month.year, month.month) not in LOST_MONTHS:
-            drafts.append(("membership_totals", "monthly", first, "system", month))
-        if (month.year, month.month) in DOUBLE_MONTHS:
-            drafts.append(("membership_totals", "monthly", first, "manual_import", month))
     for year in space.years:
         months = [month for month in space.months if month.year == year]
+        for month in months:
+            first = dt.date(year, month.month, 1)
+            drafts.append(("plan_levels", "monthly", first, "system", None))
+            if (year, month.month) not in LOST_MONTHS:
+                drafts.append(("membership_totals", "monthly", first, "system", month))
+            if (year, month.month) in DOUBLE_MONTHS:
+                drafts.append(("membership_totals", "monthly", first, "manual_import", month))
         facts = months[-1]._replace(joins=sum(m.joins for m in months), cancels=sum(m.cancels for m in months))
         end = dt.date(year, 12, 31)
         drafts.append(("plan_levels", "annually", end, "system", None))

@@ -31,15 +31,22 @@ def plot_coverage(coverage: pd.DataFrame) -> Figures:
     -------
     Figures with one drawing, ``coverage``.
     """
-    months = len(coverage)
+    months = count(len(coverage), "month")
     gaps = {name: coverage[name] == 0 for name in SOURCES}
+    missing = [f"{found.sum()} without {SOURCES[name].lower()}" for name, found in gaps.items() if found.any()]
+    title = f"{months}: {', '.join(missing)}" if missing else f"No source has a gap in {months}"
+    twice = _spans(coverage, coverage["snapshots"] > 1)
+    subtitle = f"More than one monthly snapshot: {twice}" if twice else ""
+    said = [f"Bars by month: what each source holds. {title}."]
+    said += [f"No {SOURCES[name].lower()}: {_spans(coverage, found)}." for name, found in gaps.items() if found.any()]
+    said += [f"{subtitle}."] if subtitle else []
     body = len(SOURCES) * (PANEL + BETWEEN) + 0.25
     with styled():
-        page = sheet(_title(gaps, months), _subtitle(coverage), NOTES, body=body)
+        page = sheet(title, subtitle, NOTES, body=body)
         for number, (name, label) in enumerate(SOURCES.items()):
             axes = page.axes(NAMES, number * (PANEL + BETWEEN), style.WIDTH - NAMES - style.MARGIN - 0.1, PANEL)
             _panel(axes, coverage, name, label, last=number == len(SOURCES) - 1)
-    return Figures((Drawing("coverage", page.figure, _alternative(coverage, gaps)),))
+    return Figures((Drawing("coverage", page.figure, " ".join(said)),))
 
 
 def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: bool) -> None:
@@ -58,7 +65,7 @@ def _panel(axes: Axes, coverage: pd.DataFrame, name: str, label: str, *, last: b
     axes.tick_params(length=0)
     write(axes, label, (0, 0.5), ((style.MARGIN - NAMES) * 72, 0), scale=style.WHOLE, ha="left", va="center", size=8.5)
     starts = [number for number, month in enumerate(coverage["month"]) if month.endswith("-01")]
-    for start in starts[1:] if starts[:1] == [0] else starts:
+    for start in filter(None, starts):  # none at the left edge
         axes.axvline(start - 0.5, color=style.RULE, linewidth=0.6, zorder=0)
     if len(values) <= 24:
         names = [month[5:] if month[5:] != "01" else f"01\n{month[:4]}" for month in coverage["month"]]
@@ -100,21 +107,3 @@ def _spans(coverage: pd.DataFrame, chosen: pd.Series) -> str:
     months = coverage["month"].tolist()
     found = runs(np.flatnonzero(chosen).tolist())
     return ", ".join(f"{months[run[0]]} to {months[run[-1]]}" if len(run) > 1 else months[run[0]] for run in found)
-
-
-def _title(gaps: dict[str, pd.Series], months: int) -> str:
-    missing = [f"{found.sum()} without {SOURCES[name].lower()}" for name, found in gaps.items() if found.any()]
-    if not missing:
-        return f"No source has a gap in {count(months, 'month')}"
-    return f"{count(months, 'month')}: {', '.join(missing)}"
-
-
-def _subtitle(coverage: pd.DataFrame) -> str:
-    twice = _spans(coverage, coverage["snapshots"] > 1)
-    return f"More than one monthly snapshot: {twice}" if twice else ""
-
-
-def _alternative(coverage: pd.DataFrame, gaps: dict[str, pd.Series]) -> str:
-    said = [f"Bars by month: what each source holds. {_title(gaps, len(coverage))}."]
-    said += [f"No {SOURCES[name].lower()}: {_spans(coverage, found)}." for name, found in gaps.items() if found.any()]
-    return " ".join([*said, f"{_subtitle(coverage)}." if _subtitle(coverage) else ""]).strip()

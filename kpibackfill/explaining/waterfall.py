@@ -32,7 +32,6 @@ def plot_explanation(explanation: Account) -> Figures:
     -------
     Figures with one drawing, ``waterfall``. A rate based on fewer than five people has no bars or numbers.
     """
-    entry = explanation.kpi
     explained = explanation.explained or Explained()
     steps = [] if explanation.withheld else explanation.steps
     panels = [] if explanation.withheld else _panels(explained)
@@ -47,7 +46,7 @@ def plot_explanation(explanation: Account) -> Figures:
         for parts in panels:
             _draw_panel(page, parts, top + GAP_ABOVE, left)
             top += GAP_ABOVE + _panel_height(parts)
-    return Figures((Drawing("waterfall", page.figure, _alternative(explanation, entry.label)),))
+    return Figures((Drawing("waterfall", page.figure, _alternative(explanation)),))
 
 
 def _panels(explained: Explained) -> list[Parts]:
@@ -185,16 +184,17 @@ def _notes(explanation: Account, steps: list[Step]) -> list[str]:
         said.append("Hatched: left out, for the first reason that applies.")
     if steps and not explanation.stored.empty and steps[-1].label == explanation.kpi.label:
         said.append("Ring: stored.")
+    explained = explanation.explained or Explained()
     if explanation.explained is None:
         said.append(NO_PARTS)
-    notes = explanation.explained.notes if explanation.explained else ()
-    return [" ".join(said), *explanation.problems, *(drawable(text) for text in (*explanation.warnings, *notes))]
+    texts = (*explanation.warnings, *explained.notes)
+    return [" ".join(said), *explanation.problems, *map(drawable, texts)]
 
 
-def _alternative(explanation: Account, label: str) -> str:
+def _alternative(explanation: Account) -> str:
     said = [f"Waterfall. {_title(explanation)}. {_subtitle(explanation)}"]
-    explained = explanation.explained
-    if explained is not None and not explanation.withheld:
+    explained = explanation.explained or Explained()
+    if not explanation.withheld:
         left = [f"{reason}: {number:,}" for reason, number in explained.left_out.items() if number]
         said += [f"Left out: {'; '.join(left)}."] if left else []
         for parts in explained.nonzero:
