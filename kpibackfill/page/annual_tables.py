@@ -148,18 +148,23 @@ class AnnualTables:
     rows: Mapping[RowKey, AnnualRow]
     snapshots: Mapping[int, tuple[str, bool, bool]]
 
-    def row(self, snapshot_id: int, kpi_id: str, value: float) -> AnnualRow | None:
-        """A row of one of the `snapshots`."""
+    def row(self, snapshot_id: int, kpi_id: str, value: float, *, whole_year: bool = False) -> AnnualRow | None:
+        """A row of one of the `snapshots`; one with a year and no month is annual, whatever its snapshot is."""
         if snapshot_id not in self.snapshots:
             return None
         date, annual, test = self.snapshots[snapshot_id]
-        return AnnualRow(snapshot_id, kpi_id, date, annual, test, value)
+        return AnnualRow(snapshot_id, kpi_id, date, annual or whole_year, test, value)
 
-    def changed(self, rows: Iterable[tuple[RowKey, float | None]]) -> AnnualTables:
-        """The tables once these values are stored, or once rows without a value are deleted."""
+    def changed(
+        self, rows: Iterable[tuple[RowKey, float | None]], whole_years: Collection[RowKey] = ()
+    ) -> AnnualTables:
+        """The tables once these values are stored, or once rows without a value are deleted.
+
+        `whole_years` are those that get a year and no month: only restored rows do.
+        """
         after = dict(self.rows)
         for key, value in rows:
-            row = None if value is None else self.row(*key, value)
+            row = None if value is None else self.row(*key, value, whole_year=key in whole_years)
             if row is None:
                 after.pop(key, None)
             else:

@@ -31,7 +31,14 @@ def page_record(
     units = {entry.kpi_id: entry.unit for entry in run.kpis}
     few = {row.key for row in drifted if row.computed is not None and too_few(units[row.kpi_id], row.basis)}
     kpi_ids = dict.fromkeys([*units, *(kpi_id for _, kpi_id in after.rows)])
-    years = sorted({int(date[:4]) for date, annual, _ in tables.snapshots.values() if annual})
+    # A snapshot of another type may have rows that are annual, before or after.
+    targets = [row for each in (tables, after) for row in each.rows.values() if row.snapshot_id in tables.snapshots]
+    years = sorted(
+        {
+            *(int(date[:4]) for date, annual, _ in tables.snapshots.values() if annual),
+            *(row.cell[1] for row in targets if row.annual),
+        }
+    )
     cells = []
     for cell in tables.cells(kpi_ids, years, after):
         winning = (row for each in (tables, after) for row in each.winning.get((cell.kpi_id, cell.year), ()))

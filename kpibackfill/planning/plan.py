@@ -29,7 +29,7 @@ from kpibackfill.drift import counts, rows_of
 from kpibackfill.errors import Refused
 from kpibackfill.frames import seal_of
 from kpibackfill.kpis.registry import Kpi
-from kpibackfill.page.annual_tables import IdPrefix, Shown
+from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Shown
 from kpibackfill.planning import candidates, resolve
 from kpibackfill.planning.candidates import Candidate
 from kpibackfill.planning.page import hidden_decisions, page_record
@@ -138,16 +138,16 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     chosen = resolve.choose(run, readings, found)
     rows = tuple(sorted(chosen.rows, key=lambda row: row.key))
     where, tables = databases(run.target), readings.tables
-    proposed = tables.changed((each.key, each.row.value) for each in found.candidates if each.planned)
-    wanted = {(row.snapshot_id, row.kpi_id.removeprefix(readings.prefix)): row.value for row in rows}
-    after = tables.changed(wanted.items())
+    proposed = _written(tables, {each.key: each.row for each in found.candidates if each.planned})
+    wanted = {(row.snapshot_id, row.kpi_id.removeprefix(readings.prefix)): row for row in rows}
+    after = _written(tables, wanted)
     plan = Plan(
         rows=rows,
         databases=where,
         fingerprint=fingerprint(where, rows),
         run=run,
         prefix=tables.prefix,
-        page_record=page_record(run, drifted, tables, after, wanted),
+        page_record=page_record(run, drifted, tables, after, {key: row.value for key, row in wanted.items()}),
         shown={key: after.shown(key) for key in after.rows},
         candidates=found.candidates,
         decided=chosen.decided,
@@ -173,6 +173,12 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
             decisions=plan.decided,
         )
     return plan
+
+
+def _written(tables: AnnualTables, rows: Mapping[RowKey, PlanRow]) -> AnnualTables:
+    """The tables once these rows are written."""
+    whole_years = {key for key, row in rows.items() if row.period_year and not row.period_month}
+    return tables.changed(((key, row.value) for key, row in rows.items()), whole_years)
 
 
 def _kpi_record(entry: Kpi, queries: Iterable[Query]) -> KpiRecord:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from kpibackfill.numbers import float4
-from tests.databases import Database, all_layouts, connect
+from tests.databases import Database, all_layouts, connect, on
 from tests.page.reader import cells
 from tests.workbench import Workbench
 
@@ -106,3 +106,27 @@ def test_a_later_row_whose_id_the_database_finds_equal_is_in_front(bench: Workbe
     bench.configure(site={"kpi_id_prefix": "kpi_"})
     drift = bench.steps(from_year=2024, to_year=2024, kpis="education_nps").drift
     assert drift["shown"].tolist() == ["behind" if found else "shown"]
+
+
+@on("sqlite")
+def test_a_row_that_stops_being_annual_and_is_restored_changes_its_year_as_told(bench: Workbench) -> None:
+    with connect(bench.database.url) as connection:
+        facts = sa.Table("ms_fact_kpi_snapshot", sa.MetaData(), autoload_with=connection)
+        snapshots = sa.Table("ms_snapshot", sa.MetaData(), autoload_with=connection)
+        june = connection.scalar(
+            sa.select(snapshots.c.id).where(
+                snapshots.c.snapshot_date == "2024-06-01", snapshots.c.definition == "membership_totals"
+            )
+        )
+        whole = {"kpi_id": "kpi_workshop_attendees", "metric_value": 5, "period_year": 2024, "period_month": 0}
+        connection.execute(sa.insert(facts).values(snapshot_id=june, **whole))
+    bench.configure(site={"kpi_id_prefix": "kpi_"})
+    asked = {"from_year": 2024, "to_year": 2024, "snapshot_types": "monthly", "kpis": "workshop_attendees"}
+    applied = bench.finish(**asked, apply=True)
+    (cell,) = applied["page"]["cells"]
+    assert (cell["now"], cell["after"], cell["changes"]) == ([5.0], [], True)
+    assert cells(bench.database, STORED, date(2026, 11, 22)).get(("kpi_workshop_attendees", 2024)) is None
+    reverted = bench.finish(revert_of=applied["run_id"], apply=True, from_year=None, to_year=None)
+    (cell,) = reverted["page"]["cells"]
+    assert (cell["now"], cell["after"], cell["changes"]) == ([], [5.0], True)
+    assert cells(bench.database, STORED, date(2026, 11, 22))["kpi_workshop_attendees", 2024] == 5
