@@ -332,7 +332,8 @@ def _first_problem(error: ValidationError) -> str:
     key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {said.replace('tuple', 'list').replace('Tuple', 'List')}"
 
 
 def _config_error(problem: str) -> Refused:

@@ -216,6 +216,14 @@ def test_what_the_dashboard_needs_is_checked_key_by_key(tmp_path: Path, site: st
         load_config(path)
 
 
+def test_a_list_is_called_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "kpibackfill.toml"
+    for given in ('"drush cr"', "[[]]", '[["true"], "true"]'):
+        path.write_text(f'[targets.demo]\nstore = "sqlite:///x"\nafter_apply = {given}\n', encoding="utf-8")
+        with pytest.raises(Refused, match=r"(?i)after_apply.*\blist\b"):
+            load_config(path)
+
+
 def test_one_convention_holds_for_all_cadences_or_each_has_its_own(tmp_path: Path) -> None:
     path = tmp_path / "kpibackfill.toml"
     for text, monthly, annual in (

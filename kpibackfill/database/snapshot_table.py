@@ -13,9 +13,16 @@ from kpibackfill.tables import snapshot
 
 
 def optional(connection: Connection, *names: str) -> list[sa.ColumnElement[Any]]:
-    """These columns, each labelled with its name; NULL in the place of one that the table lacks."""
+    """These columns, each labelled with its name; NULL in the place of one that the table lacks.
+
+    A snapshot whose `is_test` is NULL is one that pages skip, too: they read those that have a 0 there.
+    """
     there = columns_of(connection, snapshot.name)
-    return [(snapshot.c[name] if name in there else sa.null()).label(name) for name in names]
+    columns: dict[str, sa.ColumnElement[Any]]
+    columns = {name: snapshot.c[name] if name in there else sa.null() for name in names}
+    if "is_test" in there:
+        columns["is_test"] = sa.func.coalesce(snapshot.c.is_test, 1)
+    return [columns[name].label(name) for name in names]
 
 
 def made(there: Collection[str]) -> sa.ColumnElement[int | None]:

@@ -105,7 +105,7 @@ def test_a_store_with_the_columns_of_both_modules_goes_the_whole_way(bench: Work
         for column in ("is_test SMALLINT", "created INTEGER DEFAULT 0"):
             connection.exec_driver_sql(f"ALTER TABLE ms_snapshot ADD COLUMN {column}")
         connection.exec_driver_sql("UPDATE ms_snapshot SET is_test = 1 WHERE id = 283")
-        connection.exec_driver_sql("UPDATE ms_snapshot SET is_test = 0 WHERE id < 200")
+        connection.exec_driver_sql("UPDATE ms_snapshot SET is_test = 0 WHERE id <> 283")
     snapshots = bench.steps().readings.snapshots
     assert snapshots["is_test"].dtype == bool
     assert snapshots.loc[snapshots["is_test"], "snapshot_id"].tolist() == [283]

@@ -130,3 +130,12 @@ def test_a_row_that_stops_being_annual_and_is_restored_changes_its_year_as_told(
     (cell,) = reverted["page"]["cells"]
     assert (cell["now"], cell["after"], cell["changes"]) == ([], [5.0], True)
     assert cells(bench.database, STORED, date(2026, 11, 22))["kpi_workshop_attendees", 2024] == 5
+
+
+@on("sqlite")
+@pytest.mark.parametrize(("is_test", "shown"), [("0", "shown"), ("1", "test"), ("NULL", "test")])
+def test_a_page_reads_only_what_is_known_to_be_no_test(bench: Workbench, is_test: str, shown: str) -> None:
+    with connect(bench.database.url) as connection:
+        connection.exec_driver_sql(f"ALTER TABLE ms_snapshot ADD COLUMN is_test INTEGER DEFAULT {is_test}")
+    bench.configure(site={"kpi_id_prefix": "kpi_"})
+    assert set(bench.steps(from_year=2024, to_year=2024, kpis="education_nps").drift["shown"]) == {shown}
