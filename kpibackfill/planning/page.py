@@ -26,23 +26,26 @@ def page_record(
 ) -> PageRecord:
     """The cells of the plan's KPIs in the years of the target snapshots' dates, and what becomes of the `planned` rows.
 
-    A cell that shows a rate of too few people, now or then, is withheld with both its numbers.
+    A cell of a year whose rate rests on too few people is withheld with both its numbers, whichever row it shows: the
+    site may have stored the same rate in another snapshot of that year.
     """
     units = {entry.kpi_id: entry.unit for entry in run.kpis}
-    few = {row.key for row in drifted if row.computed is not None and too_few(units[row.kpi_id], row.basis)}
     kpi_ids = dict.fromkeys([*units, *(kpi_id for _, kpi_id in after.rows)])
     # A snapshot of another type may have rows that are annual, before or after.
-    targets = [row for each in (tables, after) for row in each.rows.values() if row.snapshot_id in tables.snapshots]
-    years = sorted(
-        {
-            *(int(date[:4]) for date, annual, _ in tables.snapshots.values() if annual),
-            *(row.cell[1] for row in targets if row.annual),
-        }
-    )
+    rows = (row for each in (tables, after) for row in each.rows.values() if row.snapshot_id in tables.snapshots)
+    annual = {
+        *(snapshot_id for snapshot_id, (_, annual, _) in tables.snapshots.items() if annual),
+        *(row.snapshot_id for row in rows if row.annual),
+    }
+    years = sorted({int(tables.snapshots[snapshot_id][0][:4]) for snapshot_id in annual})
+    few = {
+        (row.kpi_id, int(row.snapshot_date[:4]))
+        for row in drifted
+        if row.snapshot_id in annual and row.computed is not None and too_few(units[row.kpi_id], row.basis)
+    }
     cells = []
     for cell in tables.cells(kpi_ids, years, after):
-        winning = (row for each in (tables, after) for row in each.winning.get((cell.kpi_id, cell.year), ()))
-        withheld = any(row.key in few for row in winning)
+        withheld = (cell.kpi_id, cell.year) in few
         cells.append(
             PageCell(
                 kpi_id=cell.kpi_id,

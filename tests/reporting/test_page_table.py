@@ -184,6 +184,22 @@ def test_a_rate_of_too_few_people_is_withheld_also_where_its_row_is_to_go(
 
 
 @on("sqlite")
+def test_a_rate_of_too_few_people_is_withheld_also_where_another_snapshot_shows_it(
+    odd_kpis: Workbench,  # noqa: F811
+) -> None:
+    with connect(odd_kpis.database.url) as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO ms_snapshot (id, definition, snapshot_type, snapshot_date, source) "
+            "VALUES (9000, 'donation_metrics', 'annually', '2024-12-31', 'frozen')"
+        )
+        connection.exec_driver_sql("UPDATE ms_snapshot SET snapshot_date = '2024-11-30' WHERE id = 283")
+        fact = "INSERT INTO ms_fact_kpi_snapshot (snapshot_id, kpi_id, metric_value) VALUES (9000, 'odd_rate', ?)"
+        connection.exec_driver_sql(fact, (RATE,))
+    [found] = odd_kpis.finish(from_year=2024, to_year=2024, kpis="odd_rate")["page"]["cells"]
+    assert (found["snapshots"], found["withheld"], found["now"], found["after"]) == ([9000], True, [], [])
+
+
+@on("sqlite")
 def test_an_applys_cell_says_what_is_left_to_do(bench: Workbench) -> None:
     add_payload(bench.database, education={"education_nps": {2024: 1.5}})
     steps = bench.steps(record=True, from_year=2024, to_year=2024, apply=True)
