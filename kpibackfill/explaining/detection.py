@@ -119,14 +119,10 @@ def detect(
 
     Example: ``kb.detect(target="live", kpis="workshop_attendees").figure()``
     """
-    rows: list[MatrixRow] = []
-    with opened(
-        config, target=target, kpis=kpis, from_year=from_year, to_year=to_year, as_of=as_of, every_year=True
-    ) as found:
-        for entry in found.run.kpis:
-            rows += _compared(found, entry)
-    matrix = pd.DataFrame(rows, columns=COLUMNS)
-    chosen = found.run.kpis
+    years = {"from_year": from_year, "to_year": to_year}
+    with opened(config, every_year=True, target=target, kpis=kpis, as_of=as_of, **years) as found:
+        chosen = found.run.kpis
+        matrix = pd.DataFrame([row for entry in chosen for row in _compared(found, entry)], columns=COLUMNS)
     sentences = {entry.kpi_id: sentence(matrix[matrix["kpi_id"] == entry.kpi_id]) for entry in chosen}
     return Detection(chosen, matrix, sentences, found.run.target.name, found.run.parameters.as_of)
 

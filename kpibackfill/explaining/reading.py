@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from sqlalchemy.engine import Connection
@@ -64,21 +63,14 @@ class Opened:
 
 
 @contextmanager
-def opened(
-    config: Config | None,
-    *,
-    target: str,
-    kpis: str | list[str] = "",
-    from_year: int | None,
-    to_year: int | None,
-    as_of: str | datetime | date | None,
-    every_year: bool = False,
-) -> Iterator[Opened]:
-    """Open a target for reading; with `every_year` all years that have a snapshot, unless some are given."""
-    years = {"from_year": from_year, "to_year": to_year}
-    if every_year and from_year is None and to_year is None:
-        years = {"from_year": FIRST_YEAR, "to_year": LAST_YEAR}
-    run = prepare({"target": target, "kpis": kpis, "as_of": as_of, **years}, config)
+def opened(config: Config | None, *, every_year: bool = False, **parameters: Any) -> Iterator[Opened]:
+    """Open a target for reading, with these of a run's parameters.
+
+    With `every_year` all years that have a snapshot, unless some are given.
+    """
+    if every_year and parameters["from_year"] is None and parameters["to_year"] is None:
+        parameters |= {"from_year": FIRST_YEAR, "to_year": LAST_YEAR}
+    run = prepare(parameters, config)
     with connections(run.target, run.site) as (store_connection, sources_connection):
         fact = fact_table.layout(store_connection)
         snapshots, _ = read_snapshots(store_connection, run.site, run.parameters)
