@@ -19,7 +19,7 @@ FIRST_YEAR = 2015
 EVENTS = (120, 170, 220, 265, 310, 85, 190, 270, 330, 380, 440)
 JOINS = (150, 190, 230, 260, 290, 110, 210, 280, 310, 330, 345)
 SEASON = (11, 10, 10, 9, 8, 6, 5, 5, 10, 11, 9, 6)
-SEASON_OF_2020 = (11, 10, 5, 0, 0, 0, 1, 1, 2, 2, 2, 1)
+OTHER_SEASONS = {2020: (11, 10, 5, 0, 0, 0, 1, 1, 2, 2, 2, 1)}
 
 TYPES = ("Tour", "Ticketed Workshop", "Workshop Series", "Program", "Meetup", "Private workshop", "Beginner Workshop")
 LABELS = dict(enumerate(TYPES, 1))
@@ -167,14 +167,10 @@ def _of_year(levels: Sequence[int], year: int) -> int:
     return levels[min(year - FIRST_YEAR, len(levels) - 1)]
 
 
-def _season(year: int) -> Sequence[int]:
-    return SEASON_OF_2020 if year == 2020 else SEASON
-
-
 def _events(rng: Random, years: range) -> list[Event]:
     drawn = []
     for year in years:
-        months = rng.choices(range(1, 13), _season(year), k=_of_year(EVENTS, year))
+        months = rng.choices(range(1, 13), OTHER_SEASONS.get(year, SEASON), k=_of_year(EVENTS, year))
         kinds = rng.choices(range(TOUR, RETIRED), KIND_WEIGHTS, k=len(months))
         for month, kind in zip(months, kinds, strict=True):
             if kind == TICKETED and year < RETIRED_IN and rng.random() < 0.2:
@@ -254,7 +250,7 @@ def _months(rng: Random, years: range) -> list[Month]:
     rows: list[Month] = []
     active = 180
     for year in years:
-        season = _season(year)
+        season = OTHER_SEASONS.get(year, SEASON)
         for month in range(1, 13):
             joins = round(_of_year(JOINS, year) * season[month - 1] / sum(season) * (0.85 + 0.3 * rng.random()))
             cancels = round(active * (0.05 if year == 2020 and month > 3 else 0.022 + 0.01 * rng.random()))

@@ -128,20 +128,18 @@ def _cell(axes: Axes, entry: Kpi, number: int, line: int, row: Any, width: float
 
 
 def _notes(rows: pd.DataFrame, columns: pd.DataFrame, width: float) -> list[str]:
-    said = ["Filled: the definition yields exactly what is stored."]
-    if (rows["match"] == ROUNDED).any():
-        said.append("Dashed: only when rounded.")
-    said.append("Orange: what is computed here.")
-    if columns["stored"].isna().any():
-        said.append("Gray years: nothing stored.")
-    if width < 0.3:
-        said.append("Dot: a different value.")
-    details = rows[(rows["match"] == EXACT) & (rows["detail"] != "")].drop_duplicates("year")
-    if len(details):
-        said.append(f"Up to the end of: {', '.join(f'{row.detail} ({row.year})' for row in details.itertuples())}.")
-    if rows["withheld"].any():
-        said.append(f"{FEW}: {WITHHELD}.")
-    return [" ".join(said)]
+    detailed = rows[(rows["match"] == EXACT) & (rows["detail"] != "")].drop_duplicates("year")
+    details = ", ".join(f"{row.detail} ({row.year})" for row in detailed.itertuples())
+    marks = {
+        "Filled: the definition yields exactly what is stored.": True,
+        "Dashed: only when rounded.": (rows["match"] == ROUNDED).any(),
+        "Orange: what is computed here.": True,
+        "Gray years: nothing stored.": columns["stored"].isna().any(),
+        "Dot: a different value.": width < 0.3,
+        f"Up to the end of: {details}.": details,
+        f"{FEW}: {WITHHELD}.": rows["withheld"].any(),
+    }
+    return [" ".join(text for text, drawn in marks.items() if drawn)]
 
 
 def _alternative(entry: Kpi, rows: pd.DataFrame, sentence: str) -> str:

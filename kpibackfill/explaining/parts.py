@@ -73,15 +73,15 @@ class Explained:
     def problems(self, value: Value) -> list[str]:
         """A sentence for each way in which this doesn't add up to the KPI's own value."""
         own = {"value": value.value, "basis": value.basis}
-        found = []
+        given = [(f"The parts by {parts.by} come", parts.total, parts.of) for parts in self.parts]
         if self.considered is not None:
             remaining = self.considered - sum(self.left_out.values()) + sum(self.added.values())
-            if not _same(remaining, own[self.arrives_at]):
-                found.append(_problem("What was considered minus what was left out", remaining, own, self.arrives_at))
-        return found + [
-            _problem(f"The parts by {parts.by}", parts.total, own, parts.of)
-            for parts in self.parts
-            if not _same(parts.total, own[parts.of])
+            given.insert(0, ("What was considered minus what was left out comes", remaining, self.arrives_at))
+        return [
+            f"{what} to {number or 0:.15g}, but the KPI's own {of} is {own[of] or 0:.15g}: this explanation is wrong. "
+            "Please report it."
+            for what, number, of in given
+            if (number or 0) != (own[of] or 0)  # without any parts a KPI may return 0 or nothing
         ]
 
 
@@ -120,15 +120,3 @@ def load_built_in() -> None:
     """Have the built-in explanations and comparisons registered."""
     for name in ("membership", "workshops", "evaluations", "rates"):
         importlib.import_module(f"kpibackfill.explaining.{name}")
-
-
-def _same(given: float | None, own: float | None) -> bool:
-    # Without any parts a KPI may return 0 or nothing.
-    return (given or 0) == (own or 0)
-
-
-def _problem(what: str, given: float | None, own: Mapping[str, float | None], of: Of) -> str:
-    return (
-        f"{what} come{'s' * what.startswith('What')} to {given or 0:.15g}, but the KPI's own {of} is "
-        f"{own[of] or 0:.15g}: this explanation is wrong. Please report it."
-    )

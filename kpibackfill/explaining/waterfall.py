@@ -179,16 +179,14 @@ def _subtitle(explanation: Account) -> str:
 
 
 def _notes(explanation: Account, steps: list[Step]) -> list[str]:
-    said = []
-    if any(step.kind == "out" for step in steps):
-        said.append("Hatched: left out, for the first reason that applies.")
-    if steps and not explanation.stored.empty and steps[-1].label == explanation.kpi.label:
-        said.append("Ring: stored.")
     explained = explanation.explained or Explained()
-    if explanation.explained is None:
-        said.append(NO_PARTS)
-    texts = (*explanation.warnings, *explained.notes)
-    return [" ".join(said), *explanation.problems, *map(drawable, texts)]
+    marks = {
+        "Hatched: left out, for the first reason that applies.": any(step.kind == "out" for step in steps),
+        "Ring: stored.": steps and not explanation.stored.empty and steps[-1].label == explanation.kpi.label,
+        NO_PARTS: explanation.explained is None,
+    }
+    said = " ".join(text for text, applies in marks.items() if applies)
+    return [said, *explanation.problems, *map(drawable, (*explanation.warnings, *explained.notes))]
 
 
 def _alternative(explanation: Account) -> str:

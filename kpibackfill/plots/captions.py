@@ -80,23 +80,20 @@ def series_notes(arranged: Arranged) -> list[str]:
     if arranged.places.empty:
         return []
     lines = len(arranged.slots) > 1
+    further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
+    which = dict.fromkeys(
+        f"{place.period} ({drawable(place.source or place.snapshot_date)})" for place in rows(further)
+    )
     marks = {
         f"Ring{', dashed line' * lines}: stored.": arranged.places["stored"].notna().any(),
         f"Dot{', solid line' * lines}: computed.": arranged.places["computed"].notna().any(),
         "Dot in a ring: they agree.": arranged.count("agrees", "period"),
+        "Gray: no value.": any(arranged.gaps(entry.kpi_id) for entry in arranged.entries),
+        "Crossed out: stored, but nothing to compute from.": arranged.count("unsupported"),
+        f"{FEW.replace(' ', NBSP)}: {WITHHELD}.": arranged.count("withheld"),
+        f"Diamonds: additional snapshots of {', '.join(which)}.": which,
     }
-    notes = [text for text, drawn in marks.items() if drawn]
-    if any(arranged.gaps(entry.kpi_id) for entry in arranged.entries):
-        notes.append("Gray: no value.")
-    if arranged.count("unsupported"):
-        notes.append("Crossed out: stored, but nothing to compute from.")
-    if arranged.count("withheld"):
-        notes.append(f"{FEW.replace(' ', NBSP)}: {WITHHELD}.")
-    further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
-    if not further.empty:
-        which = (f"{place.period} ({drawable(place.source or place.snapshot_date)})" for place in rows(further))
-        notes.append(f"Diamonds: additional snapshots of {', '.join(dict.fromkeys(which))}.")
-    return [" ".join(notes)]
+    return [" ".join(text for text, drawn in marks.items() if drawn)]
 
 
 def thinned_note(whole: Arranged, drawn: Arranged) -> list[str]:
