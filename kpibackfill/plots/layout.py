@@ -84,15 +84,15 @@ def arrange(drift: pd.DataFrame) -> Arranged:
 
     wanted = ["kpi_id", "snapshot_id", "snapshot_date", "snapshot_type", "source", "year", "period"]
     places = pd.DataFrame({name: drift[name].to_numpy() for name in wanted})
-    for name in ("stored", "computed", "delta", "change"):
-        places[name] = drift[name].to_numpy(dtype=float, na_value=np.nan)
+    numbers = ["stored", "computed", "delta", "change"]
+    places[numbers] = drift[numbers].to_numpy(dtype=float, na_value=np.nan)
     places = places.replace([np.inf, -np.inf], np.nan)
     units = places["kpi_id"].map({entry.kpi_id: entry.unit for entry in entries})
     places["kind"] = [
         _kind(*row)
         for row in zip(units, drift["basis"], drift["status"], places["computed"], places["delta"], strict=True)
     ]
-    places.loc[places["kind"] == "withheld", ["stored", "computed", "delta", "change"]] = np.nan
+    places.loc[places["kind"] == "withheld", numbers] = np.nan
     scale = units.map({"count": np.nan, "points": 0.01, "fraction": 1.0}).astype(float)
     places["size"] = (places["delta"] * scale).where(units != "count", places["change"])
     return _placed(entries, places)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -174,15 +173,11 @@ def _largest_drift(axes: Axes, arranged: Arranged, entry: Entry, height: float) 
 
 def _ends(axes: Axes, lead: pd.DataFrame, arranged: Arranged, entry: Entry, height: float) -> None:
     """The last stored and the last computed value as labels on the right, instead of a legend."""
-    ends: dict[str, Any] = {}
-    for name in COLOR:
-        with_value = lead[lead[name].notna()]
-        if not with_value.empty:
-            ends[name] = next(rows(with_value.iloc[[-1]].reset_index()))
-    if len(ends) == 2 and ends["stored"].slot == ends["computed"].slot and ends["stored"].kind != "differs":
+    ends = {name: lead[name].last_valid_index() for name in COLOR if lead[name].notna().any()}
+    if len(ends) == 2 and ends["stored"] == ends["computed"] and lead.at[ends["stored"], "kind"] != "differs":
         ends = {"both": ends["stored"]}
-    values = {name: float(end.computed if name == "computed" else end.stored) for name, end in ends.items()}
-    labels = {name: _end(name, value, ends[name].slot, arranged, entry.unit) for name, value in values.items()}
+    values = {name: float(lead.at[slot, "stored" if name == "both" else name]) for name, slot in ends.items()}
+    labels = {name: _end(name, value, ends[name], arranged, entry.unit) for name, value in values.items()}
     low, high = axes.get_ylim()
     inch = (high - low) / height
     heights = dict(values)
