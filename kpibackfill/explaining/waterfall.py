@@ -107,14 +107,11 @@ def _columns(axes: Axes, parts: Parts) -> None:
     """Twelve months, some of which may be missing."""
     numbers = {int(label[5:7]): value for label, value in parts.values.items()}
     largest = max(numbers.values(), default=0) or 1
-    for month in range(1, 13):
-        if month not in numbers:
-            axes.bar(month, largest * 1.02, width=0.86, color=style.GAP)
-            axes.text(month, largest * 0.5, "none", rotation=90, ha="center", va="center", size=7.5, color=style.MUTED)
-            continue
-        axes.bar(month, numbers[month], width=0.72, color=TINT)
-        at = (month, numbers[month])
-        write(axes, f"{numbers[month]:,.0f}", at, (0, 2), ha="center", va="bottom", size=7.5)
+    bars = axes.bar(list(numbers), list(numbers.values()), width=0.72, color=TINT)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=2, size=7.5)
+    for month in set(range(1, 13)) - set(numbers):
+        axes.bar(month, largest * 1.02, width=0.86, color=style.GAP)
+        axes.text(month, largest * 0.5, "none", rotation=90, ha="center", va="center", size=7.5, color=style.MUTED)
     axes.set_xticks(range(1, 13), MONTHS)
     axes.set_yticks([])
     axes.set_xlim(0.4, 12.6)
