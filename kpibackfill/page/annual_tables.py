@@ -124,13 +124,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class StaleCell:
-    """A cell in which a section's payload shows another number than the row that wins, if any."""
+    """A cell in which a section's payload shows another number than the rows that win, if any."""
 
     kpi_id: str
     year: int
     section: Section
-    shown: float | None
-    stored: tuple[float, ...]
     keys: tuple[RowKey, ...]
 
 
@@ -247,8 +245,7 @@ class AnnualTables:
                     expected = bool(rows) or (showing is not None and showing.source == "actual")
                     shown = () if showing is None else (showing.value,)
                     if expected and not self.is_live(kpi_id, year) and not _agree(shown, _values(rows)):
-                        keys = tuple(row.key for row in rows)
-                        yield StaleCell(kpi_id, year, section, shown[0] if shown else None, _values(rows), keys)
+                        yield StaleCell(kpi_id, year, section, tuple(row.key for row in rows))
 
 
 def is_annual(snapshot_type: str) -> bool:
