@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.figures import Drawing, Figures, nothing_drawn
 from kpibackfill.plots.heatmap import draw_heatmap
 from kpibackfill.plots.history import plot_history
 from kpibackfill.plots.layout import arrange
@@ -30,6 +30,8 @@ def plot_drift(drift: pd.DataFrame) -> Figures:
     Drift is in each KPI's own measure: percent of the stored value for counts, points for scores and rates. A rate
     based on fewer than five people shows "< 5" instead of its value and its drift.
     """
+    if drift.empty:
+        nothing = "No snapshots in these years: nothing to compare"
+        return nothing_drawn("series", nothing, f"An empty figure. {nothing}.")
     arranged = arrange(drift)
-    series = draw_series(arranged)
-    return Figures((series,) if drift.empty else (series, draw_heatmap(arranged)))
+    return Figures((draw_series(arranged), draw_heatmap(arranged)))

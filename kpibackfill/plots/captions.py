@@ -33,8 +33,6 @@ def finding(arranged: Arranged) -> str:
         return f"{every(both)} stored values agree with the computed ones"
     if new:
         return f"Nothing is stored yet: {count(new, 'new value')}"
-    if arranged.places.empty:
-        return "No snapshots in these years: nothing to compare"
     return "No value is both stored and computed: nothing to compare"
 
 
@@ -77,8 +75,6 @@ def series_title(arranged: Arranged) -> str:
 
 def series_notes(arranged: Arranged) -> list[str]:
     """How to read the marks in the figure."""
-    if arranged.places.empty:
-        return []
     lines = len(arranged.slots) > 1
     further = arranged.places[arranged.places["rank"] > 0].drop_duplicates("snapshot_id")
     which = dict.fromkeys(
@@ -106,8 +102,6 @@ def thinned_note(whole: Arranged, drawn: Arranged) -> list[str]:
 
 def series_alternative(arranged: Arranged) -> str:
     """The finding, and which KPIs lack values in which periods."""
-    if arranged.places.empty:
-        return f"An empty figure. {finding(arranged)}."
     panels, slots = len(arranged.entries), arranged.slots
     period = slots[0] if len(slots) == 1 else f"{slots[0]} to {slots[-1]}"
     said = [

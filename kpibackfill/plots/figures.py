@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from kpibackfill.plots.style import NOTEBOOK_DPI, styled
+from kpibackfill.plots.style import NOTEBOOK_DPI, sheet, styled
 
 SHARPNESS = 2  # device pixels per pixel of the notebook: sharp on today's screens and in print
 
@@ -78,3 +78,10 @@ class Figures:
             data: dict[str, Any] = {"image/png": drawing.png(), "text/plain": drawing.alt}
             metadata = {"image/png": {"width": drawing.width, "alt": drawing.alt}}
             publish_display_data(data, metadata)  # type: ignore[no-untyped-call]
+
+
+def nothing_drawn(name: str, title: str, alt: str) -> Figures:
+    """One drawing whose title says why there is nothing to draw."""
+    with styled():
+        page = sheet(title, "", [], body=0)
+    return Figures((Drawing(name, page.figure, alt),))

@@ -15,7 +15,7 @@ from kpibackfill.errors import Refused
 from kpibackfill.numbers import FEW, Unit, amount, too_few
 from kpibackfill.plots import style
 from kpibackfill.plots.captions import WITHHELD
-from kpibackfill.plots.figures import Drawing, Figures
+from kpibackfill.plots.figures import Drawing, Figures, nothing_drawn
 from kpibackfill.plots.layout import rows
 from kpibackfill.plots.style import clean, drawable, extent, fit, sheet, styled, write
 from kpibackfill.text import count, some
@@ -23,6 +23,7 @@ from kpibackfill.text import count, some
 NAMES, END, ROW, FOOT = 1.1, 0.75, 0.62, 0.36  # inches: the rows' names, the last values, a row, the dates
 APART = 0.12  # minimum inches between two writes of a row on a time scale
 LISTED = 8  # runs listed in the notes
+NOTHING = "No run has written a value"
 
 
 def plot_history(history: pd.DataFrame) -> Figures:
@@ -43,8 +44,10 @@ def plot_history(history: pd.DataFrame) -> Figures:
     ------
     Refused : the rows are of several KPIs or of several targets.
     """
+    if history.empty:
+        return nothing_drawn("history", NOTHING, f"{NOTHING}.")
     _refuse_several(history)
-    kpi_id = str(history["kpi_id"].iloc[0]) if len(history) else "history"
+    kpi_id = str(history["kpi_id"].iloc[0])
     described: Mapping[str, str] = history.attrs.get("kpis", {}).get(kpi_id, {})
     unit: Unit | None = described.get("unit")  # type: ignore[assignment]
     label = described.get("label") or kpi_id
@@ -57,17 +60,18 @@ def plot_history(history: pd.DataFrame) -> Figures:
             _title(written, drawable(label, instead=kpi_id)),
             _counts(written),
             _notes(written, in_order),
-            body=ROW * len(lines) + FOOT * bool(lines),
+            body=ROW * len(lines) + FOOT,
         )
-        span = _span(written, in_order)
+        first, last = float(written["x"].min()), float(written["x"].max())
+        room = 0.5 if in_order else (last - first) * 0.04
+        span = first - room, last + room
         for number, ((year, snapshot_id), writes) in enumerate(lines):
             axes = page.axes(NAMES, number * ROW, style.WIDTH - NAMES - END, ROW)
             twice = sum(year == other for (other, _), _ in lines) > 1
             name = f"{year}, snapshot {snapshot_id}" if twice else f"{year}"
             _line(axes, writes, fit(name, NAMES - style.MARGIN - 0.1, 8, lines=2), span)
             _dates(axes, written if in_order else None, last=number == len(lines) - 1)
-    counts = f" {_counts(written)}." if len(written) else ""
-    alternative = f"{_title(written, clean(label))}.{counts}"
+    alternative = f"{_title(written, clean(label))}. {_counts(written)}."
     return Figures((Drawing("history", page.figure, alternative),))
 
 
@@ -102,16 +106,8 @@ def _writes_by_time(history: pd.DataFrame, unit: Unit | None) -> pd.DataFrame:
 
 def _in_order(written: pd.DataFrame) -> bool:
     """Whether two writes of a row would overlap on a time scale; a single moment has no such scale."""
-    if written.empty:
-        return False
     shortest, whole = written.groupby(["year", "snapshot_id"])["x"].diff().min(), np.ptp(written["x"])
     return bool(whole == 0 or shortest / whole * (style.WIDTH - NAMES - END) < APART)
-
-
-def _span(written: pd.DataFrame, in_order: bool) -> tuple[float, float]:
-    first, last = (float(written["x"].min()), float(written["x"].max())) if len(written) else (0.0, 1.0)
-    room = 0.5 if in_order else (last - first) * 0.04
-    return first - room, last + room
 
 
 def _line(axes: Axes, writes: pd.DataFrame, name: str, span: tuple[float, float]) -> None:
@@ -186,8 +182,6 @@ def _words(axes: Axes, writes: pd.DataFrame, span: tuple[float, float]) -> None:
 
 
 def _title(written: pd.DataFrame, label: str) -> str:
-    if written.empty:
-        return "No run has written a value"
     per_row = written.groupby(["year", "snapshot_id"]).size()
     year, snapshot_id = per_row.idxmax()
     writes = written[(written["year"] == year) & (written["snapshot_id"] == snapshot_id)]
@@ -199,8 +193,6 @@ def _title(written: pd.DataFrame, label: str) -> str:
 
 
 def _counts(written: pd.DataFrame) -> str:
-    if written.empty:
-        return ""
     words = f"{count(written['run_id'].nunique(), 'run')} · {count(written['snapshot_id'].nunique(), 'row')}"
     first, last = (f"{moment:%Y-%m-%d}" for moment in (written["when"].min(), written["when"].max()))
     return f"{words} · {first}{f' to {last}' if first != last else ''} UTC"
@@ -208,8 +200,6 @@ def _counts(written: pd.DataFrame) -> str:
 
 def _notes(written: pd.DataFrame, in_order: bool) -> list[str]:
     """How to read the marks, and each run's reason."""
-    if written.empty:
-        return []
     earlier = written.groupby(["year", "snapshot_id"])["value"].shift()
     marks = {
         "Ring: what the run found.": written["before"].notna().any(),

@@ -76,7 +76,7 @@ class Arranged:
 
 
 def arrange(drift: pd.DataFrame) -> Arranged:
-    """Arrange a drift frame, which is not changed."""
+    """Arrange a drift frame with at least one row, which is not changed."""
     described: Mapping[str, Mapping[str, str]] = drift.attrs.get("kpis", {})
     present = dict.fromkeys(drift["kpi_id"])
     ordered = [kpi_id for kpi_id in {**described, **present} if kpi_id in present]
@@ -131,8 +131,6 @@ def _kind(unit: Unit, basis: object, status: str, computed: float, delta: float)
 
 
 def _placed(entries: tuple[Entry, ...], places: pd.DataFrame) -> Arranged:
-    if places.empty:
-        return Arranged(entries, places.assign(slot=0, rank=0, x=0.0), (), 0.0, 1.0)
     a_year = max(STEPS.get(kind.lower(), 1) for kind in places["snapshot_type"])
     periods = pd.PeriodIndex(places["period"].str.replace(" ", ""), freq={1: "Y", 4: "Q", 12: "M"}[a_year])
     slots = pd.period_range(periods.min(), periods.max())
