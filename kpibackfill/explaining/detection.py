@@ -137,16 +137,14 @@ def _compared(found: Opened, entry: Kpi) -> list[MatrixRow]:
     own = found.values(entry, windows)
     few = {year for year, value in own.items() if value.value is not None and too_few(entry.unit, value.basis)}
     rows: list[MatrixRow] = []
-    fits: set[int] = set()
     for number, (words, outcomes) in enumerate(_definitions(found, entry, windows, own).items()):
+        fits = {row.snapshot_id for row in rows if row.own and row.match}
         of_definition = []
         for row in stored:
             values = outcomes.get(row.year, {})
             if len(values) > 1 and row.snapshot_id in fits:
                 values = {}
             detail, value, match = _best(values, row.value, entry.unit)
-            if number == 0 and match:
-                fits.add(row.snapshot_id)
             of_definition.append(
                 MatrixRow(entry.kpi_id, *row, words, number == 0, value, detail, match, row.year in few)
             )
