@@ -85,11 +85,10 @@ def _kpis(
 
 
 def _live_signups(space: Makerspace, now: dt.datetime) -> dict[int, float]:
-    """Members by the year in which they joined, in the last 36 months; who only came back is not among them."""
+    """Members by the year in which they joined, in the 36 months before this one, without those who came back."""
     joined: defaultdict[int, float] = defaultdict(float)
     for month in space.months:
         age = 12 * (now.year - month.year) + now.month - month.month
-        if age in range(LIVE_MONTHS):
-            newcomers = month.joins - month.joins // 20
-            joined[month.year] += newcomers * now.day // 31 if age == 0 else newcomers
+        if age in range(1, LIVE_MONTHS + 1):
+            joined[month.year] += month.joins - month.joins // 20
     return joined

@@ -91,6 +91,8 @@ def read_annual_tables(
 
 
 def _live(page: DashboardPage, as_of: datetime) -> Iterator[tuple[str, range]]:
+    """The years that the months before the present one touch, which the page counts live."""
+    this_month = as_of.year * 12 + as_of.month - 1
     for kpi_id, months in page.live_months.items():
         if months:
-            yield kpi_id, range((as_of.year * 12 + as_of.month - months) // 12, as_of.year + 1)
+            yield kpi_id, range((this_month - months) // 12, (this_month - 1) // 12 + 1)

@@ -43,7 +43,7 @@ def cells(database: Database, kpi_ids: list[str], today: date, *, lower_wins: bo
             found[row["kpi_id"], year] = float4(row["v"])
     for kpi_id, months in LIVE.items():
         for back in range(months):
-            number = today.year * 12 + today.month - 1 - back
+            number = today.year * 12 + today.month - 2 - back
             if kpi_id in kpi_ids and number // 12 in COLUMNS:
                 found[kpi_id, number // 12] = 1e6
     return found
