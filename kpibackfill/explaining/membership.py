@@ -111,22 +111,17 @@ def other_signups(connection: RecordedConnection, site: SiteAt, windows: Sequenc
             by_month[row.month - shift] += row.joins or 0
         return lambda months: float(sum(by_month[m] for m in months)) if any(m in by_month for m in months) else None
 
-    largest: dict[int, Joins] = {}
-    for row in monthly:
-        if row.month not in largest or (row.joins or 0) > (largest[row.month].joins or 0):
-            largest[row.month] = row
+    largest = {row.month: row for row in sorted(monthly, key=lambda row: row.joins or 0)}
     sources = sorted({row.source for row in monthly})
     of_date = "by the month of the snapshot's date" if later else "snapshots of the month before their date"
+    rules = {
+        f"source {source.replace('_', ' ')} only": dated(row for row in monthly if row.source == source)
+        for source in (sources[:4] if len(sources) > 1 else ())
+    }
+    rules["the largest snapshot of each month"] = dated(largest.values())
+    rules[of_date] = dated(monthly, 0 if later else 1)
     return {
         "the annual snapshot's own joins": annual,
-        **{
-            f"source {source.replace('_', ' ')} only": by_months(
-                windows, dated(row for row in monthly if row.source == source)
-            )
-            for source in sources[:4]
-            if len(sources) > 1
-        },
-        "the largest snapshot of each month": by_months(windows, dated(largest.values())),
-        of_date: by_months(windows, dated(monthly, 0 if later else 1)),
+        **{words: by_months(windows, rule) for words, rule in rules.items()},
         UNTIL: until(windows, dated(monthly)),
     }
