@@ -12,8 +12,10 @@ import sqlalchemy as sa
 
 import kpibackfill as kb
 from kpibackfill.apply import ApplyResult
+from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.database import php_serialize
 from kpibackfill.errors import KpiBackfillError, Refused
+from kpibackfill.reporting.run_summary import run_summary
 from tests.databases import add_cachetags, both_layouts, change, dump, on
 from tests.workbench import Steps, Workbench
 
@@ -302,6 +304,9 @@ def test_several_commands_run_in_their_order_whatever_becomes_of_each(bench: Wor
     assert log.read_text().split() == ["one", "two"]
     assert [ran["outcome"] for ran in receipt["after_apply"]] == ["exit status 3", "exit status 0"]
     assert "exit status 3" in bench.command("show", receipt["run_id"]).stdout
+    record = RunRecord(bench.config.runs_dir, receipt["run_id"])
+    lines = run_summary(record.receipt, record.folder).splitlines()
+    assert [line for line in lines if line.startswith("after_apply")] == ["after_apply, sh: exit status 3."]
     assert "exit status 0" in (bench.runs[-1] / "report.html").read_text(encoding="utf-8")
 
 

@@ -80,6 +80,8 @@ def _annual(entry: Mapping[str | int, Any]) -> Iterator[tuple[int, Showing]]:
 
 def _number(value: object) -> float | None:
     """A number, or the number in a text, as PHP reads it; ``None`` for anything else."""
+    if isinstance(value, str) and not re.fullmatch(r"[-+.0-9eE]+", value):
+        return None  # Python also reads 1_000 and digits of other scripts
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
             number = float(value)

@@ -126,7 +126,7 @@ def _sentence(page: PageRecord, at: datetime | None, applied: bool) -> str:
     if not page.cells:
         return "The page's annual tables show none of these KPIs in these years, neither now nor after this plan."
     computed = [datetime.fromisoformat(section.computed_at) for section in page.sections if section.computed_at]
-    when = _when(min(computed), at) if computed else "as the stored rows say, since no page is stored"
+    when = _when(min(computed), at) if computed else "as the stored rows say"
     changing = sum(cell.changes for cell in page.cells)
     cells = count(changing, "cell") if changing else "no cell"
     if applied and page.planned:

@@ -196,6 +196,8 @@ def _next(receipt: Receipt, folder: Path) -> list[str]:
         lines = [f"Applied: {planned} written."]
     else:
         lines = [f"{'Dry run' if dry else 'Applied'}: nothing was written. {empty_sentence(receipt)}"]
+    failed = [ran for ran in receipt.afterwards if ran.outcome != "exit status 0"]
+    lines += [f"after_apply, {one_line(ran.command)}: {one_line(ran.outcome)}." for ran in failed]
     lines += filter(None, [page_after_sentence(receipt.page_after, _ended(receipt))])
     lines.append(f"Record: {folder}")
     on_target = ["--target", receipt.target.name]

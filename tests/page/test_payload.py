@@ -17,7 +17,7 @@ from tests.workbench import Workbench
 
 ENTRY: dict[str, Any] = {
     "label": "NPS",
-    "annual_values": {"2023": 50.5, "2024": "61.25"},
+    "annual_values": {"2023": 50.5, "2024": "61.25", "2025": "1_000", "2026": "٣"},
     "annual_value_sources": {"2023": "actual"},
 }
 WHOLE = dumps({"data": {"kpi_education_nps": ENTRY}, "computed_at": 1_790_000_000, "expires_at": 1_790_021_600})
