@@ -103,7 +103,8 @@ def other_signups(connection: RecordedConnection, site: SiteAt, windows: Sequenc
     months = [month.window_id for month in grid(windows)]
     rows = joins(connection, site, [*months, months[-1] + 1])
     monthly = [row for row in rows if row.kind == "monthly" and row.joins is not None]
-    annual = {row.month // 12 - later: row.joins for row in rows if row.kind in ("annually", "annual")}
+    a_year_later = site.settings.dated.later("annual")
+    annual = {row.month // 12 - a_year_later: row.joins for row in rows if row.kind in ("annually", "annual")}
 
     def dated(wanted: Iterable[Joins], shift: int = later) -> Rule:
         by_month = Counter[int]()

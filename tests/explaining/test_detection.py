@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -13,10 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 import kpibackfill as kb
+from kpibackfill.database.engine import reading
+from kpibackfill.database.query_log import RecordedConnection
 from kpibackfill.demo import build_demo
 from kpibackfill.explaining.detection import COLUMNS, _rounded
+from kpibackfill.explaining.membership import other_signups
 from kpibackfill.explaining.sentences import sentence
+from kpibackfill.explaining.windows import year_window
 from kpibackfill.kpis import registry
+from kpibackfill.kpis.registry import SiteAt
 from kpibackfill.numbers import same
 from tests.databases import Database, connect, on
 from tests.workbench import Workbench
@@ -364,3 +371,20 @@ def test_a_database_without_any_snapshot_is_not_an_error(bench: Workbench) -> No
             connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
     assert kb.detect(target="test").matrix.empty
     assert not kb.coverage(target="test")["snapshots"].any()
+
+
+@on("sqlite")
+@pytest.mark.parametrize("monthly", ["period", "first_of_next_month"])
+def test_annual_joins_stay_in_the_year_of_their_own_cadence(bench: Workbench, monthly: str) -> None:
+    with connect(bench.database.url) as connection:  # the joins name their year
+        connection.exec_driver_sql(
+            "INSERT INTO ms_fact_org_snapshot (snapshot_id, joins) SELECT id, substr(snapshot_date, 1, 4) "
+            "FROM ms_snapshot WHERE definition = 'membership_totals' AND snapshot_type = 'annually'"
+        )
+    bench.configure(site={"dated": {"annual": "period", "monthly": monthly}})
+    at = SiteAt(bench.config.site, ZoneInfo("UTC"), datetime(2026, 11, 22, tzinfo=UTC))
+    with reading(sa.make_url(bench.database.url), at.settings) as connection:
+        found = other_signups(RecordedConnection(connection), at, [year_window(year) for year in (2022, 2023, 2024)])
+    own = found["the annual snapshot's own joins"]
+    assert {2023, 2024} <= own.keys()
+    assert all(year == joins for year, joins in own.items())
