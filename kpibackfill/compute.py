@@ -25,7 +25,7 @@ from kpibackfill.database.query_log import Query, RecordedConnection
 from kpibackfill.frames import sealed
 from kpibackfill.kpi_values import values_of
 from kpibackfill.kpis.registry import Kpi, SiteAt, Value
-from kpibackfill.page.annual_tables import AnnualRow, AnnualTables, IdPrefix, Payload, is_annual
+from kpibackfill.page.annual_tables import AnnualTables, IdPrefix, Payload, is_annual
 from kpibackfill.page.id_prefix import find_prefix, spelled, which_show
 from kpibackfill.page.payload import read_payload
 from kpibackfill.page.reading import read_annual_tables
@@ -218,12 +218,9 @@ def _with_targets(tables: AnnualTables, snapshots: pd.DataFrame, stored: Mapping
         snapshot_id: (date, is_annual(snapshot_type), is_test)
         for snapshot_id, date, snapshot_type, is_test in zip(*(snapshots[n].tolist() for n in names), strict=True)
     }
-    rows = dict(tables.rows)
-    for (snapshot_id, kpi_id), image in stored.items():
-        date, annual, test = facts[snapshot_id]
-        annual = annual or bool(image.period_year and not image.period_month)
-        rows[snapshot_id, kpi_id] = AnnualRow(snapshot_id, kpi_id, date, annual, test, image.metric_value)
-    return dataclasses.replace(tables, snapshots=facts, rows=rows)
+    return dataclasses.replace(tables, snapshots=facts).changed(
+        (key, image.metric_value, (image.period_year, image.period_month)) for key, image in stored.items()
+    )
 
 
 def _recorded_of_no_snapshot(connection: Connection, run: Run, prefix: str, found: Sequence[int]) -> int:

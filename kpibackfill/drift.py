@@ -92,7 +92,8 @@ def compare(readings: Readings) -> pd.DataFrame:
         **baseline.columns(readings.run, readings.prefix, keys, computed_f4, stored_f4, has_row),
     )
     planned = frame[frame["status"].isin(["new", "changed"])]
-    tables = readings.tables.changed(zip(_keys(planned), planned["computed"].tolist(), strict=True))
+    periods = zip(planned["period_year"].tolist(), planned["period_month"].tolist(), strict=True)
+    tables = readings.tables.changed(zip(_keys(planned), planned["computed"].tolist(), periods, strict=True))
     frame["shown"] = pd.Series([tables.shown(key) for key in keys], index=frame.index, dtype=object)
     return sealed(
         frame, readings.run, content=readings, kpis={entry.kpi_id: as_dict(entry) for entry in readings.run.kpis}

@@ -7,7 +7,7 @@ with the year of the date: a later one replaces an earlier one of the same year.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal
@@ -18,6 +18,8 @@ from kpibackfill.numbers import same
 Shown = Literal["shown", "behind", "test", "outside", "live"]
 """What becomes of a row: it shows, or it is behind a later snapshot of its year, in a test snapshot, outside the page's
 years, or replaced by live numbers."""
+Period = tuple[int | None, int | None]
+"""The year and the month that a row is stored with."""
 NowFrom = Literal["payload", "target", "rows", "live"]
 
 
@@ -49,10 +51,10 @@ class Payload:
 
     sections: tuple[Section, ...] = ()
     notes: tuple[str, ...] = ()
-    kpi_ids: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kpi_ids", frozenset(name for section in self.sections for name in section.annual))
+    @property
+    def kpi_ids(self) -> frozenset[str]:
+        return frozenset(name for section in self.sections for name in section.annual)
 
     def of(self, stored_id: str) -> list[Section]:
         """The sections with that KPI, the most recently computed first."""
@@ -146,27 +148,18 @@ class AnnualTables:
     rows: Mapping[RowKey, AnnualRow]
     snapshots: Mapping[int, tuple[str, bool, bool]]
 
-    def row(self, snapshot_id: int, kpi_id: str, value: float, *, whole_year: bool = False) -> AnnualRow | None:
-        """A row of one of the `snapshots`; one with a year and no month is annual, whatever its snapshot is."""
-        if snapshot_id not in self.snapshots:
-            return None
-        date, annual, test = self.snapshots[snapshot_id]
-        return AnnualRow(snapshot_id, kpi_id, date, annual or whole_year, test, value)
+    def changed(self, rows: Iterable[tuple[RowKey, float | None, Period]]) -> AnnualTables:
+        """The tables once these values are stored in the `snapshots`, or once rows without a value are deleted.
 
-    def changed(
-        self, rows: Iterable[tuple[RowKey, float | None]], whole_years: Collection[RowKey] = ()
-    ) -> AnnualTables:
-        """The tables once these values are stored, or once rows without a value are deleted.
-
-        `whole_years` are those that get a year and no month: only restored rows do.
+        A row with a year and no month is annual, whatever its snapshot is.
         """
         after = dict(self.rows)
-        for key, value in rows:
-            row = None if value is None else self.row(*key, value, whole_year=key in whole_years)
-            if row is None:
+        for key, value, (year, month) in rows:
+            if value is None or key[0] not in self.snapshots:
                 after.pop(key, None)
             else:
-                after[key] = row
+                date, annual, test = self.snapshots[key[0]]
+                after[key] = AnnualRow(*key, date, annual or bool(year and not month), test, value)
         return replace(self, rows=after)
 
     @cached_property

@@ -155,8 +155,8 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
     )
     if run.record is not None:
         years, total = counts(drift, range(run.parameters.from_year, run.parameters.to_year + 1))
-        keys = zip(drift["snapshot_id"].tolist(), drift["kpi_id"].tolist(), strict=True)
-        run.record.add(DRIFT, drift_csv(drift.assign(shown=[plan.shown.get(key) for key in keys])))
+        drifted = tuple(row.model_copy(update={"shown": plan.shown.get(row.key)}) for row in drifted)
+        run.record.add(DRIFT, drift_csv(drift.assign(shown=[row.shown for row in drifted])))
         document = PlanDocument(run_id=run.run_id, fingerprint=plan.fingerprint, databases=where, rows=rows)
         run.record.write(PLAN, document)
         run.record.update(
@@ -166,7 +166,7 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
             years=years,
             total_kpi_rows=total,
             kpi_id_prefix=readings.prefix,
-            rows=tuple(row.model_copy(update={"shown": plan.shown.get(row.key)}) for row in drifted),
+            rows=drifted,
             plan=PlanSummary(fingerprint=plan.fingerprint, rows=len(plan)),
             page=plan.page_record,
             review=tuple(candidate.review_row(proposed.shown(candidate.key)) for candidate in plan.candidates),
@@ -177,8 +177,7 @@ def make_plan(run: Run, drift: pd.DataFrame) -> Plan:
 
 def _written(tables: AnnualTables, rows: Mapping[RowKey, PlanRow]) -> AnnualTables:
     """The tables once these rows are written."""
-    whole_years = {key for key, row in rows.items() if row.period_year and not row.period_month}
-    return tables.changed(((key, row.value) for key, row in rows.items()), whole_years)
+    return tables.changed((key, row.value, (row.period_year, row.period_month)) for key, row in rows.items())
 
 
 def _kpi_record(entry: Kpi, queries: Iterable[Query]) -> KpiRecord:
