@@ -37,7 +37,7 @@ def makerspace(database: Database, chance: Random) -> None:
             snapshots = sa.Table("ms_snapshot", sa.MetaData(), autoload_with=connection)
         days = [date(year, 12, 1) + timedelta(chance.randrange(31)) for year in range(2020, 2027)]
         for number in range(1000, 1000 + chance.randrange(6, 20)):
-            row = {
+            row: dict[str, Any] = {
                 "id": number,
                 "definition": chance.choice(["membership_totals", "membership_totals", "plan_levels"]),
                 "snapshot_type": chance.choice(["annually", "annual", "Annually", "quarterly", "semi_annual"]),
@@ -51,7 +51,7 @@ def makerspace(database: Database, chance: Random) -> None:
                     "snapshot_id": number,
                     "kpi_id": chance.choice(["", "kpi_", "kpi_"]) + kpi_id,
                     "metric_value": chance.randrange(1000) / 7,
-                    "period_year": int(row["snapshot_date"][:4]),  # type: ignore[index]
+                    "period_year": int(row["snapshot_date"][:4]),
                     "period_month": chance.choice([0, 6, 12]),
                 }
                 connection.execute(sa.insert(facts).values(values))

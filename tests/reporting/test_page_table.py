@@ -18,7 +18,8 @@ from kpibackfill.reporting.report import closing_page
 from kpibackfill.reporting.run_summary import run_summary
 from tests.browser import chromium
 from tests.databases import add_payload, connect, on
-from tests.reporting.test_report import DASHBOARDS, RATE, Page, odd_kpis, page  # noqa: F401
+from tests.reporting.conftest import DASHBOARDS, RATE
+from tests.reporting.test_report import Page, page
 from tests.workbench import Workbench
 
 FOLDER = Path("runs")
@@ -173,7 +174,7 @@ def test_a_revert_that_only_deletes_is_a_plan_like_any_other(bench: Workbench) -
 
 @on("sqlite")
 def test_a_rate_of_too_few_people_is_withheld_also_where_its_row_is_to_go(
-    odd_kpis: Workbench,  # noqa: F811
+    odd_kpis: Workbench,
 ) -> None:
     asked: dict[str, Any] = {"from_year": 2024, "to_year": 2024, "kpis": "odd_rate"}
     applied = odd_kpis.finish(**asked, apply=True)
@@ -185,7 +186,7 @@ def test_a_rate_of_too_few_people_is_withheld_also_where_its_row_is_to_go(
 
 @on("sqlite")
 def test_a_rate_of_too_few_people_is_withheld_also_where_another_snapshot_shows_it(
-    odd_kpis: Workbench,  # noqa: F811
+    odd_kpis: Workbench,
 ) -> None:
     with connect(odd_kpis.database.url) as connection:
         connection.exec_driver_sql(

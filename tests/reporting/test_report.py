@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,31 +16,17 @@ import kpibackfill as kb
 from kpibackfill import plots
 from kpibackfill.archive.run_record import RunRecord
 from kpibackfill.errors import KpiBackfillError, Refused
-from kpibackfill.kpis import registry
 from kpibackfill.lifecycle import closing
 from kpibackfill.reporting import report
 from kpibackfill.reporting.run_summary import run_summary
 from tests.browser import chromium
 from tests.databases import connect
+from tests.reporting.conftest import DASHBOARDS, HOSTILE, RATE
 from tests.workbench import Workbench
 
 pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
-HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>{{ 7 * 7 }}--><svg onload=alert(2)>"
 STEERING = "\u202e\x1b[2J"
-DASHBOARDS = "https://makers.example/makerspace-dashboard"
-RATE = 0.314159  # of four people: a number that must not be found
-KPI_MODULE = f"""
-import kpibackfill as kb
-
-@kb.kpi("odd_count", label={HOSTILE!r}, unit="count", family="odd", description={HOSTILE!r}, sources=[{HOSTILE!r}])
-def odd_count(connection, site, windows):
-    return [kb.Value(w.window_id, 10.0 + w.window_id, 5, 6, [{HOSTILE!r}]) for w in windows]
-
-@kb.kpi("odd_rate", label="Odd rate", unit="fraction", family="odd", description="A rate.", sources=[])
-def odd_rate(connection, site, windows):
-    return [kb.Value(w.window_id, {RATE}, 4, 8, []) for w in windows]
-"""
 
 
 class Page(HTMLParser):
@@ -81,17 +66,6 @@ def page(folder: Path) -> Page:
 
 def rendered(record: RunRecord) -> str:
     return report.closing_page(record.receipt, record.folder)[0]
-
-
-@pytest.fixture
-def odd_kpis(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Workbench:
-    """A bench with two KPIs of the site's own: one with hostile words, and a rate of four people."""
-    (bench.folder / "odd_kpis.py").write_text(KPI_MODULE, encoding="utf-8")
-    monkeypatch.syspath_prepend(bench.folder)
-    monkeypatch.delitem(sys.modules, "odd_kpis", raising=False)
-    monkeypatch.setattr(registry, "_registry", registry.load())
-    bench.configure(site={"kpi_modules": ["odd_kpis"]}, dashboards=DASHBOARDS)
-    return bench
 
 
 def test_says_first_what_was_asked_and_how_it_ended(bench: Workbench) -> None:
